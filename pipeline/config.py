@@ -1,0 +1,133 @@
+"""A run's settings: one frozen, typed tree, read from a TOML profile and command-line overrides."""
+
+from __future__ import annotations
+
+import sys
+from collections.abc import Sequence
+from pathlib import Path
+from typing import Any
+
+from pydantic import Field, ValidationError
+
+from components.settings import Gates, Image, Model, Section, Training
+from data.errors import UserError
+
+if sys.version_info >= (3, 11):
+    import tomllib
+else:
+    import tomli as tomllib
+
+PROFILES = Path(__file__).parent / "profiles"
+
+
+class ConfigError(UserError):
+    """A profile or an override that cannot be used."""
+
+
+class Data(Section):
+    """Where the examples lie and what one shows."""
+
+    path: str = Field("data/mnist", description="folder of shards; a relative path counts from the current directory")
+    rows: int = Image.model_fields["rows"]  # type: ignore[assignment]
+    columns: int = Image.model_fields["columns"]  # type: ignore[assignment]
+    classes: int = Image.model_fields["classes"]  # type: ignore[assignment]
+
+    @property
+    def image(self) -> Image:
+        return Image(rows=self.rows, columns=self.columns, classes=self.classes)
+
+
+class Serving(Section):
+    """Whom the pushed model is for."""
+
+    model_name: str = Field("mnist", pattern=r"^[A-Za-z0-9_.-]+$", description="TF Serving's model name, a folder")
+
+
+class Metadata(Section):
+    """Where ML Metadata keeps its records."""
+
+    connection: str = Field(
+        "",
+        description="ml_metadata.ConnectionConfig in text format; $VARIABLES are filled in from the environment."
+        " Empty: SQLite under the run root",
+    )
+
+
+class Beam(Section):
+    """How Beam runs ExampleGen, StatisticsGen, Transform and Evaluator."""
+
+    args: tuple[str, ...] = Field(
+        ("--runner=DirectRunner", "--direct_running_mode=in_memory"), strict=False, description="Beam pipeline options"
+    )
+
+
+class Config(Section):
+    """The whole tree."""
+
+    name: str = Field("digit-rows", pattern=r"^[a-z0-9-]+$", description="the pipeline's name in ML Metadata")
+    data: Data = Data()
+    model: Model = Model()
+    training: Training = Training()
+    gates: Gates = Gates()
+    serving: Serving = Serving()
+    metadata: Metadata = Metadata()
+    beam: Beam = Beam()
+
+
+def profiles() -> list[str]:
+    """Names of the profiles that come with the project."""
+    return sorted(path.stem for path in PROFILES.glob("*.toml"))
+
+
+def load(profile: str, overrides: Sequence[str] = ()) -> Config:
+    """Reads a profile, by name or as a path to a TOML file, and applies `section.key=value` overrides.
+
+    Raises:
+        ConfigError: no such profile, TOML that does not parse, an unknown key, a value out of range.
+    """
+    path = Path(profile) if profile.endswith(".toml") else PROFILES / f"{profile}.toml"
+    try:
+        tree = tomllib.loads(path.read_text())
+    except FileNotFoundError:
+        raise ConfigError(
+            f"There is no profile {profile}: choose one of {', '.join(profiles())}, or name a .toml file."
+        ) from None
+    except (tomllib.TOMLDecodeError, UnicodeDecodeError) as error:
+        raise ConfigError(f"{path} is not valid TOML: {error}.") from None
+    except OSError as error:
+        raise ConfigError(f"The profile {path} cannot be read: {error.strerror}.") from None
+    for override in overrides:
+        _apply(tree, override)
+    try:
+        return Config.model_validate(tree)
+    except ValidationError as error:
+        raise ConfigError("\n".join(_sentence(problem, path) for problem in error.errors())) from None
+
+
+def _apply(tree: dict[str, Any], override: str) -> None:
+    name, equals, text = override.partition("=")
+    keys = name.strip().split(".")
+    if not equals or not all(keys):
+        raise ConfigError(f"The override {override!r} is not section.key=value, such as training.epochs=3.")
+    try:
+        value = tomllib.loads(f"value = {text}")["value"]
+    except tomllib.TOMLDecodeError:
+        value = text.strip()
+    for key in keys[:-1]:
+        tree = tree.setdefault(key, {})
+        if not isinstance(tree, dict):
+            raise ConfigError(f"The override {override!r} goes through {key}, which is no section.")
+    tree[keys[-1]] = value
+
+
+def _sentence(problem: Any, path: Path) -> str:
+    """One pydantic error as a sentence with the key, what is wrong and what would be right."""
+    where = ".".join(str(part) for part in problem["loc"])
+    if problem["type"] == "extra_forbidden":
+        section: Any = Config
+        for part in problem["loc"][:-1]:
+            section = section.model_fields[part].annotation
+        return f"{path.name}: there is no setting {where}; this section has {', '.join(section.model_fields)}."
+    message = problem["msg"].removeprefix("Value error, ")
+    value = "" if isinstance(problem["input"], dict) else f" = {problem['input']!r}"
+    return f"{path.name}: {where}{value}: {message[0].lower()}{message[1:]}."
