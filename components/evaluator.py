@@ -60,7 +60,13 @@ def eval_config(gates: Gates) -> tfma.EvalConfig:
     return tfma.EvalConfig(
         model_specs=[spec("candidate"), spec("baseline", is_baseline=True)],
         slicing_specs=[tfma.SlicingSpec(), tfma.SlicingSpec(feature_keys=[LABEL])],
-        metrics_specs=[tfma.MetricsSpec(metrics=[accuracy, *others])],
+        metrics_specs=[
+            tfma.MetricsSpec(metrics=[accuracy, *others]),
+            tfma.MetricsSpec(
+                metrics=[tfma.MetricConfig(class_name="CalibrationPlot", config='"num_buckets": 10')],
+                binarize=tfma.BinarizationOptions(top_k_list={"values": [1]}),
+            ),
+        ],
     )
 
 

@@ -38,7 +38,7 @@ def _closure(module: str) -> dict[str, Path]:
 
 
 def _is_package(name: str) -> bool:
-    if name.split(".")[0] not in FIRST_PARTY:
+    if name.split(".", maxsplit=1)[0] not in FIRST_PARTY:
         return False
     spec = find_spec(name)
     return spec is not None and spec.submodule_search_locations is not None

@@ -34,9 +34,14 @@ def parse(argv: list[str] | None) -> argparse.Namespace:
         "--eval", type=_positive, metavar="N", default=5000, help="examples for the eval split (default: 5000)"
     )
     parser.add_argument(
-        "--test", type=_positive, metavar="N", help="examples for the test split; only --folder needs it, where none is set apart"
+        "--test",
+        type=_positive,
+        metavar="N",
+        help="examples for the test split; only --folder needs it, where none is set apart",
     )
-    parser.add_argument("--shards", type=_positive, metavar="N", default=4, help="shards of the train split (default: 4)")
+    parser.add_argument(
+        "--shards", type=_positive, metavar="N", default=4, help="shards of the train split (default: 4)"
+    )
     parser.add_argument(
         "--seed", type=int, metavar="N", help="shuffle before splitting; without it the tail becomes eval, unshuffled"
     )
@@ -84,8 +89,8 @@ def split(args: argparse.Namespace) -> tuple[dict[str, Images], int]:
         raise DataError(f"{source} holds no test images: the model could not be judged; add some.")
     if train.pixels.shape[1:] != test.pixels.shape[1:]:
         raise DataError(
-            f"{source}: training images are {train.pixels.shape[1:]}, test images {test.pixels.shape[1:]} (rows, columns):"
-            " both must have one size."
+            f"{source}: training images are {train.pixels.shape[1:]}, test images {test.pixels.shape[1:]} (rows,"
+            " columns): both must have one size."
         )
     classes = args.classes or (len(names) if names else 1 + int(train.labels.max()))
     for name, images in (("training", train), ("test", test)):

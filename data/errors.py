@@ -1,7 +1,13 @@
 """The one exception whose message is written for the person at the keyboard."""
 
+from __future__ import annotations
+
 import errno
 import os
+from collections.abc import Iterator
+from pathlib import Path
+
+from data.features import shard_pattern
 
 
 class UserError(Exception):
@@ -30,14 +36,28 @@ def storage_trouble(error: BaseException) -> str | None:
 
     TensorFlow, Beam and SQLite wrap the system's errors in their own types, so the words count too.
     """
-    chain: BaseException | None = error
-    while chain is not None:
-        if isinstance(chain, OSError) and chain.errno in _STORAGE:
-            return _STORAGE[chain.errno]
-        text = str(chain)
+    for cause in causes(error):
+        if isinstance(cause, OSError) and cause.errno in _STORAGE:
+            return _STORAGE[cause.errno]
+        text = str(cause)
         if any(words in text for words in (os.strerror(errno.ENOSPC), "database or disk is full", "disk I/O error")):
             return _STORAGE[errno.ENOSPC]
         if os.strerror(errno.EROFS) in text:
             return _STORAGE[errno.EROFS]
-        chain = chain.__cause__ or chain.__context__
     return None
+
+
+def causes(error: BaseException) -> Iterator[BaseException]:
+    """`error` and what led to it, outermost first."""
+    cause: BaseException | None = error
+    while cause is not None:
+        yield cause
+        cause = cause.__cause__ or cause.__context__
+
+
+def missing_split(folder: Path, split: str) -> DataError:
+    """The error for a data folder without shards of `split`."""
+    return DataError(
+        f"{folder} holds no file {shard_pattern(split)}, so the {split} split is missing:"
+        " build the folder with python -m data.build, or point data.path of the profile elsewhere."
+    )

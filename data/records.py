@@ -4,12 +4,13 @@ from __future__ import annotations
 
 from collections.abc import Callable, Iterator
 from dataclasses import dataclass
+from itertools import pairwise
 from pathlib import Path
 
 import numpy as np
 import tensorflow as tf
 
-from data.errors import DataError
+from data.errors import missing_split
 from data.features import IMAGE, LABEL, SPLITS, shard_name, shard_pattern
 from data.readers import Images
 
@@ -28,7 +29,7 @@ def write_split(
 ) -> None:
     """Writes `images` in order as `shards` gzipped TFRecord files, consecutive ranges of nearly equal size."""
     bounds = np.linspace(0, len(images), shards + 1).astype(int)
-    for index, (start, stop) in enumerate(zip(bounds[:-1], bounds[1:], strict=True)):
+    for index, (start, stop) in enumerate(pairwise(bounds)):
         path = folder / shard_name(split, index, shards)
         with tf.io.TFRecordWriter(str(path), tf.io.TFRecordOptions(compression_type="GZIP")) as writer:
             for pixels, label in zip(images.pixels[start:stop], images.labels[start:stop], strict=True):
@@ -44,10 +45,7 @@ def shards_of(folder: Path, split: str) -> list[Path]:
     """
     found = sorted(folder.glob(shard_pattern(split)))
     if not found:
-        raise DataError(
-            f"{folder} holds no file {shard_pattern(split)}, so the {split} split is missing:"
-            " build the folder with python -m data.build, or point data.path of the profile elsewhere."
-        )
+        raise missing_split(folder, split)
     return found
 
 

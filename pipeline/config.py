@@ -56,9 +56,7 @@ class Metadata(Section):
 class Beam(Section):
     """How Beam runs ExampleGen, StatisticsGen, Transform and Evaluator."""
 
-    args: tuple[str, ...] = Field(
-        ("--runner=DirectRunner", "--direct_running_mode=in_memory"), strict=False, description="Beam pipeline options"
-    )
+    args: tuple[str, ...] = Field((), strict=False, description="Beam options; none is the in-memory DirectRunner")
 
 
 class Config(Section):
@@ -79,8 +77,10 @@ def profiles() -> list[str]:
     return sorted(path.stem for path in PROFILES.glob("*.toml"))
 
 
-def load(profile: str, overrides: Sequence[str] = ()) -> Config:
+def load(profile: str, overrides: Sequence[str] = (), beam_args: Sequence[str] = ()) -> Config:
     """Reads a profile, by name or as a path to a TOML file, and applies `section.key=value` overrides.
+
+    `beam_args` are added to the profile's; of an option given twice Beam takes the last.
 
     Raises:
         ConfigError: no such profile, TOML that does not parse, an unknown key, a value out of range.
@@ -99,7 +99,8 @@ def load(profile: str, overrides: Sequence[str] = ()) -> Config:
     for override in overrides:
         _apply(tree, override)
     try:
-        return Config.model_validate(tree)
+        config = Config.model_validate(tree)
+        return config.model_copy(update={"beam": Beam(args=(*config.beam.args, *beam_args))})
     except ValidationError as error:
         raise ConfigError("\n".join(_sentence(problem, path) for problem in error.errors())) from None
 

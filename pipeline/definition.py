@@ -108,8 +108,17 @@ def create_pipeline(
         pipeline_name=config.name,
         pipeline_root=pipeline_root,
         components=[
-            examples, schema, statistics, validator, gate, transform, trainer, baseline, evaluator, pusher
-        ],  # fmt: skip
+            examples,
+            schema,
+            statistics,
+            validator,
+            gate,
+            transform,
+            trainer,
+            baseline,
+            evaluator,
+            pusher,
+        ],
         enable_cache=True,
         metadata_connection_config=metadata,
         beam_pipeline_args=list(config.beam.args),

@@ -19,6 +19,9 @@ def curated_schema(classes: int) -> str:
 
 
 @tfx.dsl.components.component
-def CuratedSchema(schema: tfx.dsl.components.OutputArtifact[tfx.types.standard_artifacts.Schema], text: tfx.dsl.components.Parameter[str]) -> None:
+def CuratedSchema(
+    schema: tfx.dsl.components.OutputArtifact[tfx.types.standard_artifacts.Schema],
+    text: tfx.dsl.components.Parameter[str],
+) -> None:
     """Writes `text` as the Schema artifact the other steps read."""
     io_utils.write_string_file(f"{schema.uri}/schema.pbtxt", text)

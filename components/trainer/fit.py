@@ -18,7 +18,7 @@ log = logging.getLogger(__name__)
 
 
 def compile_network(network: tf_keras.Model, training: Training, steps_per_epoch: int) -> None:
-    """Compiles with the configured optimizer, cross-entropy on logits, and accuracy. Call it in the strategy's scope."""
+    """Compiles with the optimizer, cross-entropy on logits, and accuracy; call it in the strategy's scope."""
     options = {"global_clipnorm": training.clip_norm} if training.clip_norm else {}
     rate = learning_rate(training, steps_per_epoch)
     if training.optimizer == "adamw":
@@ -34,7 +34,9 @@ def compile_network(network: tf_keras.Model, training: Training, steps_per_epoch
     )
 
 
-def learning_rate(training: Training, steps_per_epoch: int) -> float | tf_keras.optimizers.schedules.LearningRateSchedule:
+def learning_rate(
+    training: Training, steps_per_epoch: int
+) -> float | tf_keras.optimizers.schedules.LearningRateSchedule:
     """A constant, or a linear warm-up from 0 followed by a cosine decay to 0 (Loshchilov and Hutter, SGDR, 2017)."""
     if training.schedule == "constant":
         return training.learning_rate

@@ -23,7 +23,11 @@ class Split(NamedTuple):
 
 
 def read_splits(
-    train_files: Sequence[str], eval_files: Sequence[str], transform: tft.TFTransformOutput, training: Training, batch: int
+    train_files: Sequence[str],
+    eval_files: Sequence[str],
+    transform: tft.TFTransformOutput,
+    training: Training,
+    batch: int,
 ) -> tuple[Split, Split]:
     """The training and validation splits, in batches of `batch` (global); the last batch may be smaller.
 

@@ -1,0 +1,204 @@
+"""What runs left behind, read from ML Metadata and the artifacts it points to, and from nothing else."""
+
+from __future__ import annotations
+
+from collections.abc import Iterator
+from dataclasses import dataclass, field
+
+import ml_metadata as mlmd
+import tensorflow_model_analysis as tfma
+from ml_metadata.proto import metadata_store_pb2
+
+from components.evaluator import ACCURACY
+from components.settings import Gates
+from pipeline import STEPS
+
+Execution = metadata_store_pb2.Execution
+
+
+@dataclass(frozen=True)
+class Step:
+    """One execution of a run. `state` is ML Metadata's: COMPLETE, CACHED, FAILED, …; `seconds` its duration."""
+
+    id: str
+    state: str
+    seconds: float
+
+
+@dataclass(frozen=True)
+class Gate:
+    """One bar a model had to clear: accuracy shares, `value` against `bar`."""
+
+    name: str
+    value: float
+    bar: float
+    passed: bool
+
+
+@dataclass(frozen=True)
+class Evaluation:
+    """What the Evaluator found on the test split. Accuracies are shares, 0 … 1; cross-entropy is in nats."""
+
+    examples: int
+    accuracy: float
+    cross_entropy: float
+    calibration_error: float
+    class_accuracy: dict[int, float]
+    baseline_accuracy: float | None
+    baseline_version: str | None
+    blessed: bool
+    gates: list[Gate]
+
+    @property
+    def worst_class(self) -> tuple[int, float]:
+        return min(self.class_accuracy.items(), key=lambda item: item[1])
+
+
+@dataclass(frozen=True)
+class Run:
+    """One run of the pipeline."""
+
+    id: str
+    steps: list[Step] = field(default_factory=list)
+    evaluation: Evaluation | None = None
+    pushed_to: str | None = None
+    tensorboard: str | None = None
+
+    @property
+    def fully_cached(self) -> bool:
+        """True when every step that computes came from the cache; the baseline is looked up anew in each run."""
+        return all(step.state == "CACHED" for step in self.steps if step.id != "Baseline")
+
+
+class History:
+    """A view of one pipeline's records in an ML Metadata store."""
+
+    def __init__(self, connection: metadata_store_pb2.ConnectionConfig, pipeline: str) -> None:
+        self._store = mlmd.MetadataStore(connection)
+        self._pipeline = pipeline
+
+    def runs(self) -> list[str]:
+        """Ids of the pipeline's runs, oldest first."""
+        contexts = self._store.get_contexts_by_type("pipeline_run")
+        mine = [context for context in contexts if self._belongs(context)]
+        return [context.name for context in sorted(mine, key=lambda context: context.id)]
+
+    def run(self, run_id: str, gates: Gates) -> Run:
+        """One run; `gates` are the bars its profile set."""
+        context = self._store.get_context_by_type_and_name("pipeline_run", run_id)
+        executions = {self._step_of(execution): execution for execution in self._executions(context)}
+        steps = [
+            Step(
+                name,
+                Execution.State.Name(executions[name].last_known_state),
+                (executions[name].last_update_time_since_epoch - executions[name].create_time_since_epoch) / 1000,
+            )
+            for name in STEPS
+            if name in executions
+        ]
+        evaluator, pusher, trainer = (executions.get(name) for name in ("Evaluator", "Pusher", "Trainer"))
+        pushed = self._output(pusher, "pushed_model")
+        model_run = self._output(trainer, "model_run")
+        return Run(
+            id=run_id,
+            steps=steps,
+            evaluation=self._evaluation(evaluator, gates),
+            pushed_to=_text(pushed, "pushed_destination") if pushed and _number(pushed, "pushed") else None,
+            tensorboard=model_run.uri if model_run else None,
+        )
+
+    def _evaluation(self, execution: Execution | None, gates: Gates) -> Evaluation | None:
+        evaluation, blessing = self._output(execution, "evaluation"), self._output(execution, "blessing")
+        if evaluation is None or blessing is None:
+            return None
+        baseline_id = _number(blessing, "baseline_model_id")
+        candidate = tfma.load_eval_result(evaluation.uri, model_name="candidate" if baseline_id else None)
+        metrics = {key: values[""][""] for key, values in candidate.slicing_metrics}
+        overall = metrics[()]
+        accuracy = overall[ACCURACY]["doubleValue"]
+        per_class = {
+            int(key[0][1]): values[ACCURACY]["doubleValue"] for key, values in sorted(metrics.items()) if key != ()
+        }
+        baseline_accuracy = None
+        if baseline_id:
+            baseline = tfma.load_eval_result(evaluation.uri, model_name="baseline")
+            baseline_accuracy = dict(baseline.slicing_metrics)[()][""][""][ACCURACY]["doubleValue"]
+        failed = set(_failures(tfma.load_validation_result(evaluation.uri)))
+        rows = [Gate("accuracy", accuracy, gates.accuracy, (None, False) not in failed)]
+        rows += [
+            Gate(f"accuracy of class {label}", value, gates.class_accuracy, (label, False) not in failed)
+            for label, value in per_class.items()
+        ]
+        if baseline_accuracy is not None:
+            bar = baseline_accuracy - gates.max_drop
+            rows.append(Gate("accuracy against the baseline", accuracy, bar, (None, True) not in failed))
+        return Evaluation(
+            examples=int(overall["example_count"]["doubleValue"]),
+            accuracy=accuracy,
+            cross_entropy=overall["sparse_categorical_crossentropy"]["doubleValue"],
+            calibration_error=_calibration_error(candidate),
+            class_accuracy=per_class,
+            baseline_accuracy=baseline_accuracy,
+            baseline_version=self._version_of(baseline_id) if baseline_id else None,
+            blessed=bool(_number(blessing, "blessed")),
+            gates=rows,
+        )
+
+    def _version_of(self, model_id: int) -> str | None:
+        """The version a model was last pushed as, if it was."""
+        events = self._store.get_events_by_artifact_ids([model_id])
+        readers = [event.execution_id for event in events if event.type == metadata_store_pb2.Event.INPUT]
+        versions = [
+            _text(pushed, "pushed_version")
+            for execution in self._store.get_executions_by_id(readers)
+            if (pushed := self._output(execution, "pushed_model")) is not None and _number(pushed, "pushed")
+        ]
+        return max(versions, default=None)
+
+    def _belongs(self, context: metadata_store_pb2.Context) -> bool:
+        return any(parent.name == self._pipeline for parent in self._store.get_parent_contexts_by_context(context.id))
+
+    def _executions(self, context: metadata_store_pb2.Context) -> list[Execution]:
+        return sorted(self._store.get_executions_by_context(context.id), key=lambda execution: execution.id)
+
+    def _step_of(self, execution: Execution) -> str:
+        nodes = (c for c in self._store.get_contexts_by_execution(execution.id) if c.type == "node")
+        return next(node.name.removeprefix(f"{self._pipeline}.") for node in nodes)
+
+    def _output(self, execution: Execution | None, key: str) -> metadata_store_pb2.Artifact | None:
+        if execution is None:
+            return None
+        events = self._store.get_events_by_execution_ids([execution.id])
+        ids = [
+            event.artifact_id
+            for event in events
+            if event.type == metadata_store_pb2.Event.OUTPUT and event.path.steps[0].key == key
+        ]
+        return self._store.get_artifacts_by_id(ids)[0] if ids else None
+
+
+def _failures(result: tfma.ValidationResult) -> Iterator[tuple[int | None, bool]]:
+    """(label, or None for all examples; whether it was the comparison with the baseline) of each missed bar."""
+    for part in result.metric_validations_per_slice:
+        keys = part.slice_key.single_slice_keys
+        for failure in part.failures:
+            yield keys[0].int64_value if keys else None, failure.metric_key.is_diff
+
+
+def _calibration_error(result: tfma.view.EvalResult) -> float:
+    """Expected calibration error over 10 equal-width bins of the winning probability (Guo et al., 2017)."""
+    plots = next(plot for key, plot in result.plots if key == ())
+    buckets = plots[""]["topK:1"]["calibrationHistogramBuckets"]["buckets"]
+    # The first bucket holds the probabilities that did not win.
+    buckets = [bucket for bucket in buckets if bucket.get("lowerThresholdInclusive") != "-Infinity"]
+    total = sum(bucket["numWeightedExamples"] for bucket in buckets)
+    gaps = (abs(bucket["totalWeightedLabel"] - bucket["totalWeightedRefinedPrediction"]) for bucket in buckets)
+    return float(sum(gaps) / total)
+
+
+def _text(artifact: metadata_store_pb2.Artifact, name: str) -> str:
+    return artifact.custom_properties[name].string_value
+
+
+def _number(artifact: metadata_store_pb2.Artifact, name: str) -> int:
+    return artifact.custom_properties[name].int_value
