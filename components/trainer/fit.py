@@ -71,9 +71,10 @@ def fit(
         callbacks=[
             guard,
             best,
-            Progress(training.epochs, steps),
             tf_keras.callbacks.TensorBoard(logs, write_graph=False),
             tf_keras.callbacks.BackupAndRestore(os.path.join(backup_dir, "state"), delete_checkpoint=False),
+            # Last, so that an epoch that was told of is safe.
+            Progress(training.epochs, steps),
         ],
     )
     if not np.isfinite(best.best):

@@ -1,0 +1,58 @@
+# Two commands: `make run` and `make test`. `make help` explains the rest.
+
+PYTHON ?= $(shell command -v python3.11 || command -v python3.10)
+VENV   ?= .venv
+READY  := $(VENV)/.ready
+PY     := $(VENV)/bin/python
+ARGS   ?=
+
+export TF_USE_LEGACY_KERAS := 1
+
+.DEFAULT_GOAL := help
+.PHONY: help setup run test test-fast lint types bench lock clean
+
+help:  ## show this help
+	@awk 'BEGIN {FS = ":.*## "} /^[a-z-]+:.*## / {printf "  make %-10s %s\n", $$1, $$2}' $(MAKEFILE_LIST)
+	@echo
+	@echo "  Options of a command go into ARGS: make run ARGS='--profile article-lstm'"
+
+setup: $(READY)  ## create .venv and install the locked dependencies
+
+$(READY): requirements.lock
+	@if [ -z "$(PYTHON)" ]; then \
+	  echo "make: no Python 3.11 or 3.10 was found; install one (Debian 12: apt-get install python3 python3-venv)" >&2; exit 1; fi
+	@"$(PYTHON)" -c 'import sys; sys.exit(sys.version_info[:2] not in ((3, 10), (3, 11)))' || { \
+	  echo "make: $(PYTHON) is neither Python 3.11 nor 3.10; name one with make PYTHON=/path/to/python3.11" >&2; exit 1; }
+	@"$(PYTHON)" -c 'import ensurepip, venv' 2>/dev/null || { \
+	  echo "make: $(PYTHON) has no venv module; install it (Debian 12: apt-get install python3-venv)" >&2; exit 1; }
+	@echo "Setting up $(VENV): about 3 GB of packages, a few minutes."
+	@rm -rf "$(VENV)" && "$(PYTHON)" -m venv "$(VENV)"
+	@$(PY) -m pip install --quiet --disable-pip-version-check --no-deps --require-hashes \
+	  --ignore-requires-python --requirement requirements.lock || { \
+	  echo "make: the dependencies could not be installed; see pip's message above" >&2; exit 1; }
+	@touch $@
+
+run: $(READY)  ## run the whole pipeline on all 70,000 digits, to a pushed model
+	@$(PY) -m pipeline.run_local $(ARGS)
+
+test: $(READY)  ## run every test, with coverage
+	@$(PY) -m pytest --cov --cov-report=term:skip-covered $(ARGS)
+
+test-fast: $(READY)  ## run the tests that take seconds
+	@$(PY) -m pytest -m "not slow" $(ARGS)
+
+lint: $(READY)  ## check style and formatting
+	@$(PY) -m ruff check . && $(PY) -m ruff format --check .
+
+types: $(READY)  ## check types
+	@$(PY) -m mypy
+
+bench: $(READY)  ## measure speed and memory, each against its peer in the same run
+	@$(PY) -m tests.benchmarks $(ARGS)
+
+lock:  ## resolve requirements.lock again; needs uv
+	uv pip compile pyproject.toml --universal --python-version 3.10 --extra pipeline --extra kubeflow --extra dev \
+	  --generate-hashes --no-annotate --no-emit-index-url --custom-compile-command "make lock" --output-file requirements.lock
+
+clean:  ## remove .venv and caches; runs and models stay
+	rm -rf $(VENV) .pytest_cache .mypy_cache .ruff_cache .coverage

@@ -1,0 +1,126 @@
+"""What tests share: real digits cut from the committed shards, and whole runs in this process."""
+
+from __future__ import annotations
+
+import os
+
+os.environ["TF_USE_LEGACY_KERAS"] = "1"
+os.environ.setdefault("TF_CPP_MIN_LOG_LEVEL", "2")
+
+import subprocess
+import time
+from collections.abc import Callable, Iterator
+from dataclasses import dataclass
+from pathlib import Path
+
+import numpy as np
+import pytest
+
+from data.readers import Images
+
+ROOT = Path(__file__).parents[1]
+MNIST = ROOT / "data" / "mnist"
+# A training of seconds on 3,000 digits, and bars it clears.
+QUICK = (
+    "training.batch_size=64",
+    "training.epochs=3",
+    "training.learning_rate=1e-2",
+    "model.units=64",
+    "gates.accuracy=0.75",
+    "gates.class_accuracy=0.4",
+)
+
+
+@pytest.fixture(scope="session", autouse=True)
+def _two_logical_devices() -> None:
+    from components.trainer.distribution import reserve_devices
+
+    reserve_devices(2)
+
+
+@pytest.fixture(scope="session")
+def digits() -> dict[str, Images]:
+    """The first digits of each split: 3,000 to train on, 500 to validate, 1,000 to test."""
+    from data.records import read_split
+
+    return {
+        split: read_split(MNIST, split, 28, 28).take(slice(0, count))
+        for split, count in (("train", 3000), ("eval", 500), ("test", 1000))
+    }
+
+
+@pytest.fixture(scope="session")
+def small_mnist(digits: dict[str, Images], tmp_path_factory: pytest.TempPathFactory) -> Path:
+    """A data folder with `digits`."""
+    return write_folder(tmp_path_factory.mktemp("data") / "mnist", digits)
+
+
+def write_folder(folder: Path, splits: dict[str, Images]) -> Path:
+    from data.records import write_split
+
+    folder.mkdir()
+    for split, images in splits.items():
+        write_split(folder, split, images, shards=2 if split == "train" else 1)
+    return folder
+
+
+@dataclass(frozen=True)
+class Outcome:
+    """How a run ended: its exit code and all it showed."""
+
+    code: int
+    text: str
+
+
+@pytest.fixture
+def run(capfd: pytest.CaptureFixture[str]) -> Callable[..., Outcome]:
+    """Runs the pipeline as `python -m pipeline.run_local` does: run(root, data_folder, *overrides, options=[…])."""
+    from pipeline.run_local import main
+
+    def run(root: Path, folder: Path, *overrides: str, options: tuple[str, ...] = ()) -> Outcome:
+        capfd.readouterr()
+        code = main(["--run-root", str(root), *options, "--set", f"data.path={folder}", *QUICK, *overrides])
+        shown = capfd.readouterr()
+        # TF Serving's versions are whole seconds; the next push must not meet this one.
+        time.sleep(1)
+        return Outcome(code, shown.out + shown.err)
+
+    return run
+
+
+def versions(root: Path) -> list[str]:
+    """Names of the version folders TF Serving would find under a run root."""
+    return sorted(path.name for path in root.glob("serving_models/mnist/*"))
+
+
+def states(root: Path) -> dict[str, str]:
+    """The steps' states in the last run, as ML Metadata has them."""
+    from components.settings import Gates
+    from pipeline.config import Config
+    from pipeline.history import History
+    from pipeline.run_root import RunRoot
+
+    history = History(RunRoot(root, Config()).metadata(), "digit-rows")
+    return {step.id: step.state for step in history.run(history.runs()[-1], Gates()).steps}
+
+
+def random_images(count: int, rows: int, columns: int, classes: int, seed: int = 0) -> Images:
+    """Noise with labels, for tests of formats rather than of learning."""
+    generator = np.random.default_rng(seed)
+    return Images(
+        generator.integers(0, 256, (count, rows, columns), np.uint8), generator.integers(0, classes, count, np.int64)
+    )
+
+
+@pytest.fixture
+def small_disk(tmp_path: Path) -> Iterator[Path]:
+    """A file system of 4 MiB, a tmpfs where this process may mount one."""
+    mount = tmp_path / "disk"
+    mount.mkdir()
+    done = subprocess.run(
+        ["mount", "-t", "tmpfs", "-o", "size=4m", "tmpfs", str(mount)], capture_output=True, check=False
+    )
+    if done.returncode:
+        pytest.skip("mounting a small tmpfs needs root")
+    yield mount
+    subprocess.run(["umount", str(mount)], check=True)
