@@ -1,0 +1,65 @@
+"""What the data gate finds in TFDV's own statistics and anomalies, line by line."""
+
+import numpy as np
+import pytest
+import tensorflow_data_validation as tfdv
+from google.protobuf import text_format
+from tensorflow_metadata.proto.v0 import schema_pb2
+
+from components.data_validation.gate import schema_anomalies, size_anomaly
+from components.data_validation.schema import curated_schema
+from data.records import serialize
+
+
+@pytest.fixture(scope="module")
+def schema() -> schema_pb2.Schema:
+    return text_format.Parse(curated_schema(10), schema_pb2.Schema())
+
+
+def lines(records: list[bytes], schema: schema_pb2.Schema, tmp_path) -> list[str]:
+    import tensorflow as tf
+
+    path = str(tmp_path / "part.tfrecord")
+    with tf.io.TFRecordWriter(path) as writer:
+        for record in records:
+            writer.write(record)
+    statistics = tfdv.generate_statistics_from_tfrecord(path, stats_options=tfdv.StatsOptions(schema=schema))
+    found = schema_anomalies(tfdv.validate_statistics(statistics, schema), schema, "train")
+    return [*found, *filter(None, [size_anomaly(statistics.datasets[0], 784, "train")])]
+
+
+def digit(label: int = 3, size: int = 784) -> bytes:
+    return serialize(np.zeros(size, np.uint8), label)
+
+
+def test_good_data_has_no_lines(schema: schema_pb2.Schema, tmp_path) -> None:
+    assert lines([digit(0), digit(9)], schema, tmp_path) == []
+
+
+def test_a_label_out_of_range_is_named(schema: schema_pb2.Schema, tmp_path) -> None:
+    (line,) = lines([digit(), digit(10)], schema, tmp_path)
+    assert line.startswith("train: label: expected 1 INT value in every example, 0 … 9; seen: ")
+    assert "10" in line.split("seen:")[1]
+
+
+def test_a_missing_feature_is_named(schema: schema_pb2.Schema, tmp_path) -> None:
+    import tensorflow as tf
+
+    feature = {"image": tf.train.Feature(bytes_list=tf.train.BytesList(value=[bytes(784)]))}
+    bare = tf.train.Example(features=tf.train.Features(feature=feature)).SerializeToString()
+    (line,) = lines([digit(), bare], schema, tmp_path)
+    assert line.startswith("train: label: expected 1 INT value in every example")
+
+
+@pytest.mark.parametrize("size", [783, 785, 0])
+def test_an_image_of_another_size_is_named(schema: schema_pb2.Schema, tmp_path, size: int) -> None:
+    (line,) = lines([digit(), digit(size=size)], schema, tmp_path)
+    assert line == f"train: image: expected 784 bytes; seen: {min(size, 784)} to {max(size, 784)} bytes"
+
+
+def test_the_schema_in_the_repository_is_the_default_profiles(schema: schema_pb2.Schema) -> None:
+    from importlib.resources import files
+
+    kept = files("components.data_validation").joinpath("schema.pbtxt").read_text()
+    assert text_format.Parse(kept, schema_pb2.Schema()) == schema
+    assert text_format.Parse(curated_schema(26), schema_pb2.Schema()).feature[1].int_domain.max == 25

@@ -1,0 +1,96 @@
+"""The SavedModel: three signatures that agree, for every cell, and no kernel that only a GPU has."""
+
+from pathlib import Path
+
+import numpy as np
+import pytest
+import tensorflow as tf
+import tensorflow_transform as tft
+from tensorflow.core.protobuf import saved_model_pb2
+
+from components.settings import Image, Model
+from components.trainer.export import export, image_bytes
+from components.trainer.model import build_network
+from data.readers import Images
+from data.records import serialize
+
+IMAGE = Image()
+
+
+def exported(model: Model, transform: tft.TFTransformOutput, folder: Path) -> tuple:
+    network = build_network(model, IMAGE)
+    export(network.get_weights(), transform, model, IMAGE, str(folder))
+    return network, tf.saved_model.load(str(folder)).signatures
+
+
+def ask(signatures, name: str, **inputs: tf.Tensor) -> dict[str, np.ndarray]:
+    return {key: value.numpy() for key, value in signatures[name](**inputs).items()}
+
+
+MODELS = {
+    "lstm": Model(units=16),
+    "gru, two layers, dropout": Model(cell="gru", units=16, layers=2, dropout=0.5),
+    "simple_rnn, relu": Model(cell="simple_rnn", units=16, activation="relu"),
+    "bidirectional lstm, two layers": Model(units=8, layers=2, bidirectional=True, dropout=0.2),
+}
+
+
+@pytest.mark.parametrize("name", MODELS)
+def test_the_signatures_agree_with_the_network_and_each_other(
+    name: str, transform: tft.TFTransformOutput, digits: dict[str, Images], tmp_path: Path
+) -> None:
+    model, images = MODELS[name], digits["test"].take(slice(0, 200))
+    network, signatures = exported(model, transform, tmp_path / "model")
+    truth = tf.nn.softmax(network(images.pixels.astype(np.float32) / 255, training=False)).numpy()
+    records = [serialize(p, y) for p, y in zip(images.pixels, images.labels, strict=True)]
+
+    by_example = ask(signatures, "serving_default", examples=tf.constant(records))
+    by_image = ask(signatures, "predict_images", images=tf.constant(images.pixels))
+    for answer in (by_example, by_image):
+        np.testing.assert_allclose(answer["probabilities"], truth, atol=1e-5)
+        np.testing.assert_array_equal(answer["class_ids"], answer["probabilities"].argmax(axis=1))
+    np.testing.assert_allclose(by_example["probabilities"], by_image["probabilities"], atol=1e-5)
+    assert set(signatures) >= {"serving_default", "predict_images"}
+    if model.bidirectional:
+        assert "predict_rows" not in signatures
+        return
+    rows = ask(signatures, "predict_rows", images=tf.constant(images.pixels))["probabilities"]
+    assert rows.shape == (200, 28, 10)
+    np.testing.assert_allclose(rows[:, -1], truth, atol=1e-5)
+    # After k rows it knows nothing of the rest: blank rows below leave the first k answers as they were.
+    half = images.pixels.copy()
+    half[:, 14:] = 0
+    upper = ask(signatures, "predict_rows", images=tf.constant(half))["probabilities"]
+    np.testing.assert_allclose(upper[:, :14], rows[:, :14], atol=1e-5)
+
+
+def test_no_gpu_only_kernel_and_no_label_at_serving(transform: tft.TFTransformOutput, tmp_path: Path) -> None:
+    exported(Model(units=8), transform, tmp_path / "model")
+    saved = saved_model_pb2.SavedModel.FromString((tmp_path / "model" / "saved_model.pb").read_bytes())
+    graph = saved.meta_graphs[0].graph_def
+    ops = {node.op for function in graph.library.function for node in function.node_def} | {n.op for n in graph.node}
+    assert "While" in ops or "StatelessWhile" in ops
+    assert not [op for op in ops if "udnn" in op.lower()]
+
+
+def test_an_example_needs_no_label_and_a_wrong_size_is_an_error(
+    transform: tft.TFTransformOutput, tmp_path: Path
+) -> None:
+    _, signatures = exported(Model(units=8), transform, tmp_path / "model")
+
+    def example(size: int) -> bytes:
+        feature = {"image": tf.train.Feature(bytes_list=tf.train.BytesList(value=[bytes(size)]))}
+        return tf.train.Example(features=tf.train.Features(feature=feature)).SerializeToString()
+
+    assert ask(signatures, "serving_default", examples=tf.constant([example(784)]))["class_ids"].shape == (1,)
+    for size in (783, 785, 2 * 784):
+        with pytest.raises(tf.errors.InvalidArgumentError, match="image must be 28 x 28 = 784 bytes"):
+            ask(signatures, "serving_default", examples=tf.constant([example(size)]))
+
+
+@pytest.mark.parametrize("count", [0, 1, 3, 300])
+def test_image_bytes_packs_each_image_as_it_lies_in_memory(count: int) -> None:
+    images = np.random.default_rng(5).integers(0, 256, (count, 5, 7), np.uint8)
+    packed = image_bytes(tf.constant(images)).numpy()
+    assert packed.shape == (count, 1)
+    assert [value for (value,) in packed] == [image.tobytes() for image in images]

@@ -1,0 +1,173 @@
+"""Training on real digits: every example once, the same weights from the same seed, one replica or two."""
+
+from __future__ import annotations
+
+import logging
+from pathlib import Path
+from types import SimpleNamespace
+from typing import Any
+
+import numpy as np
+import pytest
+import tensorflow as tf
+import tensorflow_transform as tft
+import tf_keras
+
+from components.settings import Image, Model, TrainerSettings, Training
+from components.trainer.distribution import choose_strategy, reserve_devices
+from components.trainer.fit import compile_network, learning_rate
+from components.trainer.input import read_splits
+from components.trainer.model import build_network
+from components.trainer.run import run_fn
+from data.errors import UserError
+from data.readers import Images
+
+
+def train(
+    folder: Path,
+    transform: tft.TFTransformOutput,
+    files: dict[str, list[str]],
+    caplog: pytest.LogCaptureFixture,
+    model: Model | None = None,
+    **training: Any,
+) -> list[dict[str, float]]:
+    """Runs run_fn as the Trainer does; returns each epoch's figures."""
+    options = {"batch_size": 50, "epochs": 2, "learning_rate": 5e-3, **training}
+    settings = TrainerSettings(
+        image=Image(),
+        model=model or Model(units=32),
+        training=Training(**options),
+        backup_dir=str(folder / "backup"),
+        code="",
+    )
+    caplog.clear()
+    with caplog.at_level(logging.INFO, "components"):
+        run_fn(
+            SimpleNamespace(
+                custom_config=settings.model_dump(),
+                transform_output=transform.transform_savedmodel_dir.rsplit("/", 1)[0],
+                train_files=files["train"],
+                eval_files=files["eval"],
+                serving_model_dir=str(folder / "model"),
+                model_run_dir=str(folder / "logs"),
+            )
+        )
+    return [record.epoch_end for record in caplog.records if hasattr(record, "epoch_end")]
+
+
+def weights(folder: Path) -> list[np.ndarray]:
+    return [variable.numpy() for variable in tf.saved_model.load(str(folder / "model")).network_variables]
+
+
+def test_every_example_is_read_once_in_each_split(
+    transform: tft.TFTransformOutput, example_files: dict[str, list[str]], digits: dict[str, Images]
+) -> None:
+    splits = read_splits(example_files["train"], example_files["eval"], transform, Training(), batch=64)
+    for split, expected in zip(splits, (digits["train"], digits["eval"]), strict=True):
+        batches = list(split.dataset.as_numpy_iterator())
+        assert len(batches) == len(split.dataset)
+        sequences = np.concatenate([sequence for sequence, _ in batches])
+        labels = np.concatenate([label for _, label in batches])
+        assert len(sequences) == split.examples == len(expected)
+        seen = sorted(
+            np.round(s * 255).astype(np.uint8).tobytes() + bytes([y]) for s, y in zip(sequences, labels, strict=True)
+        )
+        assert seen == sorted(p.tobytes() + bytes([y]) for p, y in zip(expected.pixels, expected.labels, strict=True))
+
+
+def test_every_fifth_example_validates_where_the_profile_says_so(
+    transform: tft.TFTransformOutput, example_files: dict[str, list[str]], digits: dict[str, Images]
+) -> None:
+    train_split, validation = read_splits(
+        example_files["train"], example_files["eval"], transform, Training(validate_every=5), batch=100
+    )
+    assert (train_split.examples, validation.examples) == (2800, 700)
+    held = {s.tobytes() for sequence, _ in validation.dataset.as_numpy_iterator() for s in sequence}
+    assert not any(s.tobytes() in held for sequence, _ in train_split.dataset.as_numpy_iterator() for s in sequence)
+
+
+def test_an_empty_split_is_a_sentence(transform: tft.TFTransformOutput, tmp_path: Path) -> None:
+    with tf.io.TFRecordWriter(str(tmp_path / "none.gz"), tf.io.TFRecordOptions("GZIP")):
+        pass
+    pattern = [str(tmp_path / "*")]
+    with pytest.raises(UserError, match="The train split holds no examples"):
+        read_splits(pattern, pattern, transform, Training(), batch=8)
+
+
+def test_evaluation_counts_the_last_partial_batch_on_two_replicas(
+    transform: tft.TFTransformOutput, example_files: dict[str, list[str]], digits: dict[str, Images]
+) -> None:
+    with choose_strategy(2).scope():
+        network = build_network(Model(units=8), Image())
+        compile_network(network, Training(), 10)
+    _, validation = read_splits(example_files["train"], example_files["eval"], transform, Training(), batch=64)
+    images = digits["eval"]
+    assert len(images) % 64
+    logits = network(images.pixels.astype(np.float32) / 255, training=False).numpy()
+    _, accuracy = network.evaluate(validation.dataset, verbose=0)
+    assert accuracy == pytest.approx((logits.argmax(axis=1) == images.labels).mean(), abs=1e-6)
+
+
+def test_the_learning_rate_warms_up_and_decays() -> None:
+    rate = learning_rate(Training(epochs=5, learning_rate=0.01, warmup_epochs=1), steps_per_epoch=10)
+    assert [float(rate(step)) for step in (0, 5, 10, 30, 50)] == pytest.approx([0, 0.005, 0.01, 0.005, 0], abs=1e-6)
+    assert learning_rate(Training(schedule="constant", learning_rate=0.5), 10) == 0.5
+
+
+@pytest.mark.slow
+def test_the_same_seed_gives_the_same_weights(transform, example_files, tmp_path, caplog) -> None:
+    folders = [tmp_path / name for name in ("a", "b", "c")]
+    for folder, seed in zip(folders, (3, 3, 4), strict=True):
+        train(folder, transform, example_files, caplog, epochs=2, seed=seed)
+    first, again, other = (weights(folder) for folder in folders)
+    for left, right in zip(first, again, strict=True):
+        np.testing.assert_array_equal(left, right)
+    assert not np.array_equal(first[0], other[0])
+
+
+@pytest.mark.slow
+def test_one_replica_and_two_give_the_same_curve(transform, example_files, tmp_path, caplog) -> None:
+    one = train(tmp_path / "one", transform, example_files, caplog, batch_size=100)
+    two = train(tmp_path / "two", transform, example_files, caplog, batch_size=50, replicas=2)
+    assert len(tf.config.list_logical_devices("CPU")) == 2
+    for left, right in zip(one, two, strict=True):
+        for figure in ("loss", "val_loss"):
+            assert left[figure] == pytest.approx(right[figure], rel=1e-3)
+    assert one[-1]["val_accuracy"] > 0.5
+
+
+@pytest.mark.slow
+def test_it_stops_early_and_keeps_the_best_epoch(transform, example_files, tmp_path, caplog) -> None:
+    # A rate this high makes the validation loss rise sooner or later.
+    epochs = train(tmp_path, transform, example_files, caplog, epochs=30, patience=1, learning_rate=0.03, clip_norm=0.0)
+    assert len(epochs) < 30
+    best = min(epochs, key=lambda epoch: epoch["val_loss"])
+    assert best["epoch"] == len(epochs) - 1
+    network = build_network(Model(units=32), Image())
+    network.set_weights(weights(tmp_path))
+    network.compile(loss=tf_keras.losses.SparseCategoricalCrossentropy(from_logits=True))
+    _, validation = read_splits(example_files["train"], example_files["eval"], transform, Training(), batch=50)
+    assert network.evaluate(validation.dataset, verbose=0) == pytest.approx(best["val_loss"], rel=1e-4)
+
+
+@pytest.mark.slow
+def test_a_diverged_training_is_a_sentence(transform, example_files, tmp_path, caplog) -> None:
+    with pytest.raises(UserError, match="Training diverged"):
+        train(
+            tmp_path,
+            transform,
+            example_files,
+            caplog,
+            model=Model(cell="simple_rnn", units=32, activation="relu"),
+            learning_rate=1e6,
+            schedule="constant",
+            clip_norm=0.0,
+            optimizer="adam",
+        )
+    assert not (tmp_path / "model").exists()
+
+
+def test_too_few_devices_is_a_sentence() -> None:
+    tf.config.list_logical_devices()
+    with pytest.raises(UserError, match=r"training\.replicas = 3, but TensorFlow already runs with 2"):
+        reserve_devices(3)

@@ -1,0 +1,85 @@
+"""Profiles and overrides: what is right gets in, typed; what is wrong gets one sentence."""
+
+from pathlib import Path
+
+import pytest
+from pydantic import ValidationError
+
+from components.settings import TrainerSettings
+from pipeline.config import Config, ConfigError, load, profiles
+from pipeline.run_local import WRONG_USE, main
+
+
+@pytest.mark.parametrize("profile", profiles())
+def test_every_profile_loads(profile: str) -> None:
+    assert isinstance(load(profile), Config)
+
+
+def test_the_first_article_is_reproduced_to_the_letter() -> None:
+    config = load("article-simple-rnn")
+    assert (config.model.cell, config.model.units, config.model.activation) == ("simple_rnn", 128, "relu")
+    assert (config.model.layers, config.model.bidirectional, config.model.dropout) == (1, False, 0)
+    training = config.training
+    assert (training.optimizer, training.learning_rate, training.schedule) == ("adam", 1e-3, "constant")
+    assert (training.epochs, training.batch_size, training.validate_every) == (10, 128, 5)
+    assert (training.patience, training.clip_norm) == (0, 0)
+
+
+def test_overrides_are_typed_and_win() -> None:
+    config = load(
+        "default", ["training.epochs=3", "model.cell=gru", "model.bidirectional=true", "data.path=some where"]
+    )
+    assert (config.training.epochs, config.model.cell, config.model.bidirectional) == (3, "gru", True)
+    assert config.data.path == "some where"
+    assert load("default", [], ["--runner=X"]).beam.args == ("--runner=X",)
+
+
+def test_nothing_changes_after_the_start() -> None:
+    with pytest.raises(ValidationError):
+        load("default").training.epochs = 3  # type: ignore[misc]
+
+
+def test_what_the_trainer_is_given_survives_the_trip_through_json() -> None:
+    config = load("article-lstm")
+    settings = TrainerSettings(
+        image=config.data.image, model=config.model, training=config.training, backup_dir="b", code="c"
+    )
+    assert TrainerSettings.model_validate_json(settings.model_dump_json()) == settings
+
+
+@pytest.mark.parametrize(
+    ("override", "words"),
+    [
+        ("training.epoch=3", "there is no setting training.epoch; this section has epochs, batch_size"),
+        ("trainings.epochs=3", "there is no setting trainings; this section has name, data"),
+        ("training.epochs=0", "training.epochs = 0: input should be greater than or equal to 1"),
+        ("training.epochs=three", "training.epochs = 'three': input should be a valid integer"),
+        ("training.epochs=2.5", "training.epochs = 2.5: input should be a valid integer"),
+        ("model.cell=transformer", "model.cell = 'transformer': input should be 'lstm', 'gru' or 'simple_rnn'"),
+        ("model.dropout=1.0", "model.dropout = 1.0: input should be less than 1"),
+        ("gates.accuracy=98", "gates.accuracy = 98: input should be less than or equal to 1"),
+        ("training.warmup_epochs=8", "warmup_epochs = 8.0 must be smaller than epochs = 8"),
+        ("training.validate_every=1", "validate_every = 1 would leave no example to train on"),
+        ("serving.model_name=a/b", "serving.model_name = 'a/b'"),
+        ("training", "is not section.key=value"),
+        ("name.x=1", "goes through name, which is no section"),
+    ],
+)
+def test_a_wrong_override_is_a_sentence_and_exit_code_2(
+    override: str, words: str, capsys: pytest.CaptureFixture[str], tmp_path: Path
+) -> None:
+    assert main(["--run-root", str(tmp_path / "root"), "--set", override]) == WRONG_USE
+    error = capsys.readouterr().err
+    assert words in error and "Traceback" not in error
+    assert not (tmp_path / "root").exists()
+
+
+def test_a_wrong_profile_is_a_sentence(tmp_path: Path) -> None:
+    with pytest.raises(ConfigError, match=r"There is no profile nothing: choose one of article-lstm, .*default"):
+        load("nothing")
+    (tmp_path / "broken.toml").write_text("[training\n")
+    with pytest.raises(ConfigError, match=r"broken\.toml is not valid TOML"):
+        load(str(tmp_path / "broken.toml"))
+    (tmp_path / "mine.toml").write_text("[training]\nepochs = -1\n")
+    with pytest.raises(ConfigError, match=r"mine\.toml: training\.epochs = -1"):
+        load(str(tmp_path / "mine.toml"))

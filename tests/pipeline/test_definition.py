@@ -1,0 +1,20 @@
+"""The chain: ids, order, and what waits for what."""
+
+from pathlib import Path
+
+from pipeline import STEPS
+from pipeline.config import Config
+from pipeline.definition import create_pipeline
+
+
+def test_the_steps_are_those_the_command_line_knows_in_an_order_that_works(tmp_path: Path) -> None:
+    pipeline = create_pipeline(Config(), pipeline_root=str(tmp_path), serving_dir=str(tmp_path / "serving"))
+    ids = [component.id for component in pipeline.components]
+    assert sorted(ids) == sorted(STEPS)
+    upstream = {component.id: {node.id for node in component.upstream_nodes} for component in pipeline.components}
+    for index, step in enumerate(STEPS):
+        assert upstream[step] <= set(STEPS[:index])
+    assert "DataGate" in upstream["Transform"]
+    assert "ExampleValidator" in upstream["DataGate"]
+    assert {"Trainer", "Evaluator"} <= upstream["Pusher"]
+    assert {"Trainer", "Baseline"} <= upstream["Evaluator"]

@@ -1,0 +1,184 @@
+"""Whole runs on a small part of MNIST, judged by ML Metadata, bytes on disk and exit codes."""
+
+import json
+from collections.abc import Callable
+from pathlib import Path
+
+import numpy as np
+import pytest
+import tensorflow as tf
+
+from data.readers import Images
+from data.records import serialize
+from pipeline import STEPS
+from pipeline.run_local import FAILED, MODEL_REFUSED, PUSHED
+from tests.conftest import Outcome, states, versions
+
+pytestmark = pytest.mark.slow
+Run = Callable[..., Outcome]
+
+COMPUTING = [step for step in STEPS if step != "Baseline"]
+
+
+def executed(root: Path) -> set[str]:
+    return {step for step, state in states(root).items() if state == "COMPLETE" and step != "Baseline"}
+
+
+@pytest.fixture(scope="module")
+def root(tmp_path_factory: pytest.TempPathFactory) -> Path:
+    """One run root that the tests of this file use in turn, as a person would."""
+    return tmp_path_factory.mktemp("root")
+
+
+def test_1_a_first_run_executes_every_step_and_pushes(run: Run, root: Path, small_mnist: Path) -> None:
+    outcome = run(root, small_mnist)
+    assert outcome.code == PUSHED, outcome.text
+    assert states(root) == dict.fromkeys(STEPS, "COMPLETE")
+    (version,) = versions(root)
+    assert f"version {version} to" in outcome.text
+    for words in ("epoch 3/3", "Test accuracy", "of 1,000 examples", "Worst digit", "accuracy of class 9", "run.log"):
+        assert words in outcome.text
+    assert "Baseline           none" in outcome.text
+    assert "INFO" not in outcome.text and "Warning" not in outcome.text
+
+
+def test_2_what_was_pushed_answers_as_the_evaluator_said(root: Path, digits: dict[str, Images]) -> None:
+    folder = root / "serving_models" / "mnist" / versions(root)[0]
+    assert {"saved_model.pb", "variables"} <= {path.name for path in folder.iterdir()}
+    signatures = tf.saved_model.load(str(folder)).signatures
+    images = digits["test"]
+    records = [serialize(p, y) for p, y in zip(images.pixels, images.labels, strict=True)]
+    answer = signatures["serving_default"](examples=tf.constant(records))
+    accuracy = (answer["class_ids"].numpy() == images.labels).mean()
+    metrics = history_of(root).evaluation
+    assert accuracy == pytest.approx(metrics.accuracy, abs=1e-6)
+    for label in range(10):
+        mask = images.labels == label
+        assert metrics.class_accuracy[label] == pytest.approx(
+            (answer["class_ids"].numpy() == label)[mask].mean(), abs=1e-6
+        )
+    truth = answer["probabilities"].numpy()[np.arange(1000), images.labels]
+    assert metrics.cross_entropy == pytest.approx(-np.log(truth).mean(), rel=1e-3)
+    by_image = signatures["predict_images"](images=tf.constant(images.pixels))["probabilities"]
+    by_row = signatures["predict_rows"](images=tf.constant(images.pixels))["probabilities"]
+    np.testing.assert_allclose(by_image, answer["probabilities"], atol=1e-5)
+    np.testing.assert_allclose(by_row[:, -1], answer["probabilities"], atol=1e-5)
+    assert metrics.calibration_error == pytest.approx(expected_calibration_error(answer, images), abs=1e-4)
+
+
+def expected_calibration_error(answer: dict[str, tf.Tensor], images: Images) -> float:
+    confidence = answer["probabilities"].numpy().max(axis=1)
+    correct = answer["class_ids"].numpy() == images.labels
+    bins = np.minimum((confidence * 10).astype(int), 9)
+    gaps = [abs(correct[bins == b].sum() - confidence[bins == b].sum()) for b in range(10)]
+    return sum(gaps) / len(confidence)
+
+
+def history_of(root: Path):
+    from components.settings import Gates
+    from pipeline.config import Config
+    from pipeline.history import History
+    from pipeline.run_root import RunRoot
+
+    history = History(RunRoot(root, Config()).metadata(), "digit-rows")
+    return history.run(history.runs()[-1], Gates())
+
+
+def test_3_an_unchanged_run_is_fully_cached_and_says_so(run: Run, root: Path, small_mnist: Path) -> None:
+    before = versions(root)
+    outcome = run(root, small_mnist)
+    assert outcome.code == PUSHED
+    assert {states(root)[step] for step in COMPUTING} == {"CACHED"}
+    assert "Nothing has changed: every step came from the cache." in outcome.text
+    assert "by an earlier run" in outcome.text
+    assert versions(root) == before
+
+
+def test_4_a_stricter_accuracy_gate_refuses_and_only_the_judges_run_again(
+    run: Run, root: Path, small_mnist: Path
+) -> None:
+    before = versions(root)
+    outcome = run(root, small_mnist, "gates.accuracy=0.999")
+    assert outcome.code == MODEL_REFUSED, outcome.text
+    assert executed(root) == {"Evaluator", "Pusher"}
+    assert versions(root) == before
+    assert "refused" in outcome.text and "✗ accuracy: " in outcome.text and "at least 0.9990" in outcome.text
+    assert "Pushed             nothing" in outcome.text
+    # And again: a refusal from the cache is still a refusal.
+    assert run(root, small_mnist, "gates.accuracy=0.999").code == MODEL_REFUSED
+    assert executed(root) == set()
+
+
+def test_5_one_weak_digit_is_enough_to_be_refused(run: Run, root: Path, small_mnist: Path) -> None:
+    before, worst = versions(root), history_of(root).evaluation.worst_class
+    outcome = run(root, small_mnist, f"gates.class_accuracy={worst[1] + 0.001}")
+    assert outcome.code == MODEL_REFUSED
+    assert versions(root) == before
+    assert "✓ accuracy: " in outcome.text
+    assert outcome.text.count("✗") == 1 and f"✗ accuracy of class {worst[0]}: " in outcome.text
+
+
+def test_6_a_model_worse_than_the_baseline_is_refused(run: Run, root: Path, small_mnist: Path) -> None:
+    before = versions(root)
+    options = ("training.epochs=2", "gates.accuracy=0.1", "gates.class_accuracy=0.0")
+    outcome = run(root, small_mnist, *options)
+    assert outcome.code == MODEL_REFUSED, outcome.text
+    assert executed(root) == {"Trainer", "Evaluator", "Pusher"}
+    assert versions(root) == before
+    assert f"Baseline           version {before[0]}: " in outcome.text
+    assert outcome.text.count("✗") == 1 and "✗ accuracy against the baseline" in outcome.text
+    # The same model, where a drop is allowed, is pushed as a second version.
+    assert run(root, small_mnist, *options, "gates.max_drop=1.0").code == PUSHED
+    assert executed(root) == {"Evaluator", "Pusher"}
+    assert len(versions(root)) == len(before) + 1
+
+
+def test_7_part_of_the_chain_can_be_run(run: Run, root: Path, small_mnist: Path) -> None:
+    outcome = run(root, small_mnist, "model.units=32", options=("--to", "Transform"))
+    assert outcome.code == PUSHED
+    assert "Trainer" not in states(root) and "Test accuracy" not in outcome.text
+    outcome = run(root, small_mnist, "gates.max_drop=0.9", options=("--from", "Evaluator"))
+    assert outcome.code == PUSHED, outcome.text
+    assert "ExampleGen" not in outcome.text.split("Test accuracy", maxsplit=1)[0]
+    assert {step for step, state in states(root).items() if state == "COMPLETE"} >= {"Evaluator", "Pusher"}
+
+
+def test_8_a_pushed_model_that_was_deleted_is_not_claimed(run: Run, small_mnist: Path, root: Path) -> None:
+    assert run(root, small_mnist, "gates.max_drop=0.8").code == PUSHED
+    newest = root / "serving_models" / "mnist" / versions(root)[-1]
+    newest.rename(root / "elsewhere")
+    outcome = run(root, small_mnist, "gates.max_drop=0.8")
+    assert outcome.code == FAILED
+    assert f"{newest} is gone" in outcome.text
+
+
+def test_the_served_gates_are_those_of_the_profile(root: Path) -> None:
+    """The thresholds TFMA compared with, read from what it wrote."""
+    evaluations = sorted((root / "artifacts" / "Evaluator" / "evaluation").iterdir(), key=lambda path: int(path.name))
+    config = json.loads((evaluations[0] / "eval_config.json").read_text())["evalConfig"]
+    overall, per_class = config["metricsSpecs"][0]["metrics"][0]["perSliceThresholds"]
+    assert overall["threshold"]["valueThreshold"]["lowerBound"] == pytest.approx(0.75)
+    assert per_class["threshold"]["valueThreshold"]["lowerBound"] == pytest.approx(0.4)
+    assert config["modelSpecs"][0]["signatureName"] == "serving_default"
+
+
+def test_another_size_and_class_count_need_a_profile_and_no_code(run: Run, tmp_path: Path) -> None:
+    """scikit-learn's 8 × 8 digits, 1,797 of them, of which only 0 … 7 are kept."""
+    from sklearn.datasets import load_digits
+
+    from data.build import main as build
+
+    bunch = load_digits()
+    keep = bunch.target < 8
+    pixels, labels = np.round(bunch.images[keep] * 255 / 16).astype(np.uint8), bunch.target[keep]
+    np.savez(
+        tmp_path / "d.npz", x_train=pixels[:1100], y_train=labels[:1100], x_test=pixels[1100:], y_test=labels[1100:]
+    )
+    assert build(["--npz", str(tmp_path / "d.npz"), "--out", str(tmp_path / "d"), "--eval", "100", "--seed", "1"]) == 0
+    sizes = ("data.rows=8", "data.columns=8", "data.classes=8", "training.epochs=6")
+    outcome = run(tmp_path / "root", tmp_path / "d", *sizes)
+    assert outcome.code == PUSHED, outcome.text
+    (version,) = versions(tmp_path / "root")
+    model = tf.saved_model.load(str(tmp_path / "root" / "serving_models" / "mnist" / version))
+    assert model.signatures["predict_rows"](images=tf.constant(pixels[:3]))["probabilities"].shape == (3, 8, 8)
+    assert "accuracy of class 7" in outcome.text and "accuracy of class 8" not in outcome.text

@@ -1,0 +1,114 @@
+"""Runs as processes of their own: killed, interrupted, out of space, and their exit codes."""
+
+import os
+import re
+import shutil
+import signal
+import subprocess
+import sys
+import time
+from pathlib import Path
+
+import pytest
+
+from pipeline.run_local import FAILED, INTERRUPTED, PUSHED
+from tests.conftest import QUICK, ROOT, states, versions
+
+COMMAND = [sys.executable, "-m", "pipeline.run_local"]
+
+
+def start(root: Path, folder: Path, *overrides: str) -> subprocess.Popen:
+    command = [*COMMAND, "--run-root", str(root), "--set", f"data.path={folder}", *QUICK, *overrides]
+    return subprocess.Popen(command, cwd=ROOT, stdout=subprocess.PIPE, stderr=subprocess.STDOUT, text=True)
+
+
+def wait_for(process: subprocess.Popen, words: str) -> str:
+    text = ""
+    assert process.stdout is not None
+    for line in process.stdout:
+        text += line
+        if words in line:
+            return text
+    raise AssertionError(f"ended with {process.wait()} before {words!r}:\n{text}")
+
+
+@pytest.mark.slow
+def test_a_killed_training_goes_on_from_its_last_epoch(tmp_path: Path, small_mnist: Path) -> None:
+    longer = ("training.epochs=5",)
+    process = start(tmp_path, small_mnist, *longer)
+    wait_for(process, "epoch 2/5")
+    os.kill(process.pid, signal.SIGKILL)
+    process.wait()
+    assert versions(tmp_path) == []
+
+    process = start(tmp_path, small_mnist, *longer)
+    text, _ = process.communicate()
+    assert process.returncode == PUSHED, text
+    assert re.findall(r"epoch (\d)/5", text) in (["3", "4", "5"], ["4", "5"])
+    assert {state for step, state in states(tmp_path).items() if step in ("ExampleGen", "Transform")} == {"CACHED"}
+    assert not list((tmp_path / "artifacts" / "Trainer" / "backup").iterdir())
+
+
+@pytest.mark.slow
+@pytest.mark.parametrize("sent", [signal.SIGINT, signal.SIGTERM])
+def test_an_interrupted_run_says_how_to_go_on(tmp_path: Path, small_mnist: Path, sent: signal.Signals) -> None:
+    process = start(tmp_path, small_mnist)
+    wait_for(process, "Transform")
+    time.sleep(1)
+    process.send_signal(sent)
+    text, _ = process.communicate(timeout=60)
+    assert process.returncode == INTERRUPTED
+    assert "Interrupted in Trainer" in text and "Traceback" not in text
+    assert versions(tmp_path) == []
+
+
+@pytest.mark.slow
+def test_a_full_disk_is_a_sentence(small_disk: Path, small_mnist: Path) -> None:
+    process = start(small_disk / "root", small_mnist)
+    text, _ = process.communicate()
+    assert process.returncode == FAILED, text
+    assert "no space is left on the device" in text and "Traceback" not in text
+    assert str(small_disk / "root") in text
+    assert versions(small_disk / "root") == []
+
+
+def test_help_answers_at_once_and_without_tensorflow() -> None:
+    code = (
+        "import sys\nfrom pipeline.run_local import main\n"
+        "try: main(['--help'])\nfinally: assert not {'tensorflow', 'tfx', 'apache_beam'} & set(sys.modules)"
+    )
+    done = subprocess.run([sys.executable, "-c", code], cwd=ROOT, capture_output=True, text=True, check=False)
+    assert done.returncode == 0, done.stderr
+    for words in ("exit codes", "ExampleGen", "--profile", "--from"):
+        assert words in done.stdout
+
+
+def test_an_unknown_step_is_refused_at_once() -> None:
+    done = subprocess.run([*COMMAND, "--from", "Nowhere"], cwd=ROOT, capture_output=True, text=True, check=False)
+    assert done.returncode == 2
+    assert "choose from" in done.stderr and "Evaluator" in done.stderr
+
+
+@pytest.mark.slow
+def test_from_needs_an_earlier_run(tmp_path: Path, small_mnist: Path, capfd: pytest.CaptureFixture[str]) -> None:
+    from pipeline.run_local import main
+
+    options = ["--run-root", str(tmp_path), "--from", "Evaluator", "--set", f"data.path={small_mnist}"]
+    assert main(options) == FAILED
+    assert "holds no earlier run" in capfd.readouterr().out
+
+
+@pytest.mark.slow
+def test_a_changed_source_file_runs_its_step_again(tmp_path: Path, small_mnist: Path) -> None:
+    """The project is copied, run, edited and run again up to Transform."""
+    tree = tmp_path / "tree"
+    for package in ("pipeline", "components", "data"):
+        shutil.copytree(ROOT / package, tree / package, ignore=shutil.ignore_patterns("*.gz", "__pycache__"))
+    command = [*COMMAND, "--run-root", str(tmp_path / "root"), "--to", "Transform", "--set", f"data.path={small_mnist}"]
+    subprocess.run(command, cwd=tree, check=True, stdout=subprocess.DEVNULL)
+    with open(tree / "components" / "transform.py", "a") as file:
+        file.write("\n# a changed line\n")
+    subprocess.run(command, cwd=tree, check=True, stdout=subprocess.DEVNULL)
+    after = states(tmp_path / "root")
+    assert after.pop("Transform") == "COMPLETE"
+    assert set(after.values()) == {"CACHED"}

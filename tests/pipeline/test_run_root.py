@@ -1,0 +1,64 @@
+"""The run root: one holder at a time, any metadata connection, and a screen that libraries cannot write to."""
+
+import os
+import subprocess
+import sys
+from pathlib import Path
+
+import pytest
+
+from data.errors import UserError
+from pipeline.config import Config, ConfigError, load
+from pipeline.run_local import FAILED, main
+from pipeline.run_root import RunRoot, output_into
+from tests.conftest import MNIST, ROOT
+
+
+def test_a_second_run_on_one_root_says_who_holds_it(tmp_path: Path, capsys: pytest.CaptureFixture[str]) -> None:
+    code = (
+        "import sys, pathlib; from pipeline.config import Config; from pipeline.run_root import RunRoot\n"
+        f"with RunRoot(pathlib.Path({str(tmp_path)!r}), Config()).held(): print('held', flush=True); sys.stdin.read()"
+    )
+    holder = subprocess.Popen(
+        [sys.executable, "-c", code], cwd=ROOT, stdin=subprocess.PIPE, stdout=subprocess.PIPE, text=True
+    )
+    assert holder.stdout is not None and holder.stdout.readline() == "held\n"
+    assert main(["--run-root", str(tmp_path), "--set", f"data.path={MNIST}"]) == FAILED
+    assert f"is held by process {holder.pid} since" in capsys.readouterr().err
+    holder.communicate("")
+    with RunRoot(tmp_path, Config()).held():
+        assert (tmp_path / "lock").read_text().startswith(f"process {os.getpid()} since")
+
+
+def test_a_root_that_cannot_be_written_is_a_sentence(tmp_path: Path) -> None:
+    (tmp_path / "file").write_text("")
+    with pytest.raises(UserError, match="cannot be written"), RunRoot(tmp_path / "file" / "root", Config()).held():
+        pass
+
+
+def test_metadata_is_sqlite_under_the_root_or_any_connection(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    assert RunRoot(tmp_path, Config()).metadata().sqlite.filename_uri == str(tmp_path / "metadata.db")
+    text = "metadata.connection=\"mysql { host: 'db' port: 3306 database: 'm' user: 'u' password: '$MLMD_PASSWORD' }\""
+    root = RunRoot(tmp_path, load("default", [text]))
+    with pytest.raises(ConfigError, match=r"names \$MLMD_PASSWORD, which is not set"):
+        root.metadata()
+    monkeypatch.setenv("MLMD_PASSWORD", "secret")
+    assert (root.metadata().mysql.host, root.metadata().mysql.password) == ("db", "secret")
+    with pytest.raises(ConfigError, match="no ml_metadata.ConnectionConfig"):
+        RunRoot(tmp_path, load("default", ["metadata.connection=nonsense"])).metadata()
+
+
+@pytest.mark.parametrize("and_screen", [False, True])
+def test_what_libraries_write_goes_to_the_log(
+    tmp_path: Path, capfd: pytest.CaptureFixture[str], and_screen: bool
+) -> None:
+    log = tmp_path / "run.log"
+    with output_into(log, and_screen) as screen:
+        os.write(1, b"from C++ to standard output\n")
+        os.write(2, b"from C++ to standard error\n")
+        print("to the person", file=screen)
+    print("afterwards")
+    shown = capfd.readouterr().out
+    assert log.read_text() == "from C++ to standard output\nfrom C++ to standard error\n"
+    assert "to the person" in shown and "afterwards" in shown
+    assert ("from C++" in shown) is and_screen
