@@ -46,17 +46,9 @@ class Account(logging.Handler):
             console=console,
         )
         self._task = self._bar.add_task("", total=None, visible=False, epoch=0, epochs=0, loss=0.0, accuracy=0.0)
-        self._live = (
-            Live(
-                console=console,
-                get_renderable=self._render,
-                refresh_per_second=8,
-                redirect_stdout=False,
-                redirect_stderr=False,
-            )
-            if live
-            else None
-        )
+        # The process's own output is a log file by now; Live need not catch it.
+        live_options: dict[str, Any] = {"refresh_per_second": 8, "redirect_stdout": False, "redirect_stderr": False}
+        self._live = Live(console=console, get_renderable=self._render, **live_options) if live else None
 
     @contextmanager
     def shown(self) -> Iterator[Account]:

@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from collections.abc import Iterator
+from collections.abc import Collection, Iterator
 from dataclasses import dataclass, field
 
 import ml_metadata as mlmd
@@ -12,8 +12,6 @@ from ml_metadata.proto import metadata_store_pb2
 from components.evaluator import ACCURACY
 from components.settings import Gates
 from pipeline import STEPS
-
-Execution = metadata_store_pb2.Execution
 
 
 @dataclass(frozen=True)
@@ -83,31 +81,29 @@ class History:
         mine = [context for context in contexts if self._belongs(context)]
         return [context.name for context in sorted(mine, key=lambda context: context.id)]
 
+    def latest_run_with(self, steps: Collection[str]) -> str | None:
+        """The newest run in which all of `steps` succeeded, or None."""
+        for run_id in reversed(self.runs()):
+            done = {step.id for step in _steps(self._executions(run_id)) if step.state in ("COMPLETE", "CACHED")}
+            if done >= set(steps):
+                return run_id
+        return None
+
     def run(self, run_id: str, gates: Gates) -> Run:
         """One run; `gates` are the bars its profile set."""
-        context = self._store.get_context_by_type_and_name("pipeline_run", run_id)
-        executions = {self._step_of(execution): execution for execution in self._executions(context)}
-        steps = [
-            Step(
-                name,
-                Execution.State.Name(executions[name].last_known_state),
-                (executions[name].last_update_time_since_epoch - executions[name].create_time_since_epoch) / 1000,
-            )
-            for name in STEPS
-            if name in executions
-        ]
+        executions = self._executions(run_id)
         evaluator, pusher, trainer = (executions.get(name) for name in ("Evaluator", "Pusher", "Trainer"))
         pushed = self._output(pusher, "pushed_model")
         model_run = self._output(trainer, "model_run")
         return Run(
             id=run_id,
-            steps=steps,
+            steps=_steps(executions),
             evaluation=self._evaluation(evaluator, gates),
             pushed_to=_text(pushed, "pushed_destination") if pushed and _number(pushed, "pushed") else None,
             tensorboard=model_run.uri if model_run else None,
         )
 
-    def _evaluation(self, execution: Execution | None, gates: Gates) -> Evaluation | None:
+    def _evaluation(self, execution: metadata_store_pb2.Execution | None, gates: Gates) -> Evaluation | None:
         evaluation, blessing = self._output(execution, "evaluation"), self._output(execution, "blessing")
         if evaluation is None or blessing is None:
             return None
@@ -158,14 +154,17 @@ class History:
     def _belongs(self, context: metadata_store_pb2.Context) -> bool:
         return any(parent.name == self._pipeline for parent in self._store.get_parent_contexts_by_context(context.id))
 
-    def _executions(self, context: metadata_store_pb2.Context) -> list[Execution]:
-        return sorted(self._store.get_executions_by_context(context.id), key=lambda execution: execution.id)
+    def _executions(self, run_id: str) -> dict[str, metadata_store_pb2.Execution]:
+        """A run's latest execution of each step."""
+        context = self._store.get_context_by_type_and_name("pipeline_run", run_id)
+        executions = sorted(self._store.get_executions_by_context(context.id), key=lambda execution: execution.id)
+        return {self._step_of(execution): execution for execution in executions}
 
-    def _step_of(self, execution: Execution) -> str:
+    def _step_of(self, execution: metadata_store_pb2.Execution) -> str:
         nodes = (c for c in self._store.get_contexts_by_execution(execution.id) if c.type == "node")
         return next(node.name.removeprefix(f"{self._pipeline}.") for node in nodes)
 
-    def _output(self, execution: Execution | None, key: str) -> metadata_store_pb2.Artifact | None:
+    def _output(self, execution: metadata_store_pb2.Execution | None, key: str) -> metadata_store_pb2.Artifact | None:
         if execution is None:
             return None
         events = self._store.get_events_by_execution_ids([execution.id])
@@ -175,6 +174,18 @@ class History:
             if event.type == metadata_store_pb2.Event.OUTPUT and event.path.steps[0].key == key
         ]
         return self._store.get_artifacts_by_id(ids)[0] if ids else None
+
+
+def _steps(executions: dict[str, metadata_store_pb2.Execution]) -> list[Step]:
+    return [
+        Step(
+            name,
+            metadata_store_pb2.Execution.State.Name(execution.last_known_state),
+            (execution.last_update_time_since_epoch - execution.create_time_since_epoch) / 1000,
+        )
+        for name in STEPS
+        if (execution := executions.get(name)) is not None
+    ]
 
 
 def _failures(result: tfma.ValidationResult) -> Iterator[tuple[int | None, bool]]:

@@ -143,18 +143,23 @@ def _run(args: argparse.Namespace, config: Config, root: RunRoot, account: Accou
         reserve_devices(config.training.replicas)
         metadata = root.metadata()
         history = History(metadata, config.name)
-        if args.start and not history.runs():
-            raise UserError(f"--from {args.start} reuses the steps before it, but {root.path} holds no earlier run.")
         pipeline = create_pipeline(
             config, pipeline_root=str(root.artifacts), serving_dir=str(root.serving_dir), metadata=metadata
         )
-        partial = None
+        options = None
         if args.start or args.stop:
-            partial = RunOptions(
-                from_nodes=[args.start] if args.start else None, to_nodes=[args.stop] if args.stop else None
+            base = history.latest_run_with(STEPS[: STEPS.index(args.start)]) if args.start else None
+            if args.start and base is None:
+                raise UserError(
+                    f"--from {args.start} reuses all steps before it, but {root.path} holds no run that has them."
+                )
+            options = RunOptions(
+                from_nodes=[args.start] if args.start else None,
+                to_nodes=[args.stop] if args.stop else None,
+                base_pipeline_run_id=base,
             )
         account.end("done")
-        tfx.orchestration.LocalDagRunner().run(pipeline, run_options=partial)
+        tfx.orchestration.LocalDagRunner().run(pipeline, run_options=options)
         return history.run(history.runs()[-1], config.gates)
 
 

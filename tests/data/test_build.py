@@ -192,7 +192,10 @@ def test_nothing_is_overwritten(
 
 
 def test_help_is_quick_and_needs_no_tensorflow() -> None:
-    code = "import sys; from data.build import parse\ntry: parse(['--help'])\nfinally: assert 'tensorflow' not in sys.modules"
+    code = (
+        "import sys; from data.build import parse\n"
+        "try: parse(['--help'])\nfinally: assert 'tensorflow' not in sys.modules"
+    )
     assert subprocess.run([sys.executable, "-c", code], cwd=ROOT, capture_output=True, check=False).returncode == 0
 
 

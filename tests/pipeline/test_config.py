@@ -26,11 +26,9 @@ def test_the_first_article_is_reproduced_to_the_letter() -> None:
 
 
 def test_overrides_are_typed_and_win() -> None:
-    config = load(
-        "default", ["training.epochs=3", "model.cell=gru", "model.bidirectional=true", "data.path=some where"]
-    )
+    config = load("default", ["training.epochs=3", "model.cell=gru", "model.bidirectional=true", "data.path=a b"])
     assert (config.training.epochs, config.model.cell, config.model.bidirectional) == (3, "gru", True)
-    assert config.data.path == "some where"
+    assert config.data.path == "a b"
     assert load("default", [], ["--runner=X"]).beam.args == ("--runner=X",)
 
 
@@ -62,7 +60,7 @@ def test_what_the_trainer_is_given_survives_the_trip_through_json() -> None:
         ("training.validate_every=1", "validate_every = 1 would leave no example to train on"),
         ("serving.model_name=a/b", "serving.model_name = 'a/b'"),
         ("training", "is not section.key=value"),
-        ("name.x=1", "goes through name, which is no section"),
+        ("training.epochs.x=1", "goes through epochs, which is no section"),
     ],
 )
 def test_a_wrong_override_is_a_sentence_and_exit_code_2(

@@ -54,9 +54,8 @@ def test_2_what_was_pushed_answers_as_the_evaluator_said(root: Path, digits: dic
     assert accuracy == pytest.approx(metrics.accuracy, abs=1e-6)
     for label in range(10):
         mask = images.labels == label
-        assert metrics.class_accuracy[label] == pytest.approx(
-            (answer["class_ids"].numpy() == label)[mask].mean(), abs=1e-6
-        )
+        share = (answer["class_ids"].numpy() == label)[mask].mean()
+        assert metrics.class_accuracy[label] == pytest.approx(share, abs=1e-6)
     truth = answer["probabilities"].numpy()[np.arange(1000), images.labels]
     assert metrics.cross_entropy == pytest.approx(-np.log(truth).mean(), rel=1e-3)
     by_image = signatures["predict_images"](images=tf.constant(images.pixels))["probabilities"]
@@ -171,9 +170,9 @@ def test_another_size_and_class_count_need_a_profile_and_no_code(run: Run, tmp_p
     bunch = load_digits()
     keep = bunch.target < 8
     pixels, labels = np.round(bunch.images[keep] * 255 / 16).astype(np.uint8), bunch.target[keep]
-    np.savez(
-        tmp_path / "d.npz", x_train=pixels[:1100], y_train=labels[:1100], x_test=pixels[1100:], y_test=labels[1100:]
-    )
+    train, test = slice(0, 1100), slice(1100, None)
+    arrays = {"x_train": pixels[train], "y_train": labels[train], "x_test": pixels[test], "y_test": labels[test]}
+    np.savez(tmp_path / "d.npz", **arrays)
     assert build(["--npz", str(tmp_path / "d.npz"), "--out", str(tmp_path / "d"), "--eval", "100", "--seed", "1"]) == 0
     sizes = ("data.rows=8", "data.columns=8", "data.classes=8", "training.epochs=6")
     outcome = run(tmp_path / "root", tmp_path / "d", *sizes)

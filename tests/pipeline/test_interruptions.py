@@ -64,6 +64,7 @@ def test_an_interrupted_run_says_how_to_go_on(tmp_path: Path, small_mnist: Path,
 
 @pytest.mark.slow
 def test_a_full_disk_is_a_sentence(small_disk: Path, small_mnist: Path) -> None:
+    (small_disk / "ballast").write_bytes(bytes(3_600_000))
     process = start(small_disk / "root", small_mnist)
     text, _ = process.communicate()
     assert process.returncode == FAILED, text
@@ -95,7 +96,7 @@ def test_from_needs_an_earlier_run(tmp_path: Path, small_mnist: Path, capfd: pyt
 
     options = ["--run-root", str(tmp_path), "--from", "Evaluator", "--set", f"data.path={small_mnist}"]
     assert main(options) == FAILED
-    assert "holds no earlier run" in capfd.readouterr().out
+    assert "holds no run that has them" in capfd.readouterr().out
 
 
 @pytest.mark.slow

@@ -38,13 +38,13 @@ def test_a_root_that_cannot_be_written_is_a_sentence(tmp_path: Path) -> None:
 
 def test_metadata_is_sqlite_under_the_root_or_any_connection(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
     assert RunRoot(tmp_path, Config()).metadata().sqlite.filename_uri == str(tmp_path / "metadata.db")
-    text = "metadata.connection=\"mysql { host: 'db' port: 3306 database: 'm' user: 'u' password: '$MLMD_PASSWORD' }\""
-    root = RunRoot(tmp_path, load("default", [text]))
+    mysql = "mysql { host: 'db' port: 3306 database: 'm' user: 'u' password: '$MLMD_PASSWORD' }"
+    root = RunRoot(tmp_path, load("default", [f'metadata.connection="{mysql}"']))
     with pytest.raises(ConfigError, match=r"names \$MLMD_PASSWORD, which is not set"):
         root.metadata()
     monkeypatch.setenv("MLMD_PASSWORD", "secret")
     assert (root.metadata().mysql.host, root.metadata().mysql.password) == ("db", "secret")
-    with pytest.raises(ConfigError, match="no ml_metadata.ConnectionConfig"):
+    with pytest.raises(ConfigError, match=r"no ml_metadata\.ConnectionConfig"):
         RunRoot(tmp_path, load("default", ["metadata.connection=nonsense"])).metadata()
 
 
@@ -58,7 +58,7 @@ def test_what_libraries_write_goes_to_the_log(
         os.write(2, b"from C++ to standard error\n")
         print("to the person", file=screen)
     print("afterwards")
-    shown = capfd.readouterr().out
+    shown = "".join(capfd.readouterr())
     assert log.read_text() == "from C++ to standard output\nfrom C++ to standard error\n"
     assert "to the person" in shown and "afterwards" in shown
     assert ("from C++" in shown) is and_screen
