@@ -1,0 +1,49 @@
+"""TFX's own MNIST example on the committed digits: python -m tests.benchmarks.tfx_example FOLDER."""
+
+import os
+
+os.environ["TF_USE_LEGACY_KERAS"] = "1"
+
+import sys
+from pathlib import Path
+
+import tensorflow as tf
+from tfx import v1 as tfx
+from tfx.examples.mnist import mnist_pipeline_native_keras as example
+from tfx.examples.mnist import mnist_utils_native_keras as utils
+
+from data.records import read_split
+from tests.benchmarks.__main__ import MNIST
+
+
+def write_data(folder: Path) -> None:
+    """All 70,000 digits as the example wants them: `image_floats` in -0.5..0.5 and `image_class`."""
+    folder.mkdir()
+    with tf.io.TFRecordWriter(str(folder / "digits.tfrecord.gz"), tf.io.TFRecordOptions("GZIP")) as writer:
+        for split in ("train", "eval", "test"):
+            images = read_split(MNIST, split, 28, 28)
+            for pixels, label in zip(images.pixels, images.labels, strict=True):
+                feature = {
+                    "image_floats": tf.train.Feature(float_list=tf.train.FloatList(value=pixels.ravel() / 255 - 0.5)),
+                    "image_class": tf.train.Feature(int64_list=tf.train.Int64List(value=[label])),
+                }
+                writer.write(tf.train.Example(features=tf.train.Features(feature=feature)).SerializeToString())
+
+
+def main(folder: Path) -> None:
+    write_data(folder / "example_data")
+    pipeline = example._create_pipeline(
+        pipeline_name=example._pipeline_name,
+        pipeline_root=str(folder / "example"),
+        data_root=str(folder / "example_data"),
+        module_file=utils.__file__,
+        serving_model_dir=str(folder / "example_serving"),
+        metadata_path=str(folder / "metadata.db"),
+        # In memory, as ours: its own multi_processing is slower on 2 cores.
+        beam_pipeline_args=[],
+    )
+    tfx.orchestration.LocalDagRunner().run(pipeline)
+
+
+if __name__ == "__main__":
+    main(Path(sys.argv[1]))
