@@ -1,13 +1,55 @@
-"""ExampleGen: the shards of a data folder as they are, one TFX split for each of ours."""
+"""ExampleGen: the shards of a data folder, one TFX split for each of ours, streamed."""
 
 from __future__ import annotations
 
+from typing import Any
+
+import apache_beam as beam
+from tfx import types
 from tfx import v1 as tfx
+from tfx.components.example_gen.import_example_gen import executor
+from tfx.dsl.components.base import executor_spec
+from tfx.types import artifact_utils
 
 from data.features import SPLITS, shard_pattern
 
 
-def example_gen(folder: str) -> tfx.components.ImportExampleGen:
+class StreamingExecutor(executor.Executor):
+    """ImportExampleGen's executor without its shuffle, for which Beam's DirectRunner holds all records in memory.
+
+    Records keep their order within a shard; the Trainer shuffles as it reads, and `data.build --seed` for good.
+    """
+
+    def Do(
+        self,
+        input_dict: dict[str, list[types.Artifact]],
+        output_dict: dict[str, list[types.Artifact]],
+        exec_properties: dict[str, Any],
+    ) -> None:
+        self._examples = output_dict["examples"]
+        super().Do(input_dict, output_dict, exec_properties)
+
+    def GenerateExamplesByBeam(
+        self, pipeline: beam.Pipeline, exec_properties: dict[str, Any]
+    ) -> dict[str, beam.PCollection]:
+        """Writes each split as it is read, and leaves nothing for the base class to shuffle and write."""
+        for split, examples in super().GenerateExamplesByBeam(pipeline, exec_properties).items():
+            prefix = f"{artifact_utils.get_split_uri(self._examples, split)}/data_tfrecord"
+            (
+                examples
+                | f"Serialize[{split}]" >> beam.Map(lambda example: example.SerializeToString(deterministic=True))
+                | f"Write[{split}]" >> beam.io.WriteToTFRecord(prefix, file_name_suffix=".gz")
+            )
+        return {}
+
+
+class StreamingExampleGen(tfx.components.ImportExampleGen):
+    """ImportExampleGen with the executor above."""
+
+    EXECUTOR_SPEC = executor_spec.BeamExecutorSpec(StreamingExecutor)
+
+
+def example_gen(folder: str) -> StreamingExampleGen:
     """ImportExampleGen over the train, eval and test shards in `folder`."""
     splits = [tfx.proto.Input.Split(name=split, pattern=shard_pattern(split)) for split in SPLITS]
-    return tfx.components.ImportExampleGen(input_base=folder, input_config=tfx.proto.Input(splits=splits))
+    return StreamingExampleGen(input_base=folder, input_config=tfx.proto.Input(splits=splits))

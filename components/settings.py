@@ -45,8 +45,11 @@ class Training(Section):
     weight_decay: float = Field(1e-3, ge=0, description="AdamW's decoupled decay; biases are left out")
     clip_norm: float = Field(1.0, ge=0, description="largest global norm of the gradients; 0 clips nothing")
     patience: int = Field(3, ge=0, description="epochs without a better validation loss before stopping; 0 never stops")
-    validate_every: int = Field(
-        0, ge=0, description="k ≥ 2: every k-th example of train and eval together validates; 0: the eval split does"
+    validation_split: float = Field(
+        0.0,
+        ge=0,
+        lt=1,
+        description="share of train and eval together, their tail, that validates; 0: the eval split does",
     )
     shuffle_buffer: int = Field(20_000, ge=1, description="records held in memory to draw the next batch from")
     steps_per_execution: int = Field(25, ge=1, description="training steps per call into TensorFlow")
@@ -54,8 +57,6 @@ class Training(Section):
 
     @model_validator(mode="after")
     def _consistent(self) -> Training:
-        if self.validate_every == 1:
-            raise ValueError("validate_every = 1 would leave no example to train on; use 0, or 2 and more")
         if self.schedule == "cosine" and self.warmup_epochs >= self.epochs:
             raise ValueError(f"warmup_epochs = {self.warmup_epochs} must be smaller than epochs = {self.epochs}")
         return self

@@ -28,7 +28,7 @@ CACHED = re.compile(r"A cached execution \d+ is used\.")
 class Account(logging.Handler):
     """A log handler that turns what TFX and the Trainer log into a live account on `console`.
 
-    On a terminal it redraws one table; elsewhere it prints a line when a step or an epoch ends.
+    On a terminal it redraws one table; elsewhere it prints a line when a step ends or says something.
     """
 
     def __init__(self, console: Console, live: bool) -> None:
@@ -36,7 +36,7 @@ class Account(logging.Handler):
         self.step: str | None = None
         self._console = console
         self._rows: list[tuple[str, str, float]] = []
-        self._epochs: list[str] = []
+        self._notes: list[tuple[str, str]] = []
         self._began = time.monotonic()
         self._cached = False
         self._bar = Progress(
@@ -79,8 +79,8 @@ class Account(logging.Handler):
         message = record.getMessage()
         if hasattr(record, "progress"):
             self._train(record.progress)
-        elif hasattr(record, "epoch_end"):
-            self._epochs.append(message)
+        elif record.name.startswith("components.") and record.levelno >= logging.INFO:
+            self._notes.append((self.step or "", message))
             if self._live is None:
                 self._console.print(f"    {message}")
         elif CACHED.match(message):
@@ -102,16 +102,16 @@ class Account(logging.Handler):
     def _render(self) -> Group:
         parts: list[Any] = []
         for row in self._rows:
-            parts.append(_plain(*row))
-            if row[0] == "Trainer":
-                parts += [Text(f"    {line}", "dim") for line in self._epochs]
+            parts += [_plain(*row), *self._notes_of(row[0])]
         if self.step is not None:
             seconds = time.monotonic() - self._began
-            parts.append(Spinner("dots", f"{self.step:<18} {'running':<8} {seconds:6.1f} s"))
+            parts += [Spinner("dots", f"{self.step:<18} {'running':<8} {seconds:6.1f} s"), *self._notes_of(self.step)]
             if self.step == "Trainer":
-                parts += [Text(f"    {line}", "dim") for line in self._epochs]
                 parts.append(self._bar)
         return Group(*parts)
+
+    def _notes_of(self, step: str) -> list[Text]:
+        return [Text(f"    {note}", "dim") for of, note in self._notes if of == step]
 
 
 def _plain(step: str, state: str, seconds: float) -> Text:

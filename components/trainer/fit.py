@@ -82,6 +82,8 @@ def fit(
             "Training diverged: the loss became NaN or infinite and no epoch gave usable weights."
             " Lower training.learning_rate or set training.clip_norm."
         )
+    if guard.model.stop_training and best.stopped_epoch == 0:
+        log.warning("The loss became NaN or infinite and training stopped; lower training.learning_rate.")
     log.info("Kept the weights of epoch %d, validation loss %.4f.", best.best_epoch + 1, best.best)
 
 

@@ -31,20 +31,25 @@ def read_splits(
 ) -> tuple[Split, Split]:
     """The training and validation splits, in batches of `batch` (global); the last batch may be smaller.
 
-    With `training.validate_every` = k, every k-th record of both file sets together validates and the others train.
+    With `training.validation_split`, as in Keras' fit, the tail of both file sets together validates.
 
     Raises:
         UserError: a split without examples.
     """
     train, validation = _records(train_files), _records(eval_files)
-    if training.validate_every:
-        k, together = training.validate_every, train.concatenate(validation).enumerate()
-        train = together.filter(lambda index, _: index % k != k - 1).map(lambda _, record: record)
-        validation = together.filter(lambda index, _: index % k == k - 1).map(lambda _, record: record)
+    train_count, validation_count = _count(train), _count(validation)
+    if training.validation_split:
+        together, total = train.concatenate(validation), train_count + validation_count
+        train_count = math.floor(total * (1 - training.validation_split))
+        validation_count = total - train_count
+        train, validation = together.take(train_count), together.skip(train_count)
+    for count, split in ((train_count, "train"), (validation_count, "validation")):
+        if not count:
+            raise UserError(f"The {split} split holds no examples: give it some, or change training.validation_split.")
     shuffled = train.shuffle(training.shuffle_buffer, seed=training.seed, reshuffle_each_iteration=True)
     return (
-        _batches(shuffled, _count(train, "train"), transform, batch),
-        _batches(validation, _count(validation, "validation"), transform, batch),
+        _batches(shuffled, train_count, transform, batch),
+        _batches(validation, validation_count, transform, batch),
     )
 
 
@@ -68,8 +73,5 @@ def _batches(records: tf.data.Dataset, count: int, transform: tft.TFTransformOut
     return Split(sized.with_options(options), count)
 
 
-def _count(records: tf.data.Dataset, split: str) -> int:
-    count = int(records.reduce(tf.constant(0, tf.int64), lambda total, _: total + 1))
-    if not count:
-        raise UserError(f"The {split} split holds no examples: give it some, or change training.validate_every.")
-    return count
+def _count(records: tf.data.Dataset) -> int:
+    return int(records.reduce(tf.constant(0, tf.int64), lambda total, _: total + 1))

@@ -21,7 +21,7 @@ def test_the_first_article_is_reproduced_to_the_letter() -> None:
     assert (config.model.layers, config.model.bidirectional, config.model.dropout) == (1, False, 0)
     training = config.training
     assert (training.optimizer, training.learning_rate, training.schedule) == ("adam", 1e-3, "constant")
-    assert (training.epochs, training.batch_size, training.validate_every) == (10, 128, 5)
+    assert (training.epochs, training.batch_size, training.validation_split) == (10, 128, 0.2)
     assert (training.patience, training.clip_norm) == (0, 0)
 
 
@@ -57,7 +57,7 @@ def test_what_the_trainer_is_given_survives_the_trip_through_json() -> None:
         ("model.dropout=1.0", "model.dropout = 1.0: input should be less than 1"),
         ("gates.accuracy=98", "gates.accuracy = 98: input should be less than or equal to 1"),
         ("training.warmup_epochs=8", "warmup_epochs = 8.0 must be smaller than epochs = 8"),
-        ("training.validate_every=1", "validate_every = 1 would leave no example to train on"),
+        ("training.validation_split=1.0", "training.validation_split = 1.0: input should be less than 1"),
         ("serving.model_name=a/b", "serving.model_name = 'a/b'"),
         ("training", "is not section.key=value"),
         ("training.epochs.x=1", "goes through epochs, which is no section"),

@@ -161,6 +161,18 @@ def test_the_served_gates_are_those_of_the_profile(root: Path) -> None:
     assert config["modelSpecs"][0]["signatureName"] == "serving_default"
 
 
+def test_any_metadata_connection_will_do_and_is_kept_out_of_the_log(
+    run: Run, tmp_path: Path, small_mnist: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.setenv("SECRET_DATABASE", str(tmp_path / "pa55word.db"))
+    text = "sqlite { filename_uri: '$SECRET_DATABASE' connection_mode: READWRITE_OPENCREATE }"
+    options = ("--to", "CuratedSchema")
+    assert run(tmp_path / "root", small_mnist, f'metadata.connection="{text}"', options=options).code == PUSHED
+    assert (tmp_path / "pa55word.db").exists() and not (tmp_path / "root" / "metadata.db").exists()
+    (log,) = (tmp_path / "root" / "logs").glob("*/run.log")
+    assert "CuratedSchema" in log.read_text() and "pa55word" not in log.read_text()
+
+
 def test_another_size_and_class_count_need_a_profile_and_no_code(run: Run, tmp_path: Path) -> None:
     """scikit-learn's 8 × 8 digits, 1,797 of them, of which only 0 … 7 are kept."""
     from sklearn.datasets import load_digits
