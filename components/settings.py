@@ -44,7 +44,11 @@ class Training(Section):
     warmup_epochs: float = Field(1.0, ge=0)
     weight_decay: float = Field(1e-3, ge=0, description="AdamW's decoupled decay; biases are left out")
     clip_norm: float = Field(1.0, ge=0, description="largest global norm of the gradients; 0 clips nothing")
-    patience: int = Field(3, ge=0, description="epochs without a better validation loss before stopping; 0 never stops")
+    patience: int = Field(
+        3,
+        ge=0,
+        description="epochs without a lower validation loss before stopping with the best weights; 0: the last of all",
+    )
     validation_split: float = Field(
         0.0,
         ge=0,

@@ -52,39 +52,42 @@ def learning_rate(
 def fit(
     network: tf_keras.Model, train: Split, validation: Split, training: Training, logs: str, backup_dir: str
 ) -> None:
-    """Trains, and leaves the weights of the epoch with the lowest validation loss in `network`.
+    """Trains, and leaves in `network` the weights of the epoch with the lowest validation loss.
+
+    Where `training.patience` is 0, all epochs are run and the last one's weights stay.
 
     An interrupted training goes on from its last finished epoch if `backup_dir` is the same.
 
     Raises:
         UserError: the loss became NaN or infinite.
     """
-    guard = tf_keras.callbacks.TerminateOnNaN()
-    best = BestWeights(backup_dir, training.patience or training.epochs)
+    best = BestWeights(backup_dir, training.patience) if training.patience else None
     steps = len(train.dataset)
-    network.fit(
+    history = network.fit(
         train.dataset.repeat(),
         epochs=training.epochs,
         steps_per_epoch=steps,
         validation_data=validation.dataset,
         verbose=0,
         callbacks=[
-            guard,
-            best,
+            tf_keras.callbacks.TerminateOnNaN(),
+            *([best] if best else []),
             tf_keras.callbacks.TensorBoard(logs, write_graph=False),
             tf_keras.callbacks.BackupAndRestore(os.path.join(backup_dir, "state"), delete_checkpoint=False),
             # Last, so that an epoch that was told of is safe.
             Progress(training.epochs, steps),
         ],
     )
-    if not np.isfinite(best.best):
-        raise UserError(
-            "Training diverged: the loss became NaN or infinite and no epoch gave usable weights."
-            " Lower training.learning_rate or set training.clip_norm."
-        )
-    if guard.model.stop_training and best.stopped_epoch == 0:
+    # A training that was resumed after its last epoch has no history.
+    if not np.isfinite(history.history.get("loss", [0.0])[-1]):
+        if best is None or not np.isfinite(best.best):
+            raise UserError(
+                "Training diverged: the loss became NaN or infinite and no epoch gave usable weights."
+                " Lower training.learning_rate or set training.clip_norm."
+            )
         log.warning("The loss became NaN or infinite and training stopped; lower training.learning_rate.")
-    log.info("Kept the weights of epoch %d, validation loss %.4f.", best.best_epoch + 1, best.best)
+    if best:
+        log.info("Kept the weights of epoch %d, validation loss %.4f.", best.best_epoch + 1, best.best)
 
 
 class BestWeights(tf_keras.callbacks.EarlyStopping):

@@ -157,7 +157,8 @@ def test_it_stops_early_and_keeps_the_best_epoch(transform, example_files, tmp_p
 
 
 @pytest.mark.slow
-def test_a_diverged_training_is_a_sentence(transform, example_files, tmp_path, caplog) -> None:
+@pytest.mark.parametrize("patience", [0, 3])
+def test_a_diverged_training_is_a_sentence(transform, example_files, tmp_path, caplog, patience: int) -> None:
     with pytest.raises(UserError, match="Training diverged"):
         train(
             tmp_path,
@@ -169,6 +170,7 @@ def test_a_diverged_training_is_a_sentence(transform, example_files, tmp_path, c
             schedule="constant",
             clip_norm=0.0,
             optimizer="adam",
+            patience=patience,
         )
     assert not (tmp_path / "model").exists()
 
