@@ -27,7 +27,7 @@ $(READY): requirements.lock
 	  echo "make: $(PYTHON) has no venv module; install it (Debian 12: apt-get install python3-venv)" >&2; exit 1; }
 	@echo "Setting up $(VENV): about 3 GB of packages, a few minutes."
 	@rm -rf "$(VENV)" && "$(PYTHON)" -m venv "$(VENV)"
-	@$(PY) -m pip install --quiet --disable-pip-version-check --no-deps --require-hashes \
+	@$(PY) -m pip install --quiet --quiet --disable-pip-version-check --no-deps --require-hashes \
 	  --ignore-requires-python --requirement requirements.lock || { \
 	  echo "make: the dependencies could not be installed; see pip's message above" >&2; exit 1; }
 	@touch $@

@@ -132,7 +132,7 @@ class History:
             examples=int(overall["example_count"]["doubleValue"]),
             accuracy=accuracy,
             cross_entropy=overall["sparse_categorical_crossentropy"]["doubleValue"],
-            calibration_error=_calibration_error(candidate),
+            calibration_error=overall["expected_calibration_error"]["doubleValue"],
             class_accuracy=per_class,
             baseline_accuracy=baseline_accuracy,
             baseline_version=self._version_of(baseline_id) if baseline_id else None,
@@ -194,17 +194,6 @@ def _failures(result: tfma.ValidationResult) -> Iterator[tuple[int | None, bool]
         keys = part.slice_key.single_slice_keys
         for failure in part.failures:
             yield keys[0].int64_value if keys else None, failure.metric_key.is_diff
-
-
-def _calibration_error(result: tfma.view.EvalResult) -> float:
-    """Expected calibration error over 10 equal-width bins of the winning probability (Guo et al., 2017)."""
-    plots = next(plot for key, plot in result.plots if key == ())
-    buckets = plots[""]["topK:1"]["calibrationHistogramBuckets"]["buckets"]
-    # The first bucket holds the probabilities that did not win.
-    buckets = [bucket for bucket in buckets if bucket.get("lowerThresholdInclusive") != "-Infinity"]
-    total = sum(bucket["numWeightedExamples"] for bucket in buckets)
-    gaps = (abs(bucket["totalWeightedLabel"] - bucket["totalWeightedRefinedPrediction"]) for bucket in buckets)
-    return float(sum(gaps) / total)
 
 
 def _text(artifact: metadata_store_pb2.Artifact, name: str) -> str:

@@ -1,4 +1,7 @@
-"""TFX's own MNIST example on the committed digits: python -m tests.benchmarks.tfx_example FOLDER."""
+"""TFX's own MNIST example on the committed digits: python -m tests.benchmarks.tfx_example FOLDER as_shipped|in_memory.
+
+As shipped it runs Beam with --direct_running_mode=multi_processing; in memory it runs as this project's pipeline does.
+"""
 
 import os
 
@@ -30,7 +33,8 @@ def write_data(folder: Path) -> None:
                 writer.write(tf.train.Example(features=tf.train.Features(feature=feature)).SerializeToString())
 
 
-def main(folder: Path) -> None:
+def main(folder: Path, how: str) -> None:
+    folder.mkdir()
     write_data(folder / "example_data")
     pipeline = example._create_pipeline(
         pipeline_name=example._pipeline_name,
@@ -39,11 +43,10 @@ def main(folder: Path) -> None:
         module_file=utils.__file__,
         serving_model_dir=str(folder / "example_serving"),
         metadata_path=str(folder / "metadata.db"),
-        # In memory, as ours: its own multi_processing is slower on 2 cores.
-        beam_pipeline_args=[],
+        beam_pipeline_args=example._beam_pipeline_args if how == "as_shipped" else [],
     )
     tfx.orchestration.LocalDagRunner().run(pipeline)
 
 
 if __name__ == "__main__":
-    main(Path(sys.argv[1]))
+    main(Path(sys.argv[1]), sys.argv[2])
