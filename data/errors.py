@@ -18,6 +18,10 @@ class UserError(Exception):
     """
 
 
+class ConfigError(UserError):
+    """A profile or an override that cannot be used."""
+
+
 class DataError(UserError):
     """The data on disk is not what it must be."""
 

@@ -10,7 +10,7 @@ from typing import Any
 from pydantic import Field, ValidationError
 
 from components.settings import Gates, Image, Model, Section, Training
-from data.errors import UserError
+from data.errors import ConfigError
 
 if sys.version_info >= (3, 11):
     import tomllib
@@ -18,10 +18,6 @@ else:
     import tomli as tomllib
 
 PROFILES = Path(__file__).parent / "profiles"
-
-
-class ConfigError(UserError):
-    """A profile or an override that cannot be used."""
 
 
 class Data(Section):

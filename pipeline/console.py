@@ -28,12 +28,14 @@ CACHED = re.compile(r"A cached execution \d+ is used\.")
 class Account(logging.Handler):
     """A log handler that turns what TFX and the Trainer log into a live account on `console`.
 
+    `step` is the one that runs, `broken` the one in which an exception ended the run.
     On a terminal it redraws one table; elsewhere it prints a line when a step ends or says something.
     """
 
     def __init__(self, console: Console, live: bool) -> None:
         super().__init__(logging.DEBUG)
         self.step: str | None = None
+        self.broken = ""
         self._console = console
         self._rows: list[tuple[str, str, float]] = []
         self._notes: list[tuple[str, str]] = []
@@ -56,7 +58,12 @@ class Account(logging.Handler):
         logging.getLogger().addHandler(self)
         try:
             with self._live or nullcontext():
-                yield self
+                try:
+                    yield self
+                except BaseException:
+                    self.broken = self.step or "start-up"
+                    self.end("stopped")
+                    raise
         finally:
             logging.getLogger().removeHandler(self)
 

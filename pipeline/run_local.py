@@ -11,7 +11,8 @@ from collections.abc import Sequence
 from pathlib import Path
 from typing import TYPE_CHECKING
 
-from data.errors import UserError, causes, missing_split, storage_trouble
+from components.data_validation import DataGateError
+from data.errors import ConfigError, UserError, causes, missing_split, storage_trouble
 from data.features import SPLITS, shard_pattern
 from pipeline import STEPS
 
@@ -63,15 +64,15 @@ exit codes:
 def main(argv: Sequence[str] | None = None) -> int:
     """Entry point; returns the exit code that --help documents."""
     args = parse(argv)
-    try:
-        from pipeline.config import ConfigError, load
+    from pipeline.config import load
 
+    try:
         config = load(args.profile, args.set, args.beam_arg)
         check_data(config)
         return execute(args, config)
     except UserError as error:
         print(f"run_local: {error}", file=sys.stderr)
-        return WRONG_USE if isinstance(error, ConfigError) else FAILED
+        return _exit_code(error)
 
 
 def check_data(config: Config) -> None:
@@ -99,7 +100,7 @@ def execute(args: argparse.Namespace, config: Config) -> int:
     with root.held():
         log = root.new_log()
         with output_into(log, args.verbose) as screen:
-            console = Console(file=screen, highlight=False, soft_wrap=True)
+            console = Console(file=screen, highlight=False, soft_wrap=True, markup=False)
             account = Account(console, live=console.is_terminal and not args.verbose)
             console.print(f"Pipeline {config.name}, profile {args.profile}, run root {root.path}")
             before = root.versions()
@@ -108,12 +109,12 @@ def execute(args: argparse.Namespace, config: Config) -> int:
                 with account.shown():
                     run = _run(args, config, root, account)
             except KeyboardInterrupt:
-                console.print(f"Interrupted in {account.step or 'start-up'}. {RESUME}")
+                console.print(f"Interrupted in {account.broken}. {RESUME}")
                 return INTERRUPTED
             except Exception as error:
                 logging.getLogger(__name__).exception("The run failed.")
-                console.print(_explain(error, config, root, account.step or "start-up", log), style="red")
-                return DATA_REFUSED if _is_data_gate(error) else FAILED
+                console.print(_explain(error, config, root, account.broken, log), style="red")
+                return _exit_code(error)
             finally:
                 signal.signal(signal.SIGTERM, previous)
             summary(console, run, log, before, root.versions())
@@ -191,8 +192,13 @@ def _explain(error: BaseException, config: Config, root: RunRoot, step: str, log
     return f"{step} failed: {type(error).__name__}: {reason[0][:300]}\nThe whole story is in {log}."
 
 
-def _is_data_gate(error: BaseException) -> bool:
-    return any(type(cause).__name__ == "DataGateError" for cause in causes(error))
+def _exit_code(error: BaseException) -> int:
+    for cause in causes(error):
+        if isinstance(cause, DataGateError):
+            return DATA_REFUSED
+        if isinstance(cause, ConfigError):
+            return WRONG_USE
+    return FAILED
 
 
 if __name__ == "__main__":

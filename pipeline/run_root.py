@@ -14,8 +14,8 @@ from datetime import datetime
 from pathlib import Path
 from typing import TYPE_CHECKING, TextIO
 
-from data.errors import UserError, storage_trouble
-from pipeline.config import Config, ConfigError
+from data.errors import ConfigError, UserError, storage_trouble
+from pipeline.config import Config
 
 if TYPE_CHECKING:
     from ml_metadata.proto import metadata_store_pb2
@@ -52,7 +52,7 @@ class RunRoot:
             return text_format.Parse(text, connection)
         except text_format.ParseError as error:
             raise ConfigError(
-                f"metadata.connection is no ml_metadata.ConnectionConfig in text format: {error}."
+                f"metadata.connection is no ml_metadata.ConnectionConfig in text format: {str(error).rstrip('.')}."
             ) from None
 
     @contextmanager

@@ -8,12 +8,8 @@ from tfx import v1 as tfx
 from tfx.types import artifact_utils
 from tfx.utils import io_utils
 
-from data.errors import UserError
+from components.data_validation import DataGateError
 from data.features import IMAGE, LABEL, SPLITS
-
-
-class DataGateError(UserError):
-    """The data is not what the schema says; the message lists each anomaly."""
 
 
 def schema_anomalies(anomalies: anomalies_pb2.Anomalies, schema: schema_pb2.Schema, split: str) -> list[str]:

@@ -6,7 +6,8 @@ import pytest
 from pydantic import ValidationError
 
 from components.settings import TrainerSettings
-from pipeline.config import Config, ConfigError, load, profiles
+from data.errors import ConfigError
+from pipeline.config import Config, load, profiles
 from pipeline.run_local import WRONG_USE, main
 
 

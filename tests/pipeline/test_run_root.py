@@ -7,9 +7,9 @@ from pathlib import Path
 
 import pytest
 
-from data.errors import UserError
-from pipeline.config import Config, ConfigError, load
-from pipeline.run_local import FAILED, main
+from data.errors import ConfigError, UserError
+from pipeline.config import Config, load
+from pipeline.run_local import FAILED, WRONG_USE, main
 from pipeline.run_root import RunRoot, output_into
 from tests.conftest import MNIST, ROOT
 
@@ -62,3 +62,10 @@ def test_what_libraries_write_goes_to_the_log(
     assert log.read_text() == "from C++ to standard output\nfrom C++ to standard error\n"
     assert "to the person" in shown and "afterwards" in shown
     assert ("from C++" in shown) is and_screen
+
+
+def test_a_wrong_connection_is_a_sentence_and_exit_code_2(tmp_path: Path, capfd: pytest.CaptureFixture[str]) -> None:
+    options = ["--run-root", str(tmp_path), "--set", f"data.path={MNIST}", "metadata.connection=nonsense"]
+    assert main(options) == WRONG_USE
+    shown = "".join(capfd.readouterr())
+    assert "metadata.connection is no ml_metadata.ConnectionConfig" in shown and "Traceback" not in shown
