@@ -28,8 +28,8 @@ CACHED = re.compile(r"A cached execution \d+ is used\.")
 class Account(logging.Handler):
     """A log handler that turns what TFX and the Trainer log into a live account on `console`.
 
+    What has ended stays, line by line; on a terminal the running step is redrawn below, with a bar while it trains.
     `step` is the one that runs, `broken` the one in which an exception ended the run.
-    On a terminal it redraws one table; elsewhere it prints a line when a step ends or says something.
     """
 
     def __init__(self, console: Console, live: bool) -> None:
@@ -37,10 +37,9 @@ class Account(logging.Handler):
         self.step: str | None = None
         self.broken = ""
         self._console = console
-        self._rows: list[tuple[str, str, float]] = []
-        self._notes: list[tuple[str, str]] = []
         self._began = time.monotonic()
         self._cached = False
+        self._spinner = Spinner("dots")
         self._bar = Progress(
             TextColumn("    epoch {task.fields[epoch]}/{task.fields[epochs]}"),
             BarColumn(bar_width=30),
@@ -49,8 +48,8 @@ class Account(logging.Handler):
         )
         self._task = self._bar.add_task("", total=None, visible=False, epoch=0, epochs=0, loss=0.0, accuracy=0.0)
         # The process's own output is a log file by now; Live need not catch it.
-        live_options: dict[str, Any] = {"refresh_per_second": 8, "redirect_stdout": False, "redirect_stderr": False}
-        self._live = Live(console=console, get_renderable=self._render, **live_options) if live else None
+        options: dict[str, Any] = {"transient": True, "redirect_stdout": False, "redirect_stderr": False}
+        self._live = Live(console=console, get_renderable=self._render, **options) if live else None
 
     @contextmanager
     def shown(self) -> Iterator[Account]:
@@ -75,21 +74,16 @@ class Account(logging.Handler):
         """Notes how the running step ended."""
         if self.step is None:
             return
-        row = (self.step, state, time.monotonic() - self._began)
-        self._rows.append(row)
+        self._console.print(_line(self.step, state, time.monotonic() - self._began))
         self.step = None
         self._bar.update(self._task, visible=False)
-        if self._live is None:
-            self._console.print(_plain(*row))
 
     def emit(self, record: logging.LogRecord) -> None:
         message = record.getMessage()
         if hasattr(record, "progress"):
             self._train(record.progress)
         elif record.name.startswith("components.") and record.levelno >= logging.INFO:
-            self._notes.append((self.step or "", message))
-            if self._live is None:
-                self._console.print(f"    {message}")
+            self._console.print(f"    {message}")
         elif CACHED.match(message):
             self._cached = True
         elif started := STARTED.match(message):
@@ -107,21 +101,13 @@ class Account(logging.Handler):
         )
 
     def _render(self) -> Group:
-        parts: list[Any] = []
-        for row in self._rows:
-            parts += [_plain(*row), *self._notes_of(row[0])]
-        if self.step is not None:
-            seconds = time.monotonic() - self._began
-            parts += [Spinner("dots", f"{self.step:<18} {'running':<8} {seconds:6.1f} s"), *self._notes_of(self.step)]
-            if self.step == "Trainer":
-                parts.append(self._bar)
-        return Group(*parts)
-
-    def _notes_of(self, step: str) -> list[Text]:
-        return [Text(f"    {note}", "dim") for of, note in self._notes if of == step]
+        if self.step is None:
+            return Group()
+        self._spinner.update(text=f"{self.step:<18} running  {time.monotonic() - self._began:6.1f} s")
+        return Group(self._spinner, self._bar)
 
 
-def _plain(step: str, state: str, seconds: float) -> Text:
+def _line(step: str, state: str, seconds: float) -> Text:
     mark, style = {"done": ("✓", "green"), "cached": ("=", "cyan")}.get(state, ("✗", "red"))
     return Text.assemble((mark, style), f" {step:<18} ", (f"{state:<8}", style), f" {seconds:6.1f} s")
 

@@ -1,6 +1,8 @@
 """Runs as processes of their own: killed, interrupted, out of space, and their exit codes."""
 
+import contextlib
 import os
+import pty
 import re
 import shutil
 import signal
@@ -71,6 +73,26 @@ def test_a_full_disk_is_a_sentence(small_disk: Path, small_mnist: Path) -> None:
     assert "no space is left on the device" in text and "Traceback" not in text
     assert str(small_disk / "root") in text
     assert versions(small_disk / "root") == []
+
+
+@pytest.mark.slow
+def test_a_terminal_shows_the_running_step_and_keeps_the_finished_ones(tmp_path: Path, small_mnist: Path) -> None:
+    command = [*COMMAND, "--run-root", str(tmp_path), "--to", "CuratedSchema", "--set", f"data.path={small_mnist}"]
+    master, terminal = pty.openpty()
+    process = subprocess.Popen(command, cwd=ROOT, stdin=terminal, stdout=terminal, stderr=terminal)
+    os.close(terminal)
+    shown = b""
+    with contextlib.suppress(OSError):  # the end of a terminal's output
+        while part := os.read(master, 4096):
+            shown += part
+    os.close(master)
+    text = shown.decode()
+    assert process.wait() == PUSHED
+    assert (
+        len({mark for mark in "⠋⠙⠹⠸⠼⠴⠦⠧⠇⠏" if f"{mark} loading TFX" in re.sub(r"\x1b\[[0-9;?]*[a-zA-Z]", "", text)}) > 3
+    )
+    assert re.search(r"CuratedSchema .*done", text)
+    assert "Warning" not in text
 
 
 def test_help_answers_at_once_and_without_tensorflow() -> None:
