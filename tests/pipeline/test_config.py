@@ -82,3 +82,8 @@ def test_a_wrong_profile_is_a_sentence(tmp_path: Path) -> None:
     (tmp_path / "mine.toml").write_text("[training]\nepochs = -1\n")
     with pytest.raises(ConfigError, match=r"mine\.toml: training\.epochs = -1"):
         load(str(tmp_path / "mine.toml"))
+
+
+def test_a_reproduction_never_replaces_the_served_model() -> None:
+    names = [load(profile).serving.model_name for profile in profiles()]
+    assert len(set(names)) == len(names)
