@@ -13,11 +13,10 @@ from tfx import types
 from tfx import v1 as tfx
 
 from components.settings import Gates
+from components.trainer.export import PROBABILITIES
 from data.features import LABEL
 
 ACCURACY = "sparse_categorical_accuracy"
-SIGNATURE = "serving_default"
-PREDICTION_KEY = "probabilities"
 
 
 def eval_config(gates: Gates) -> tfma.EvalConfig:
@@ -31,9 +30,9 @@ def eval_config(gates: Gates) -> tfma.EvalConfig:
             name=name,
             is_baseline=is_baseline,
             model_type="tf_generic",
-            signature_name=SIGNATURE,
+            signature_name=tf.saved_model.DEFAULT_SERVING_SIGNATURE_DEF_KEY,
             label_key=LABEL,
-            prediction_key=PREDICTION_KEY,
+            prediction_key=PROBABILITIES,
         )
 
     def at_least(bar: float) -> tfma.GenericValueThreshold:

@@ -16,11 +16,10 @@ from pipeline import STEPS
 
 @dataclass(frozen=True)
 class Step:
-    """One execution of a run. `state` is ML Metadata's: COMPLETE, CACHED, FAILED, …; `seconds` its duration."""
+    """One execution of a run. `state` is ML Metadata's: COMPLETE, CACHED, FAILED, …"""
 
     id: str
     state: str
-    seconds: float
 
 
 @dataclass(frozen=True)
@@ -178,11 +177,7 @@ class History:
 
 def _steps(executions: dict[str, metadata_store_pb2.Execution]) -> list[Step]:
     return [
-        Step(
-            name,
-            metadata_store_pb2.Execution.State.Name(execution.last_known_state),
-            (execution.last_update_time_since_epoch - execution.create_time_since_epoch) / 1000,
-        )
+        Step(name, metadata_store_pb2.Execution.State.Name(execution.last_known_state))
         for name in STEPS
         if (execution := executions.get(name)) is not None
     ]

@@ -60,7 +60,10 @@ class ServingModule(tf.Module):
 def export(weights: list, transform: tft.TFTransformOutput, model: Model, image: Image, folder: str) -> None:
     """Writes the SavedModel of a network with `weights` to `folder`."""
     module = ServingModule(build_serving_network(model, image, weights), transform, model, image)
-    signatures = {"serving_default": module.serve_examples, "predict_images": module.predict_images}
+    signatures = {
+        tf.saved_model.DEFAULT_SERVING_SIGNATURE_DEF_KEY: module.serve_examples,
+        "predict_images": module.predict_images,
+    }
     if module.predict_rows is not None:
         signatures["predict_rows"] = module.predict_rows
     tf.saved_model.save(module, folder, signatures=signatures)
