@@ -1,4 +1,4 @@
-"""The SavedModel that serves: three signatures over one Transform graph and one network."""
+"""The SavedModel that serves: its signatures over one Transform graph and one network."""
 
 from __future__ import annotations
 
@@ -13,6 +13,13 @@ from data.features import IMAGE, LABEL
 
 PROBABILITIES = "probabilities"
 CLASS_IDS = "class_ids"
+PREDICT_IMAGES, PREDICT_ROWS, CLASSIFY_EXAMPLES = "predict_images", "predict_rows", "classify_examples"
+
+
+def signature_names(model: Model) -> list[str]:
+    """The signatures the SavedModel of `model` has."""
+    rows = [] if model.bidirectional else [PREDICT_ROWS]
+    return [tf.saved_model.DEFAULT_SERVING_SIGNATURE_DEF_KEY, PREDICT_IMAGES, CLASSIFY_EXAMPLES, *rows]
 
 
 class ServingModule(tf.Module):
@@ -20,7 +27,8 @@ class ServingModule(tf.Module):
 
     `serving_default`: `examples` string [N], serialized tf.Examples, to `probabilities` float32 [N, classes]
     and `class_ids` int64 [N]. `predict_images`: the same from `images` uint8 [N, rows, columns].
-    `predict_rows`: `images` to `probabilities` float32 [N, rows, classes], what the network believes after each row;
+    `classify_examples`, for TF Serving's Classify: `inputs` string [N], serialized tf.Examples, to `classes` string
+    and `scores` float32, both [N, classes]. `predict_rows`: `images` to `probabilities` float32 [N, rows, classes], what the network believes after each row;
     None for a bidirectional network, which has read the last row before it says anything.
     """
 
@@ -45,6 +53,12 @@ class ServingModule(tf.Module):
         def serve_examples(examples: tf.Tensor) -> dict[str, tf.Tensor]:
             return answer(tf.io.parse_example(examples, spec))
 
+        @tf.function(input_signature=[tf.TensorSpec([None], tf.string, "inputs")], autograph=False)
+        def classify_examples(inputs: tf.Tensor) -> dict[str, tf.Tensor]:
+            scores = answer(tf.io.parse_example(inputs, spec))[PROBABILITIES]
+            labels = tf.constant([[str(label) for label in range(image.classes)]])
+            return {"classes": tf.repeat(labels, tf.shape(scores)[0], axis=0), "scores": scores}
+
         @tf.function(input_signature=[images_spec], autograph=False)
         def predict_images(images: tf.Tensor) -> dict[str, tf.Tensor]:
             return answer({IMAGE: image_bytes(images)})
@@ -53,20 +67,18 @@ class ServingModule(tf.Module):
         def predict_rows(images: tf.Tensor) -> dict[str, tf.Tensor]:
             return {PROBABILITIES: believe({IMAGE: image_bytes(images)})}
 
-        self.serve_examples, self.predict_images = serve_examples, predict_images
-        self.predict_rows = None if model.bidirectional else predict_rows
+        functions = (serve_examples, predict_images, classify_examples, predict_rows)
+        self.functions = dict(zip(signature_names(model), functions, strict=False))
 
 
 def export(weights: list, transform: tft.TFTransformOutput, model: Model, image: Image, folder: str) -> None:
     """Writes the SavedModel of a network with `weights` to `folder`."""
     module = ServingModule(build_serving_network(model, image, weights), transform, model, image)
-    signatures = {
-        tf.saved_model.DEFAULT_SERVING_SIGNATURE_DEF_KEY: module.serve_examples,
-        "predict_images": module.predict_images,
-    }
-    if module.predict_rows is not None:
-        signatures["predict_rows"] = module.predict_rows
-    tf.saved_model.save(module, folder, signatures=signatures)
+    tf.saved_model.save(module, folder, signatures=module.functions)
+    # TF Serving's Classify takes a signature only by its method name, which `save` cannot set.
+    updater = tf.compat.v1.saved_model.signature_def_utils.MethodNameUpdater(folder)
+    updater.replace_method_name(CLASSIFY_EXAMPLES, tf.compat.v1.saved_model.CLASSIFY_METHOD_NAME, tags="serve")
+    updater.save()
 
 
 def image_bytes(images: tf.Tensor) -> tf.Tensor:

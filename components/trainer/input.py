@@ -36,7 +36,7 @@ def read_splits(
     Raises:
         UserError: a split without examples.
     """
-    train, validation = _records(train_files), _records(eval_files)
+    train, validation = read_records(train_files), read_records(eval_files)
     train_count, validation_count = _count(train), _count(validation)
     if training.validation_split:
         together, total = train.concatenate(validation), train_count + validation_count
@@ -53,7 +53,8 @@ def read_splits(
     )
 
 
-def _records(patterns: Sequence[str]) -> tf.data.Dataset:
+def read_records(patterns: Sequence[str]) -> tf.data.Dataset:
+    """The serialized examples of the gzipped TFRecord files that match `patterns`, in their names' order."""
     files = sorted(file for pattern in patterns for file in tf.io.gfile.glob(pattern))
     return tf.data.TFRecordDataset(files, compression_type="GZIP")
 

@@ -16,6 +16,7 @@ from components.trainer.export import export
 from components.trainer.fit import compile_network, fit
 from components.trainer.input import read_splits
 from components.trainer.model import build_network
+from components.trainer.samples import write_samples
 
 
 def run_fn(fn_args: tfx.components.FnArgs) -> None:
@@ -33,6 +34,7 @@ def run_fn(fn_args: tfx.components.FnArgs) -> None:
     backup = _backup_dir(settings, fn_args)
     fit(network, train, validation, training, fn_args.model_run_dir, backup)
     export(network.get_weights(), transform, settings.model, settings.image, fn_args.serving_model_dir)
+    write_samples(network, transform, settings.image, fn_args.eval_files, fn_args.model_run_dir)
     tf.io.gfile.rmtree(backup)
 
 

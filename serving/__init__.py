@@ -1,0 +1,1 @@
+"""Who a pushed model answers: the client, a local server, and TensorFlow Serving's configuration."""

@@ -1,0 +1,205 @@
+"""`python -m serving.client`: predict, status, metadata, reload and bench, for people and (`--json`) for machines."""
+
+from __future__ import annotations
+
+import argparse
+import asyncio
+import json
+import sys
+from collections.abc import Sequence
+from pathlib import Path
+from typing import Any
+
+import numpy as np
+from rich.console import Console
+from rich.table import Table
+
+from serving import load
+from serving.channel import Tls
+from serving.client import CHUNK, TIMEOUT, AsyncClient, Client, image_size
+from serving.errors import ServingError
+from serving.images import read_images
+
+
+def main(arguments: Sequence[str] | None = None) -> int:
+    """Runs one command; the exit code is 0, 1 for what went wrong on the way, 2 for a wrong command line."""
+    options = _parser().parse_args(arguments)
+    try:
+        found = options.run(options)
+    except ServingError as error:
+        print(f"error: {error}", file=sys.stderr)
+        return 1
+    except KeyboardInterrupt:
+        return 130
+    if options.json:
+        print(json.dumps(found))
+    elif found:
+        _print(found if isinstance(found, list) else [found])
+    return 0
+
+
+def _parser() -> argparse.ArgumentParser:
+    common = argparse.ArgumentParser(add_help=False)
+    common.add_argument("--target", default="localhost:8500", help="host:port of the server (default %(default)s)")
+    common.add_argument("--model", default="mnist", help="the served model's name (default %(default)s)")
+    which = common.add_mutually_exclusive_group()
+    which.add_argument("--version", type=int, help="a certain version (default: the newest)")
+    which.add_argument("--label", help="a version's label, such as stable")
+    common.add_argument("--timeout", type=_positive, default=TIMEOUT, help="seconds per request (default %(default)s)")
+    common.add_argument("--tls", action="store_true", help="use TLS; the system's authorities are trusted")
+    common.add_argument("--tls-ca", metavar="PEM", help="use TLS; trust this authority")
+    common.add_argument("--tls-cert", metavar="PEM", help="the client's certificate, for mutual TLS")
+    common.add_argument("--tls-key", metavar="PEM", help="its key")
+    common.add_argument("--json", action="store_true", help="print JSON")
+
+    parser = argparse.ArgumentParser(
+        prog="python -m serving.client", description="Asks a model server over gRPC; TensorFlow is not needed."
+    )
+    commands = parser.add_subparsers(title="commands", required=True, metavar="COMMAND")
+
+    predict = commands.add_parser("predict", parents=[common], help="classify images")
+    predict.add_argument("images", nargs="+", metavar="IMAGE", help="PNG or other image files")
+    predict.add_argument("--resize", action="store_true", help="scale images that are not of the model's size")
+    predict.add_argument("--invert", action="store_true", help="for dark digits on a light ground")
+    predict.add_argument("--chunk", type=_count, default=CHUNK, help="images per request (default %(default)s)")
+    predict.set_defaults(run=_predict)
+    status = commands.add_parser("status", parents=[common], help="the model's versions and their states")
+    status.set_defaults(run=_status)
+    metadata = commands.add_parser("metadata", parents=[common], help="the model's signatures")
+    metadata.set_defaults(run=_metadata)
+    reload = commands.add_parser("reload", parents=[common], help="replace the server's ModelServerConfig")
+    reload.add_argument("config", type=Path, help="ModelServerConfig in text format")
+    reload.set_defaults(run=_reload)
+    bench = commands.add_parser("bench", parents=[common], help="put load on the server and measure")
+    bench.add_argument("images", nargs="*", metavar="IMAGE", help="images to send (default: noise)")
+    bench.add_argument("--batch", type=_count, default=1, help="images per request (default %(default)s)")
+    loop = bench.add_mutually_exclusive_group()
+    loop.add_argument("--callers", type=_count, default=1, help="closed loop: so many callers (default %(default)s)")
+    loop.add_argument("--rate", type=_positive, help="open loop: requests per second, come what may")
+    bench.add_argument("--seconds", type=_positive, default=5.0, help="how long (default %(default)s)")
+    bench.set_defaults(run=_bench)
+    return parser
+
+
+def _positive(text: str) -> float:
+    value = float(text)
+    if not value > 0:
+        raise argparse.ArgumentTypeError(f"{text} must be greater than 0")
+    return value
+
+
+def _count(text: str) -> int:
+    if int(text) < 1:
+        raise argparse.ArgumentTypeError(f"{text} must be at least 1")
+    return int(text)
+
+
+def _address(options: argparse.Namespace) -> dict[str, Any]:
+    secure = options.tls or options.tls_ca or options.tls_cert or options.tls_key
+    return {
+        "target": options.target,
+        "model": options.model,
+        "version": options.version,
+        "label": options.label,
+        "timeout": options.timeout,
+        "tls": Tls.from_files(options.tls_ca, options.tls_cert, options.tls_key) if secure else None,
+    }
+
+
+def _predict(options: argparse.Namespace) -> Any:
+    with Client(**_address(options)) as client:
+        size = image_size(client.metadata())
+        images = read_images(options.images, size, resize=options.resize, invert=options.invert)
+        prediction = client.predict(images, chunk=options.chunk)
+    answers = zip(options.images, prediction.class_ids, prediction.probabilities, strict=True)
+    if options.json:
+        return [
+            {"image": image, "class": int(class_id), "probabilities": probabilities.tolist()}
+            for image, class_id, probabilities in answers
+        ]
+    return [
+        {
+            "image": image,
+            "class": int(class_id),
+            "probability": f"{probabilities[class_id]:.4f}",
+            "next best": "  ".join(f"{i}: {probabilities[i]:.4f}" for i in np.argsort(-probabilities)[1:3]),
+        }
+        for image, class_id, probabilities in answers
+    ]
+
+
+def _status(options: argparse.Namespace) -> Any:
+    with Client(**_address(options)) as client:
+        return [{"version": entry.version, "state": entry.state, "error": entry.error} for entry in client.status()]
+
+
+def _metadata(options: argparse.Namespace) -> Any:
+    with Client(**_address(options)) as client:
+        metadata = client.metadata()
+    return [
+        {
+            "version": metadata.version,
+            "signature": name,
+            "inputs": _tensors(signature.inputs, options.json),
+            "outputs": _tensors(signature.outputs, options.json),
+            "method": signature.method,
+        }
+        for name, signature in metadata.signatures.items()
+    ]
+
+
+def _tensors(specs: Any, for_machines: bool) -> Any:
+    if for_machines:
+        return {name: {"dtype": spec.dtype, "shape": list(spec.shape)} for name, spec in specs.items()}
+    return "\n".join(f"{name} {spec.dtype} {list(spec.shape)}" for name, spec in specs.items())
+
+
+def _reload(options: argparse.Namespace) -> Any:
+    with Client(**_address(options)) as client:
+        client.reload(options.config)
+    return {"reloaded": str(options.config), "target": options.target}
+
+
+def _bench(options: argparse.Namespace) -> Any:
+    measured = asyncio.run(_measure(options))
+    if not measured.latencies:
+        raise ServingError(f"No request was answered: {measured.errors}. Try the command status first.")
+    milliseconds = {f"p{share}": measured.percentile(share) * 1e3 for share in (50, 90, 99)}
+    found = {
+        "loop": f"open, {options.rate:g} requests/s" if options.rate else f"closed, {options.callers} callers",
+        "requests": len(measured.latencies),
+        "requests/s": measured.requests_per_second,
+        "images/s": measured.images_per_second,
+        **{f"{name} ms": value for name, value in milliseconds.items()},
+        "errors": measured.errors,
+    }
+    if options.json:
+        return found
+    rounded = {key: f"{value:.2f}" if isinstance(value, float) else value for key, value in found.items()}
+    return {**rounded, "errors": "  ".join(f"{code} {n}" for code, n in measured.errors.items()) or "none"}
+
+
+async def _measure(options: argparse.Namespace) -> load.Load:
+    async with AsyncClient(**_address(options)) as client:
+        size = image_size(await client.metadata())
+        if options.images:
+            given = read_images(options.images, size)
+            images = np.resize(given, (options.batch, *size))
+        else:
+            images = np.random.default_rng(0).integers(0, 256, (options.batch, *size), np.uint8)
+        await client.predict(images, chunk=options.batch)
+        if options.rate:
+            return await load.open_loop(client, images, options.rate, options.seconds)
+        return await load.closed_loop(client, images, options.callers, options.seconds)
+
+
+def _print(rows: list[dict[str, Any]]) -> None:
+    table = Table(box=None, pad_edge=False, header_style="bold")
+    for name in rows[0]:
+        table.add_column(name, overflow="fold")
+    for row in rows:
+        table.add_row(*(str(value) for value in row.values()))
+    console = Console()
+    if not console.is_terminal:
+        console.width = 200  # a pipe has no width to wrap at
+    console.print(table)

@@ -1,0 +1,120 @@
+"""Starts a model server beside this process: TensorFlow Serving where it is on PATH, else the stand-in."""
+
+from __future__ import annotations
+
+import os
+import shutil
+import signal
+import socket
+import subprocess
+import sys
+import time
+from collections.abc import Iterator, Sequence
+from contextlib import contextmanager
+from pathlib import Path
+
+from serving.client import Client
+from serving.errors import ServerError, ServingError
+
+BINARY = "tensorflow_model_server"
+
+
+class ModelServer:
+    """A running server: its `address`, its log file, and how it ended if it did."""
+
+    def __init__(self, process: subprocess.Popen[bytes], address: str, log: Path) -> None:
+        self.process, self.address, self.log = process, address, log
+
+    def ended(self) -> str | None:
+        """How the process ended, with the last line of its log; None while it runs."""
+        code = self.process.poll()
+        if code is None:
+            return None
+        how = f"by signal {signal.Signals(-code).name}" if code < 0 else f"with exit code {code}"
+        lines = [line for line in self.log.read_text(errors="replace").splitlines() if line.strip()]
+        return f"the model server ended {how}; its last words: {lines[-1] if lines else 'none'}"
+
+    def stop(self) -> int:
+        """Asks the server to end, lets requests under way finish, and returns its exit code."""
+        self.process.terminate()
+        try:
+            return self.process.wait(timeout=30)
+        except subprocess.TimeoutExpired:
+            self.process.kill()
+            return self.process.wait()
+
+
+@contextmanager
+def model_server(flags: Sequence[str], log: Path, *, real: bool = True) -> Iterator[ModelServer]:
+    """A server process on a free port of this machine, without GPUs, that answers gRPC; it ends with the block.
+
+    Args:
+        flags: tensorflow_model_server's, without the port.
+        log: the file its output goes to.
+        real: take TensorFlow Serving where it is on PATH.
+
+    Raises:
+        ServerError: it ended before it answered.
+    """
+    binary = shutil.which(BINARY) if real else None
+    command = [binary] if binary else [sys.executable, "-m", "serving.model_server"]
+    port = _free_port()
+    environment = {
+        **os.environ,
+        "CUDA_VISIBLE_DEVICES": "-1",
+        "PYTHONPATH": os.pathsep.join([str(Path(__file__).parents[1]), os.environ.get("PYTHONPATH", "")]),
+    }
+    with open(log, "wb") as output:
+        process = subprocess.Popen(
+            [*command, f"--port={port}", *flags], stdout=output, stderr=subprocess.STDOUT, env=environment
+        )
+    server = ModelServer(process, f"localhost:{port}", log)
+    try:
+        _wait_until_listening(server, port)
+        yield server
+    finally:
+        server.stop()
+
+
+def wait_until_available(server: ModelServer, model: str, seconds: float = 60.0) -> None:
+    """Waits until the newest version of `model` is served.
+
+    Raises:
+        ServerError: the version cannot be loaded, the server ended, or it took longer.
+    """
+    end = time.monotonic() + seconds
+    trouble = "it has no version yet"
+    with Client(server.address, model=model) as client:
+        while time.monotonic() < end:
+            if ended := server.ended():
+                raise ServerError(f"While {model} was loaded, {ended}")
+            try:
+                newest = client.status()[-1]
+            except ServingError as error:
+                trouble = str(error)
+            else:
+                if newest.state == "AVAILABLE":
+                    return
+                trouble = newest.error or newest.state
+                if newest.state == "END":
+                    break
+            time.sleep(0.05)
+    raise ServerError(f"{model} was not served within {seconds:.0f} s: {trouble}")
+
+
+def _wait_until_listening(server: ModelServer, port: int, seconds: float = 60.0) -> None:
+    end = time.monotonic() + seconds
+    while time.monotonic() < end:
+        if ended := server.ended():
+            raise ServerError(f"Before it answered, {ended}")
+        with socket.socket() as probe:
+            if probe.connect_ex(("localhost", port)) == 0:
+                return
+        time.sleep(0.05)
+    raise ServerError(f"The model server did not listen within {seconds:.0f} s; see {server.log}.")
+
+
+def _free_port() -> int:
+    with socket.socket() as probe:
+        probe.bind(("localhost", 0))
+        return int(probe.getsockname()[1])

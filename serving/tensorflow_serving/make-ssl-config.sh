@@ -1,0 +1,29 @@
+#!/usr/bin/env bash
+# Prints an SSLConfig for --ssl_config_file: it holds the PEM texts themselves, not their paths.
+set -euo pipefail
+
+usage="usage: ${0##*/} SERVER_KEY SERVER_CERT [CLIENT_CA]; with CLIENT_CA, clients must show a certificate it signed"
+
+fail() {
+  echo "${0##*/}: $1" >&2
+  exit 2
+}
+
+# field NAME FILE BEGINNING: the file as a string of the text format, its line ends as \n.
+field() {
+  [ -r "$2" ] || fail "$2 cannot be read"
+  grep -Eq -- "^-----BEGIN $3-----" "$2" || fail "$2 is no PEM file with a $3"
+  awk -v name="$1" 'BEGIN { printf "%s: \"", name } { sub(/\r$/, ""); printf "%s\\n", $0 } END { print "\"" }' "$2"
+}
+
+[ $# -eq 2 ] || [ $# -eq 3 ] || fail "$usage"
+
+key=$(field server_key "$1" "([A-Z]+ )?PRIVATE KEY")
+certificate=$(field server_cert "$2" CERTIFICATE)
+authority=""
+[ $# -eq 2 ] || authority=$(field custom_ca "$3" CERTIFICATE)
+
+printf '%s\n%s\n' "$key" "$certificate"
+if [ -n "$authority" ]; then
+  printf '%s\nclient_verify: true\n' "$authority"
+fi
