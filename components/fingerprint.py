@@ -4,23 +4,24 @@ from __future__ import annotations
 
 import ast
 import hashlib
+from collections.abc import Iterable
 from importlib.util import find_spec
 from pathlib import Path
 
-FIRST_PARTY = ("components", "data")
+FIRST_PARTY = ("components", "data", "serving")
 
 
-def source_fingerprint(module: str) -> str:
-    """SHA-256 over the source of `module` and of every first-party module it imports, directly or not."""
+def source_fingerprint(*modules: str) -> str:
+    """SHA-256 over the sources of `modules` and of every first-party module they import, directly or not."""
     digest = hashlib.sha256()
-    for name, path in sorted(_closure(module).items()):
+    for name, path in sorted(_closure(modules).items()):
         digest.update(name.encode() + b"\0" + path.read_bytes() + b"\0")
     return digest.hexdigest()[:16]
 
 
-def _closure(module: str) -> dict[str, Path]:
+def _closure(modules: Iterable[str]) -> dict[str, Path]:
     found: dict[str, Path] = {}
-    todo = [module]
+    todo = list(modules)
     while todo:
         name = todo.pop()
         spec = find_spec(name) if name not in found and name.split(".")[0] in FIRST_PARTY else None

@@ -74,6 +74,21 @@ class Gates(Section):
     max_drop: float = Field(0.002, ge=0, le=1, description="how far below the baseline model the accuracy may lie")
 
 
+class Infra(Section):
+    """What a model must do when it is served, before it is pushed."""
+
+    server: str = Field(
+        "",
+        description="host:port of a TensorFlow Serving of the check's own that sees the pipeline root."
+        " Empty: tensorflow_model_server where it is on PATH, else the stand-in, in a process of their own",
+    )
+    max_latency_ratio: float = Field(
+        5.0, gt=0, description="a served image's median time against the same call in process"
+    )
+    max_mebibytes: float = Field(100.0, gt=0, description="of the SavedModel's files")
+    tolerance: float = Field(1e-3, gt=0, description="between a served probability and the Trainer's own")
+
+
 class TrainerSettings(Section):
     """All that `run_fn` is given, as the Trainer's custom_config."""
 

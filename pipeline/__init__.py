@@ -10,6 +10,7 @@ STEPS = (
     "Trainer",
     "Baseline",
     "Evaluator",
+    "InfraValidator",
     "Pusher",
 )
 """The steps' ids in the order they run; here so that the command line knows them without loading TFX."""

@@ -9,7 +9,7 @@ from typing import Any
 
 from pydantic import Field, ValidationError
 
-from components.settings import Gates, Image, Model, Section, Training
+from components.settings import Gates, Image, Infra, Model, Section, Training
 from data.errors import ConfigError
 
 if sys.version_info >= (3, 11):
@@ -63,6 +63,7 @@ class Config(Section):
     model: Model = Model()
     training: Training = Training()
     gates: Gates = Gates()
+    infra: Infra = Infra()
     serving: Serving = Serving()
     metadata: Metadata = Metadata()
     beam: Beam = Beam()

@@ -17,7 +17,7 @@ from rich.spinner import Spinner
 from rich.text import Text
 
 if TYPE_CHECKING:
-    from pipeline.history import Evaluation, Run
+    from pipeline.history import Evaluation, InfraCheck, Run
 
 # What LocalDagRunner logs as it goes; there is no other hook.
 STARTED = re.compile(r"Component (\S+) is running\.")
@@ -117,6 +117,8 @@ def summary(console: Console, run: Run, log: Path, before: set[int], now: set[in
     rows: list[tuple[str, Text | str]] = []
     if run.evaluation is not None:
         rows += _evaluation(run.evaluation)
+    if run.infra is not None and (run.infra.blessed or (run.evaluation and run.evaluation.blessed)):
+        rows += [("Infra check", _infra(run.infra)), ("", run.infra.report)]
     if run.pushed_to:
         rows.append(("Pushed", _pushed(run.pushed_to, before, now)))
     elif run.evaluation is not None:
@@ -137,6 +139,12 @@ def _pushed(destination: str, before: set[int], now: set[int]) -> str:
         return f"version {version} by an earlier run, but {destination} is gone; start with a new --run-root"
     text = f"version {version}{' by an earlier run' if version in before else ''} to {destination}"
     return text if version == max(now) else f"{text}; version {max(now)} is newer"
+
+
+def _infra(infra: InfraCheck) -> Text:
+    if infra.blessed:
+        return Text("passed: served and asked over gRPC", "green")
+    return Text(f"refused: {infra.reason}", "bold red")
 
 
 def _evaluation(evaluation: Evaluation) -> Iterator[tuple[str, Text | str]]:

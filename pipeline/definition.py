@@ -12,7 +12,10 @@ from components.data_validation.schema import CuratedSchema, curated_schema
 from components.evaluator import LatestOtherBlessedModel, eval_config
 from components.example_gen import example_gen
 from components.fingerprint import source_fingerprint
+from components.infra_validator.component import InfraValidator
+from components.pusher import AtomicPusher
 from components.settings import TrainerSettings
+from components.trainer.export import signature_names
 from pipeline.config import Config
 
 artifacts = tfx.types.standard_artifacts
@@ -96,9 +99,19 @@ def create_pipeline(
         example_splits=["test"],
         eval_config=eval_config(config.gates),
     ).with_id("Evaluator")
-    pusher = tfx.components.Pusher(
+    infra_validator = InfraValidator(
         model=trainer.outputs["model"],
+        model_run=trainer.outputs["model_run"],
         model_blessing=evaluator.outputs["blessing"],
+        model_name=config.serving.model_name,
+        signatures=",".join(signature_names(config.model)),
+        settings=config.infra.model_dump_json(),
+        code=source_fingerprint("components.infra_validator.component", "serving.model_server.server"),
+    ).with_id("InfraValidator")
+    # Without a `model`, the Pusher takes the copy the check has served and warmed up.
+    pusher = AtomicPusher(
+        model_blessing=evaluator.outputs["blessing"],
+        infra_blessing=infra_validator.outputs["blessing"],
         push_destination=tfx.proto.PushDestination(
             filesystem=tfx.proto.PushDestination.Filesystem(base_directory=serving_dir)
         ),
@@ -117,6 +130,7 @@ def create_pipeline(
             trainer,
             baseline,
             evaluator,
+            infra_validator,
             pusher,
         ],
         enable_cache=True,

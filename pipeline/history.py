@@ -10,6 +10,7 @@ import tensorflow_model_analysis as tfma
 from ml_metadata.proto import metadata_store_pb2
 
 from components.evaluator import ACCURACY
+from components.infra_validator import REASON, REPORT
 from components.settings import Gates
 from pipeline import STEPS
 
@@ -52,12 +53,22 @@ class Evaluation:
 
 
 @dataclass(frozen=True)
+class InfraCheck:
+    """What the infra check found when the model was served; `reason` is empty where it was blessed."""
+
+    blessed: bool
+    reason: str
+    report: str
+
+
+@dataclass(frozen=True)
 class Run:
     """One run of the pipeline."""
 
     id: str
     steps: list[Step] = field(default_factory=list)
     evaluation: Evaluation | None = None
+    infra: InfraCheck | None = None
     pushed_to: str | None = None
     tensorboard: str | None = None
 
@@ -98,6 +109,7 @@ class History:
             id=run_id,
             steps=_steps(executions),
             evaluation=self._evaluation(evaluator, gates),
+            infra=_infra(self._output(executions.get("InfraValidator"), "blessing")),
             pushed_to=_text(pushed, "pushed_destination") if pushed and _number(pushed, "pushed") else None,
             tensorboard=model_run.uri if model_run else None,
         )
@@ -173,6 +185,12 @@ class History:
             if event.type == metadata_store_pb2.Event.OUTPUT and event.path.steps[0].key == key
         ]
         return self._store.get_artifacts_by_id(ids)[0] if ids else None
+
+
+def _infra(blessing: metadata_store_pb2.Artifact | None) -> InfraCheck | None:
+    if blessing is None:
+        return None
+    return InfraCheck(bool(_number(blessing, "blessed")), _text(blessing, REASON), f"{blessing.uri}/{REPORT}")
 
 
 def _steps(executions: dict[str, metadata_store_pb2.Execution]) -> list[Step]:

@@ -165,7 +165,7 @@ def _run(args: argparse.Namespace, config: Config, root: RunRoot, account: Accou
 
 
 def _verdict(run: Run) -> int:
-    if run.evaluation is not None and not run.evaluation.blessed:
+    if any(gate is not None and not gate.blessed for gate in (run.evaluation, run.infra)):
         return MODEL_REFUSED
     return FAILED if run.pushed_to and not Path(run.pushed_to).is_dir() else PUSHED
 

@@ -68,7 +68,7 @@ class Calls:
             spec.version_label = self._label
         return spec
 
-    def predict(self, images: np.ndarray) -> Call:
+    def predict_images(self, images: np.ndarray) -> Call:
         return self._on_images("predict_images", images, answers.prediction)
 
     def predict_rows(self, images: np.ndarray) -> Call:

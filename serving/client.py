@@ -67,7 +67,10 @@ class Client:
 
         More than `chunk` images travel in several requests.
         """
-        return joined(list(self.stream(self._pixels(images), chunk=chunk)))
+        pixels = self._pixels(images)
+        if len(pixels) <= chunk:
+            return self._call(self._calls.predict_images(pixels))
+        return joined(list(self.stream(pixels, chunk=chunk)))
 
     def stream(
         self, images: np.ndarray | Iterable[np.ndarray], *, chunk: int = CHUNK, in_flight: int = IN_FLIGHT
@@ -76,7 +79,7 @@ class Client:
         waiting: deque[tuple[Any, Call]] = deque()
         try:
             for part in chunks(images, chunk):
-                call = self._calls.predict(part)
+                call = self._calls.predict_images(part)
                 waiting.append((self._stubs[call.path].future(call.request, timeout=self.timeout), call))
                 if len(waiting) >= in_flight:
                     yield self._answer(*waiting.popleft())
@@ -157,6 +160,8 @@ class AsyncClient:
     async def predict(self, images: Images, *, chunk: int = CHUNK) -> Prediction:
         """As `Client.predict`."""
         pixels = await self._pixels(images)
+        if len(pixels) <= chunk:
+            return await self._call(self._calls.predict_images(pixels))
         return joined([part async for part in self.stream(pixels, chunk=chunk)])
 
     async def stream(
@@ -166,7 +171,7 @@ class AsyncClient:
         waiting: deque[asyncio.Task[Prediction]] = deque()
         try:
             for part in chunks(images, chunk):
-                waiting.append(asyncio.ensure_future(self._call(self._calls.predict(part))))
+                waiting.append(asyncio.ensure_future(self._call(self._calls.predict_images(part))))
                 if len(waiting) >= in_flight:
                     yield await waiting.popleft()
             while waiting:

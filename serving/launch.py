@@ -20,15 +20,15 @@ BINARY = "tensorflow_model_server"
 
 
 class ModelServer:
-    """A running server: its `address`, its log file, and how it ended if it did."""
+    """A running server: its `address`, and, where this process started it, its process and its log file."""
 
-    def __init__(self, process: subprocess.Popen[bytes], address: str, log: Path) -> None:
-        self.process, self.address, self.log = process, address, log
+    def __init__(self, address: str, process: subprocess.Popen[bytes] | None = None, log: Path | None = None) -> None:
+        self.address, self.process, self.log = address, process, log
 
     def ended(self) -> str | None:
-        """How the process ended, with the last line of its log; None while it runs."""
-        code = self.process.poll()
-        if code is None:
+        """How the process ended, with the last line of its log; None while it runs, or runs elsewhere."""
+        code = self.process.poll() if self.process else None
+        if code is None or self.log is None:
             return None
         how = f"by signal {signal.Signals(-code).name}" if code < 0 else f"with exit code {code}"
         lines = [line for line in self.log.read_text(errors="replace").splitlines() if line.strip()]
@@ -36,12 +36,18 @@ class ModelServer:
 
     def stop(self) -> int:
         """Asks the server to end, lets requests under way finish, and returns its exit code."""
+        assert self.process is not None
         self.process.terminate()
         try:
             return self.process.wait(timeout=30)
         except subprocess.TimeoutExpired:
             self.process.kill()
             return self.process.wait()
+
+
+def server_kind() -> str:
+    """Which server `model_server` starts."""
+    return shutil.which(BINARY) or "serving.model_server, the stand-in"
 
 
 @contextmanager
@@ -68,7 +74,7 @@ def model_server(flags: Sequence[str], log: Path, *, real: bool = True) -> Itera
         process = subprocess.Popen(
             [*command, f"--port={port}", *flags], stdout=output, stderr=subprocess.STDOUT, env=environment
         )
-    server = ModelServer(process, f"localhost:{port}", log)
+    server = ModelServer(f"localhost:{port}", process, log)
     try:
         _wait_until_listening(server, port)
         yield server

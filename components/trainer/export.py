@@ -28,8 +28,9 @@ class ServingModule(tf.Module):
     `serving_default`: `examples` string [N], serialized tf.Examples, to `probabilities` float32 [N, classes]
     and `class_ids` int64 [N]. `predict_images`: the same from `images` uint8 [N, rows, columns].
     `classify_examples`, for TF Serving's Classify: `inputs` string [N], serialized tf.Examples, to `classes` string
-    and `scores` float32, both [N, classes]. `predict_rows`: `images` to `probabilities` float32 [N, rows, classes], what the network believes after each row;
-    None for a bidirectional network, which has read the last row before it says anything.
+    and `scores` float32, both [N, classes]. `predict_rows`: `images` to `probabilities` float32 [N, rows, classes],
+    what the network believes after each row; a bidirectional network has none, for it has read the last row
+    before it says anything.
     """
 
     def __init__(self, network: tf_keras.Model, transform: tft.TFTransformOutput, model: Model, image: Image) -> None:

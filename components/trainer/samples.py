@@ -41,9 +41,7 @@ def write_samples(
     logits = network(transform.transform_features_layer()(features)[SEQUENCE], training=False)
     pixels = np.frombuffer(b"".join(features[IMAGE].numpy().ravel()), np.uint8)
     content = io.BytesIO()
-    np.savez(
-        content, images=pixels.reshape(-1, image.rows, image.columns), probabilities=tf.nn.softmax(logits).numpy()
-    )
+    np.savez(content, images=pixels.reshape(-1, image.rows, image.columns), probabilities=tf.nn.softmax(logits).numpy())
     with tf.io.gfile.GFile(os.path.join(folder, _FILE), "wb") as file:
         file.write(content.getvalue())
 

@@ -10,6 +10,7 @@ from collections.abc import Awaitable, Callable
 from concurrent.futures import ThreadPoolExecutor
 
 import grpc
+import tensorflow as tf
 from grpc_health.v1 import health, health_pb2, health_pb2_grpc
 
 from serving.errors import ConfigError
@@ -39,6 +40,9 @@ async def serve(settings: Settings, running: Callable[[str], None]) -> None:
     stopping = asyncio.Event()
     for number in (signal.SIGTERM, signal.SIGINT):
         asyncio.get_running_loop().add_signal_handler(number, stopping.set)
+    if settings.session_parallelism:
+        tf.config.threading.set_intra_op_parallelism_threads(settings.session_parallelism)
+        tf.config.threading.set_inter_op_parallelism_threads(settings.session_parallelism)
     config = settings.model_config()
     metrics = prometheus.Metrics()
     threads = settings.batching.num_batch_threads if settings.batching else os.cpu_count() or 1

@@ -34,6 +34,7 @@ class Settings:
     batching: Parameters | None
     metrics_path: str | None
     credentials: grpc.ServerCredentials | None
+    session_parallelism: int
     channel_arguments: tuple[tuple[str, str | int], ...]
 
     def model_config(self) -> model_server_config_pb2.ModelServerConfig:
@@ -86,6 +87,7 @@ def parse(arguments: Sequence[str] | None = None) -> Settings:
         batching=_batching(batching) if options.enable_batching else None,
         metrics_path=(monitoring.path or "/monitoring/prometheus/metrics") if monitoring.enable else None,
         credentials=_credentials(_read(options.ssl_config_file, protos.SSLConfig()), options.ssl_config_file),
+        session_parallelism=options.tensorflow_session_parallelism,
         channel_arguments=_channel_arguments(options.grpc_channel_arguments),
     )
 
@@ -115,6 +117,7 @@ def _parser() -> argparse.ArgumentParser:
     flag("batching_parameters_file", "BatchingParameters in text format")
     flag("monitoring_config_file", "MonitoringConfig in text format")
     flag("ssl_config_file", "SSLConfig in text format")
+    flag("tensorflow_session_parallelism", "TensorFlow's threads for one request; 0: as many as cores", int, 0)
     flag("grpc_channel_arguments", "key=value,… for the gRPC server")
     return parser
 

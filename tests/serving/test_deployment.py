@@ -121,7 +121,7 @@ def test_kustomizations_name_all_files_and_only_those(folder: Path) -> None:
     assert all((folder / name).exists() for name in named)
     present = {str(path.relative_to(folder)) for path in folder.rglob("*") if path.is_file()}
     assert present == {name for name in named if not name.startswith("..")} | {"kustomization.yaml"}
-    targets = {(item["kind"], item["metadata"]["name"]) for item in manifests(BASE)}
+    targets = [(item["kind"], item["metadata"]["name"]) for item in manifests(BASE)]
     for patch in patches:
         body = yaml.safe_load(patch["patch"] if "patch" in patch else (folder / patch["path"]).read_text())
         target = patch.get("target") or {"kind": body["kind"], "name": body["metadata"]["name"]}
@@ -133,8 +133,7 @@ def test_kustomizations_name_all_files_and_only_those(folder: Path) -> None:
 def test_what_kustomize_renders_is_of_one_piece(folder: Path) -> None:
     done = subprocess.run(["kubectl", "kustomize", str(folder)], capture_output=True, text=True, check=True)
     items = list(yaml.safe_load_all(done.stdout))
-    for item in items:
-        check(item)
+    assert [check(item) for item in items]
     kinds = {item["kind"] for item in items}
     assert ("HorizontalPodAutoscaler" in kinds) == (folder.name != "gpu")
     assert ("NetworkPolicy" in kinds) == (folder.name == "tls")
@@ -153,9 +152,8 @@ def check_deployment(deployment: dict[str, Any], service: dict[str, Any]) -> Non
     check_flags(container["args"])
     mounts = {mount["name"]: mount["mountPath"] for mount in container["volumeMounts"]}
     assert set(mounts) == {volume["name"] for volume in pod["volumes"]}
-    for path in re.findall(r"=(/\S+)", " ".join(container["args"])):
-        assert path.startswith(tuple(mounts.values()))
-        assert not path.startswith("/config/") or (CONFIG / Path(path).name).is_file()
+    for mount, name in re.findall(r"=(/\w+)/(\S+)", " ".join(container["args"])):
+        assert mount in mounts.values() and (mount != "/config" or (CONFIG / name).is_file())
     ports = {port["name"]: port["containerPort"] for port in container["ports"]}
     assert f"--port={ports['grpc']}" in container["args"] and f"--rest_api_port={ports['rest']}" in container["args"]
     assert {port["targetPort"] for port in service["spec"]["ports"]} <= set(ports)
@@ -174,10 +172,10 @@ def test_the_base_s_parts_refer_to_one_another() -> None:
     target = kind("HorizontalPodAutoscaler", items)["spec"]["scaleTargetRef"]
     assert target == {"apiVersion": "apps/v1", "kind": "Deployment", "name": deployment["metadata"]["name"]}
     pod = deployment["spec"]["template"]["spec"]
-    claims = [volume["persistentVolumeClaim"] for volume in pod["volumes"] if "persistentVolumeClaim" in volume]
-    assert claims == [{"claimName": kind("PersistentVolumeClaim", items)["metadata"]["name"]}]
-    compose = COMPOSE["services"]["tensorflow-serving"]["entrypoint"][1:]
-    assert set(compose) <= set(pod["containers"][0]["args"])
+    for volumes in (pod["volumes"], kind("Pod", manifests(BASE.parent))["spec"]["volumes"]):
+        claims = [volume["persistentVolumeClaim"] for volume in volumes if "persistentVolumeClaim" in volume]
+        assert claims == [{"claimName": kind("PersistentVolumeClaim", items)["metadata"]["name"]}]
+    assert set(COMPOSE["services"]["tensorflow-serving"]["entrypoint"][1:]) <= set(pod["containers"][0]["args"])
 
 
 def model(path: Path) -> Any:
@@ -193,8 +191,7 @@ def test_the_committed_configurations() -> None:
     assert set(config.version_labels.values()) <= set(config.model_version_policy.specific.versions)
     batching = text_format.Parse((CONFIG / "batching.config").read_text(), BatchingParameters())
     sizes = list(batching.allowed_batch_sizes)
-    assert sizes == sorted(set(sizes)) and sizes[-1] == batching.max_batch_size.value == 64
-    assert MONITORING.enable
+    assert MONITORING.enable and sizes == sorted(set(sizes)) and sizes[-1] == batching.max_batch_size.value
 
 
 def test_canary_promotion_and_roll_back(tmp_path: Path) -> None:
