@@ -9,10 +9,10 @@ ARGS   ?=
 export TF_USE_LEGACY_KERAS := 1
 
 .DEFAULT_GOAL := help
-.PHONY: help setup run test test-fast lint types bench lock clean
+.PHONY: help setup run serve test test-fast lint types bench bench-serving protos lock clean
 
 help:  ## show this help
-	@awk 'BEGIN {FS = ":.*## "} /^[a-z-]+:.*## / {printf "  make %-10s %s\n", $$1, $$2}' $(MAKEFILE_LIST)
+	@awk 'BEGIN {FS = ":.*## "} /^[a-z-]+:.*## / {printf "  make %-13s %s\n", $$1, $$2}' $(MAKEFILE_LIST)
 	@echo
 	@echo "  Options of a command go into ARGS: make run ARGS='--profile article-lstm'"
 
@@ -35,6 +35,9 @@ $(READY): requirements.lock
 run: $(READY)  ## run the whole pipeline on all 70,000 digits, to a pushed model
 	@$(PY) -m pipeline.run_local $(ARGS)
 
+serve: $(READY)  ## serve the last pushed model on localhost:8500, by the stand-in for TensorFlow Serving
+	@$(PY) -m serving.model_server --model_name=mnist --model_base_path=runs/serving_models/mnist $(ARGS)
+
 test: $(READY)  ## run every test, with coverage
 	@$(PY) -m pytest --cov --cov-report=term:skip-covered $(ARGS)
 
@@ -49,6 +52,13 @@ types: $(READY)  ## check types
 
 bench: $(READY)  ## measure speed and memory, each against its peer in the same run
 	@$(PY) -m tests.benchmarks $(ARGS)
+
+bench-serving: $(READY)  ## measure the client and the stand-in server; needs a pushed model
+	@$(PY) -m tests.benchmarks.serving $(ARGS)
+
+protos: $(READY)  ## generate serving/protos/messages.binpb from the .proto files; needs Python 3.11
+	@$(PY) -m grpc_tools.protoc -I serving/protos --include_imports \
+	  --descriptor_set_out=serving/protos/messages.binpb serving/protos/tensorflow.proto serving/protos/tensorflow_serving.proto
 
 lock:  ## resolve requirements.lock again; needs uv
 	uv pip compile pyproject.toml --universal --python-version 3.10 --extra pipeline --extra kubeflow --extra dev \

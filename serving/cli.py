@@ -5,6 +5,7 @@ from __future__ import annotations
 import argparse
 import asyncio
 import json
+import math
 import sys
 from collections.abc import Sequence
 from pathlib import Path
@@ -13,6 +14,7 @@ from typing import Any
 import numpy as np
 from rich.console import Console
 from rich.table import Table
+from rich.text import Text
 
 from serving import load
 from serving.channel import Tls
@@ -71,7 +73,7 @@ def _parser() -> argparse.ArgumentParser:
     reload.add_argument("config", type=Path, help="ModelServerConfig in text format")
     reload.set_defaults(run=_reload)
     bench = commands.add_parser("bench", parents=[common], help="put load on the server and measure")
-    bench.add_argument("images", nargs="*", metavar="IMAGE", help="images to send (default: noise)")
+    bench.add_argument("images", nargs="*", metavar="IMAGE", help="what to send, --batch of them (default: noise)")
     bench.add_argument("--batch", type=_count, default=1, help="images per request (default %(default)s)")
     loop = bench.add_mutually_exclusive_group()
     loop.add_argument("--callers", type=_count, default=1, help="closed loop: so many callers (default %(default)s)")
@@ -82,15 +84,18 @@ def _parser() -> argparse.ArgumentParser:
 
 
 def _positive(text: str) -> float:
-    value = float(text)
-    if not value > 0:
-        raise argparse.ArgumentTypeError(f"{text} must be greater than 0")
+    try:
+        value = float(text)
+    except ValueError:
+        value = math.nan
+    if not 0 < value < math.inf:
+        raise argparse.ArgumentTypeError(f"{text} must be a number greater than 0")
     return value
 
 
 def _count(text: str) -> int:
-    if int(text) < 1:
-        raise argparse.ArgumentTypeError(f"{text} must be at least 1")
+    if not text.isdecimal() or int(text) < 1:
+        raise argparse.ArgumentTypeError(f"{text} must be a whole number of at least 1")
     return int(text)
 
 
@@ -183,7 +188,7 @@ async def _measure(options: argparse.Namespace) -> load.Load:
     async with AsyncClient(**_address(options)) as client:
         size = image_size(await client.metadata())
         if options.images:
-            given = read_images(options.images, size)
+            given = read_images(options.images, size, resize=True)
             images = np.resize(given, (options.batch, *size))
         else:
             images = np.random.default_rng(0).integers(0, 256, (options.batch, *size), np.uint8)
@@ -198,7 +203,7 @@ def _print(rows: list[dict[str, Any]]) -> None:
     for name in rows[0]:
         table.add_column(name, overflow="fold")
     for row in rows:
-        table.add_row(*(str(value) for value in row.values()))
+        table.add_row(*(Text(str(value)) for value in row.values()))  # a file's name may look like markup
     console = Console()
     if not console.is_terminal:
         console.width = 200  # a pipe has no width to wrap at

@@ -21,7 +21,7 @@ import numpy as np
 from serving.answers import Classification, Metadata, Prediction, VersionStatus, image_size, joined
 from serving.calls import Call, Calls, chunks, connect
 from serving.channel import Tls
-from serving.errors import from_rpc
+from serving.errors import ImageError, from_rpc
 
 TIMEOUT = 10.0
 """Seconds each request may take."""
@@ -123,7 +123,7 @@ class Client:
         self.close()
 
     def _pixels(self, images: Images) -> np.ndarray:
-        return images if isinstance(images, np.ndarray) else _from_files(images, self.metadata())
+        return images if isinstance(images, np.ndarray) else _from_files(_paths(images), self.metadata())
 
     def _call(self, call: Call) -> Any:
         try:
@@ -179,6 +179,7 @@ class AsyncClient:
         finally:
             for task in waiting:
                 task.cancel()
+            await asyncio.gather(*waiting, return_exceptions=True)  # else asyncio would warn of what nobody fetched
 
     async def predict_rows(self, images: Images) -> np.ndarray:
         """As `Client.predict_rows`."""
@@ -214,7 +215,7 @@ class AsyncClient:
         await self.close()
 
     async def _pixels(self, images: Images) -> np.ndarray:
-        return images if isinstance(images, np.ndarray) else _from_files(images, await self.metadata())
+        return images if isinstance(images, np.ndarray) else _from_files(_paths(images), await self.metadata())
 
     async def _call(self, call: Call) -> Any:
         try:
@@ -222,6 +223,13 @@ class AsyncClient:
         except grpc.RpcError as error:
             raise from_rpc(error, self.target) from None
         return call.read(response)
+
+
+def _paths(images: Sequence[str | Path]) -> list[str | Path]:
+    paths: list[str | Path] = [images] if isinstance(images, (str, Path)) else [*images]
+    if not all(isinstance(path, (str, Path)) for path in paths):
+        raise ImageError("Give the images as one uint8 array [N, rows, columns], or as paths of image files.")
+    return paths
 
 
 def _from_files(paths: Sequence[str | Path], metadata: Metadata) -> np.ndarray:

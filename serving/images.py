@@ -6,7 +6,7 @@ from collections.abc import Sequence
 from pathlib import Path
 
 import numpy as np
-from PIL import Image, UnidentifiedImageError
+from PIL import Image, ImageOps, UnidentifiedImageError
 
 from serving.errors import ImageError
 
@@ -33,14 +33,16 @@ def read_images(
 def _read(path: Path, size: tuple[int, int], resize: bool, invert: bool) -> np.ndarray:
     try:
         with Image.open(path) as file:
-            image: Image.Image = file
-            if image.mode in ("RGBA", "LA", "P"):
+            image: Image.Image = ImageOps.exif_transpose(file)
+            if image.mode.startswith("I"):  # 16 bits a pixel, which Pillow would cut off at 255
+                image = Image.fromarray((np.asarray(image, np.int64) // 257).clip(0, 255).astype("u1"))
+            if image.mode in ("RGBA", "LA", "PA", "P") or "transparency" in image.info:
                 image = image.convert("RGBA")
                 image = Image.alpha_composite(Image.new("RGBA", image.size, "white"), image)
             image = image.convert("L")
-    except (UnidentifiedImageError, Image.DecompressionBombError):
+    except UnidentifiedImageError:
         raise ImageError(f"{path} is no image that can be read; give a PNG file.") from None
-    except (OSError, SyntaxError) as error:
+    except (OSError, SyntaxError, Image.DecompressionBombError) as error:
         raise ImageError(f"{path} cannot be read: {getattr(error, 'strerror', None) or error}.") from None
     rows, columns = size
     if invert:
@@ -49,7 +51,7 @@ def _read(path: Path, size: tuple[int, int], resize: bool, invert: bool) -> np.n
         if not resize:
             raise ImageError(
                 f"{path} has {image.height} × {image.width} pixels, the model takes {rows} × {columns}:"
-                " give an image of that size, or ask for it to be resized (--resize)."
+                " give an image of that size, or ask for it to be resized (--resize; in Python, read_images(…, resize=True))."
             )
         image = _fitted(image, size)
     return np.asarray(image, np.uint8)

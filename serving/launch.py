@@ -14,7 +14,7 @@ from contextlib import contextmanager
 from pathlib import Path
 
 from serving.client import Client
-from serving.errors import ServerError, ServingError
+from serving.errors import NotFoundError, ServerError
 
 BINARY = "tensorflow_model_server"
 
@@ -32,7 +32,7 @@ class ModelServer:
             return None
         how = f"by signal {signal.Signals(-code).name}" if code < 0 else f"with exit code {code}"
         lines = [line for line in self.log.read_text(errors="replace").splitlines() if line.strip()]
-        return f"the model server ended {how}; its last words: {lines[-1] if lines else 'none'}"
+        return f"it ended {how}; its last words: {lines[-1] if lines else 'none'}"
 
     def stop(self) -> int:
         """Asks the server to end, lets requests under way finish, and returns its exit code."""
@@ -63,7 +63,8 @@ def model_server(flags: Sequence[str], log: Path, *, real: bool = True) -> Itera
         ServerError: it ended before it answered.
     """
     binary = shutil.which(BINARY) if real else None
-    command = [binary] if binary else [sys.executable, "-m", "serving.model_server"]
+    # A version that does not load is told at once; TensorFlow Serving would try five times, a minute apart.
+    command = [binary, "--max_num_load_retries=0"] if binary else [sys.executable, "-m", "serving.model_server"]
     port = _free_port()
     environment = {
         **os.environ,
@@ -93,17 +94,17 @@ def wait_until_available(server: ModelServer, model: str, seconds: float = 60.0)
     with Client(server.address, model=model) as client:
         while time.monotonic() < end:
             if ended := server.ended():
-                raise ServerError(f"While {model} was loaded, {ended}")
+                raise ServerError(f"{model} could not be served: {ended}")
             try:
                 newest = client.status()[-1]
-            except ServingError as error:
-                trouble = str(error)
+            except NotFoundError:
+                pass
             else:
                 if newest.state == "AVAILABLE":
                     return
-                trouble = newest.error or newest.state
                 if newest.state == "END":
-                    break
+                    raise ServerError(f"{model} could not be served: {newest.error or 'its version has ended'}")
+                trouble = f"it is {newest.state}"
             time.sleep(0.05)
     raise ServerError(f"{model} was not served within {seconds:.0f} s: {trouble}")
 
@@ -112,7 +113,7 @@ def _wait_until_listening(server: ModelServer, port: int, seconds: float = 60.0)
     end = time.monotonic() + seconds
     while time.monotonic() < end:
         if ended := server.ended():
-            raise ServerError(f"Before it answered, {ended}")
+            raise ServerError(f"The model server did not start: {ended}")
         with socket.socket() as probe:
             if probe.connect_ex(("localhost", port)) == 0:
                 return

@@ -65,7 +65,7 @@ async def open_loop(client: AsyncClient, images: np.ndarray, rate: float, second
 
 async def _request(client: AsyncClient, images: np.ndarray, since: float, load: Load) -> None:
     try:
-        await client.predict(images)
+        await client.predict(images, chunk=len(images))
         load.latencies.append(time.perf_counter() - since)
     except ServingError as error:
         name = error.code.name if error.code else type(error).__name__

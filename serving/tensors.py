@@ -100,20 +100,30 @@ def decode(proto: Any) -> np.ndarray:
                 f"shape {shape} of {dtype.name} takes {count * dtype.itemsize} bytes,"
                 f" tensor_content has {len(proto.tensor_content)}"
             )
-        return np.frombuffer(proto.tensor_content, dtype).reshape(shape)
+        return _shaped(np.frombuffer(proto.tensor_content, dtype), shape)
     values = getattr(proto, field)
     if len(values) > count:
         raise TensorError(f"shape {shape} takes {count} elements, {field} has {len(values)}")
     if len(values) < count and count * dtype.itemsize > _UNFOLDED:
         raise TensorError(f"shape {shape} takes {count} elements, {field} has {len(values)} and will not be unfolded")
-    if field == "half_val":
-        given = np.array(values, np.uint16).view(dtype)
+    if dtype == _STRING:
+        given = strings(values)
+    elif field == "half_val":
+        given = np.array(values, np.int32).astype(np.uint16).view(dtype)
     else:
-        given = np.array(values, dtype) if dtype != _STRING else strings(values)
+        # What does not fit a narrow type is cut, as TensorFlow does.
+        given = np.array(values, np.int32).astype(dtype) if field == "int_val" else np.array(values, dtype)
     if len(values) < count:
         filler = given[-1] if len(given) else b"" if dtype == _STRING else dtype.type(0)
         given = np.concatenate([given, np.full(count - len(given), filler, dtype)])
-    return given.reshape(shape)
+    return _shaped(given, shape)
+
+
+def _shaped(elements: np.ndarray, shape: list[int]) -> np.ndarray:
+    try:
+        return elements.reshape(shape)
+    except ValueError as error:  # more dimensions, or sizes, than NumPy can count
+        raise TensorError(f"shape {shape} cannot be an array: {error}") from None
 
 
 def _number(dtype: np.dtype) -> int:

@@ -3,12 +3,14 @@
 from __future__ import annotations
 
 import time
-from collections.abc import Callable, Iterator
+from collections.abc import Callable, Iterator, Sequence
 from dataclasses import dataclass
 from typing import NamedTuple
 
 import numpy as np
 import tensorflow as tf
+from google.protobuf.message import DecodeError
+from tensorflow.core.protobuf import saved_model_pb2
 
 from components.settings import Infra
 from components.trainer.export import CLASS_IDS, CLASSIFY_EXAMPLES, PREDICT_IMAGES, PREDICT_ROWS, PROBABILITIES
@@ -61,7 +63,7 @@ def ask(client: Client, signature: str, samples: Samples) -> Answer:
     return Answer(prediction.probabilities, prediction.class_ids)
 
 
-def check_signature(client: Client, signature: str, samples: Samples, infra: Infra) -> Iterator[Check]:
+def check_answers(client: Client, signature: str, samples: Samples, infra: Infra) -> Iterator[Check]:
     """Asks `signature` for the samples and yields one check for each thing that must hold."""
     try:
         probabilities, class_ids = ask(client, signature, samples)
@@ -87,10 +89,25 @@ def check_signature(client: Client, signature: str, samples: Samples, infra: Inf
         f"{signature}, the Trainer's predictions", f"{apart:.1e} apart", f"at most {infra.tolerance:.0e}", agree
     )
     if class_ids is not None:
-        wrong = int((class_ids != last.argmax(axis=-1)).sum())
-        seen = f"{class_ids.dtype} {list(class_ids.shape)}, {wrong} not the likeliest"
-        expected = f"int64 [{count}], 0 not the likeliest"
+        right = int((class_ids == last.argmax(axis=-1)).sum())
+        seen = f"{class_ids.dtype} {list(class_ids.shape)}, {right} the likeliest"
+        expected = f"int64 [{count}], {count} the likeliest"
         yield Check(f"{signature}, {CLASS_IDS}", seen, expected, seen == expected)
+
+
+def check_signatures(folder: str, expected: Sequence[str]) -> Iterator[Check]:
+    """Looks for the signatures in the SavedModel without loading it."""
+    with tf.io.gfile.GFile(f"{folder}/saved_model.pb", "rb") as file:
+        content = file.read()
+    try:
+        graphs = saved_model_pb2.SavedModel.FromString(content).meta_graphs
+    except DecodeError:
+        yield Check("saved_model.pb", "it is damaged", "a SavedModel", False)
+        return
+    found = sorted({name for graph in graphs for name in graph.signature_def if not name.startswith("__")})
+    missing = sorted(set(expected) - set(found))
+    seen = f"{', '.join(missing)} missing, there are {', '.join(found)}" if missing else ", ".join(found)
+    yield Check("signatures", seen, ", ".join(sorted(expected)), not missing)
 
 
 def check_latency(client: Client, folder: str, samples: Samples, infra: Infra) -> Check:

@@ -13,7 +13,7 @@ from tfx import v1 as tfx
 from tfx.utils import io_utils, path_utils
 
 from components.infra_validator import REASON, REPORT
-from components.infra_validator.checks import Check, check_latency, check_signature, check_size
+from components.infra_validator.checks import Check, check_answers, check_latency, check_signatures, check_size
 from components.infra_validator.warmup import write_warmup
 from components.settings import Infra
 from components.trainer.samples import Samples, read_samples
@@ -56,8 +56,10 @@ def InfraValidator(
         stamped = os.path.join(work, model_name, "1")
         io_utils.copy_dir(source, stamped)
         samples = read_samples(model_run.uri)
-        write_warmup(stamped, model_name, signatures.split(","), samples)
-        checks = [check_size(source, infra), *_served(work, model_name, signatures.split(","), samples, infra)]
+        checks = [check_size(stamped, infra), *check_signatures(stamped, signatures.split(","))]
+        if all(check.passed for check in checks):
+            write_warmup(stamped, model_name, signatures.split(","), samples)
+            checks += _served(work, model_name, signatures.split(","), samples, infra)
         if _bless(blessing, checks, server=infra.server or server_kind()):
             io_utils.copy_dir(stamped, path_utils.stamped_model_path(blessing.uri))
             blessing.set_int_custom_property("has_model", 1)
@@ -68,12 +70,8 @@ def _served(work: str, model_name: str, signatures: list[str], samples: Samples,
     checks: list[Check] = []
     try:
         with _serving(work, model_name, infra) as server, Client(server.address, model=model_name) as client:
-            offered = client.metadata().signatures
             for signature in signatures:
-                if signature in offered:
-                    checks += check_signature(client, signature, samples, infra)
-                else:
-                    checks.append(Check(signature, f"the model has only {', '.join(offered)}", "a signature", False))
+                checks += check_answers(client, signature, samples, infra)
                 if ended := server.ended():
                     return [*checks, Check("the model server", ended, "still running", False)]
             # A model that failed is not let into this process.
@@ -133,7 +131,7 @@ def _bless(blessing: types.Artifact, checks: list[Check], server: str) -> bool:
     for check in failed:
         log.error("✗ %s", check)
     if blessed:
-        log.info("Served and asked over gRPC: %s.", "; ".join(f"{c.what} {c.seen}" for c in (checks[0], checks[-1])))
+        log.info("Served and asked over gRPC, %d checks passed; %s: %s.", len(checks), checks[-1].what, checks[-1].seen)
     return blessed
 
 

@@ -16,5 +16,6 @@ def test_the_steps_are_those_the_command_line_knows_in_an_order_that_works(tmp_p
         assert upstream[step] <= set(STEPS[:index])
     assert "DataGate" in upstream["Transform"]
     assert "ExampleValidator" in upstream["DataGate"]
-    assert {"Trainer", "Evaluator"} <= upstream["Pusher"]
+    assert {"InfraValidator", "Evaluator"} <= upstream["Pusher"]
+    assert {"Trainer", "Evaluator"} <= upstream["InfraValidator"]
     assert {"Trainer", "Baseline"} <= upstream["Evaluator"]

@@ -12,6 +12,8 @@ from data.readers import Images
 from data.records import serialize
 from pipeline import STEPS
 from pipeline.run_local import FAILED, MODEL_REFUSED, PUSHED
+from serving.client import Client
+from serving.launch import model_server, wait_until_available
 from tests.conftest import Outcome, states, versions
 
 pytestmark = pytest.mark.slow
@@ -44,7 +46,7 @@ def test_1_a_first_run_executes_every_step_and_pushes(run: Run, root: Path, smal
 
 def test_2_what_was_pushed_answers_as_the_evaluator_said(root: Path, digits: dict[str, Images]) -> None:
     folder = root / "serving_models" / "mnist" / versions(root)[0]
-    assert {"saved_model.pb", "variables"} <= {path.name for path in folder.iterdir()}
+    assert {"saved_model.pb", "variables", "assets.extra"} <= {path.name for path in folder.iterdir()}
     signatures = tf.saved_model.load(str(folder)).signatures
     images = digits["test"]
     records = [serialize(p, y) for p, y in zip(images.pixels, images.labels, strict=True)]
@@ -99,8 +101,10 @@ def test_4_a_stricter_accuracy_gate_refuses_and_only_the_judges_run_again(
     before = versions(root)
     outcome = run(root, small_mnist, "gates.accuracy=0.999")
     assert outcome.code == MODEL_REFUSED, outcome.text
-    assert executed(root) == {"Evaluator", "Pusher"}
+    assert executed(root) == {"Evaluator", "InfraValidator", "Pusher"}
     assert versions(root) == before
+    # A model the Evaluator refused is not served, and said to be refused once.
+    assert "Infra check" not in outcome.text
     assert "refused" in outcome.text and "✗ accuracy: " in outcome.text and "at least 0.9990" in outcome.text
     assert "Pushed             nothing" in outcome.text
     # And again: a refusal from the cache is still a refusal.
@@ -122,13 +126,13 @@ def test_6_a_model_worse_than_the_baseline_is_refused(run: Run, root: Path, smal
     options = ("training.epochs=2", "gates.accuracy=0.1", "gates.class_accuracy=0.0")
     outcome = run(root, small_mnist, *options)
     assert outcome.code == MODEL_REFUSED, outcome.text
-    assert executed(root) == {"Trainer", "Evaluator", "Pusher"}
+    assert executed(root) == {"Trainer", "Evaluator", "InfraValidator", "Pusher"}
     assert versions(root) == before
     assert f"Baseline           version {before[0]}: " in outcome.text
     assert outcome.text.count("✗") == 1 and "✗ accuracy against the baseline" in outcome.text
     # The same model, where a drop is allowed, is pushed as a second version.
     assert run(root, small_mnist, *options, "gates.max_drop=1.0").code == PUSHED
-    assert executed(root) == {"Evaluator", "Pusher"}
+    assert executed(root) == {"Evaluator", "InfraValidator", "Pusher"}
     assert len(versions(root)) == len(before) + 1
 
 
@@ -149,6 +153,33 @@ def test_8_a_pushed_model_that_was_deleted_is_not_claimed(run: Run, small_mnist:
     outcome = run(root, small_mnist, "gates.max_drop=0.8")
     assert outcome.code == FAILED
     assert f"{newest} is gone" in outcome.text
+
+
+def test_9_a_model_that_does_not_answer_as_it_must_is_not_pushed(run: Run, root: Path, small_mnist: Path) -> None:
+    before = versions(root)
+    outcome = run(root, small_mnist, "gates.max_drop=0.8", "infra.max_mebibytes=0.001")
+    assert outcome.code == MODEL_REFUSED, outcome.text
+    assert executed(root) == {"InfraValidator", "Pusher"}
+    assert versions(root) == before
+    infra = history_of(root).infra
+    assert not infra.blessed and infra.reason.startswith("size of the model: ")
+    assert "Gates              passed" in outcome.text
+    assert f"Infra check        refused: {infra.reason}" in outcome.text
+    assert "# Infra check: not blessed" in Path(infra.report).read_text()
+
+
+def test_10_what_was_pushed_answers_over_grpc_and_was_warmed_up(
+    root: Path, digits: dict[str, Images], tmp_path: Path
+) -> None:
+    flags = ["--model_name=mnist", f"--model_base_path={root / 'serving_models' / 'mnist'}"]
+    with model_server(flags, tmp_path / "log") as server:
+        wait_until_available(server, "mnist")
+        with Client(server.address) as client:
+            prediction = client.predict(digits["test"].pixels)
+    assert prediction.versions == (int(versions(root)[-1]),)
+    served = history_of(root).evaluation
+    assert (prediction.class_ids == digits["test"].labels).mean() == pytest.approx(served.accuracy, abs=1e-6)
+    assert "Warmed up mnist" in (tmp_path / "log").read_text()
 
 
 def test_the_served_gates_are_those_of_the_profile(root: Path) -> None:

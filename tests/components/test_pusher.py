@@ -1,0 +1,94 @@
+"""The push: whoever watches the folder sees a whole version or none."""
+
+import threading
+from pathlib import Path
+
+import pytest
+from tfx import v1 as tfx
+from tfx.components.pusher.executor import Executor
+from tfx.types import standard_artifacts
+from tfx.utils import proto_utils
+
+from components.pusher import AtomicExecutor
+
+FILES = {f"variables/part-{number}": bytes([number]) * 200_000 for number in range(20)} | {"saved_model.pb": b"graph"}
+
+
+def push(executor: Executor, folder: Path, base: Path, blessed: int = 1) -> standard_artifacts.PushedModel:
+    blessing, pushed = standard_artifacts.InfraBlessing(), standard_artifacts.PushedModel()
+    blessing.uri, pushed.uri = str(folder / "blessing"), str(folder / "pushed")
+    blessing.set_int_custom_property("blessed", blessed)
+    blessing.set_int_custom_property("has_model", 1)
+    destination = tfx.proto.PushDestination(filesystem=tfx.proto.PushDestination.Filesystem(base_directory=str(base)))
+    executor.Do(
+        {"infra_blessing": [blessing]},
+        {"pushed_model": [pushed]},
+        {"push_destination": proto_utils.proto_to_json(destination)},
+    )
+    return pushed
+
+
+@pytest.fixture
+def stamped(tmp_path: Path) -> Path:
+    for name, content in FILES.items():
+        file = tmp_path / "blessing" / "stamped_model" / name
+        file.parent.mkdir(parents=True, exist_ok=True)
+        file.write_bytes(content)
+    return tmp_path
+
+
+class Watcher(threading.Thread):
+    """Lists a folder without pause and notes how many files each version has when it is first seen."""
+
+    def __init__(self, base: Path) -> None:
+        super().__init__()
+        self.base, self.seen, self.looks, self.done = base, dict[str, int](), 0, threading.Event()
+
+    def run(self) -> None:
+        while not self.done.is_set():
+            for version in self.base.glob("[0-9]*"):
+                if version.name not in self.seen:
+                    self.seen[version.name] = sum(file.is_file() for file in version.rglob("*"))
+            self.looks += 1
+
+    def __enter__(self) -> "Watcher":
+        self.base.mkdir()
+        self.start()
+        return self
+
+    def __exit__(self, *error: object) -> None:
+        self.done.set()
+        self.join()
+
+
+def test_a_watcher_at_full_speed_sees_whole_versions_only(stamped: Path) -> None:
+    with Watcher(stamped / "base") as watcher:
+        pushes = [push(AtomicExecutor(), stamped, stamped / "base") for _ in range(30)]
+    assert watcher.looks > 100
+    assert len(watcher.seen) >= 29  # the last may come after its last look
+    assert set(watcher.seen.values()) == {len(FILES)}
+    # Thirty pushes within a second or two are thirty versions.
+    versions = [push.get_string_custom_property("pushed_version") for push in pushes]
+    assert sorted(versions) == sorted(path.name for path in (stamped / "base").iterdir())
+    assert [Path(p.get_string_custom_property("pushed_destination")).name for p in pushes] == versions
+    assert len(set(versions)) == 30
+
+
+def test_the_watcher_would_see_tfxs_own_push_half_done(stamped: Path) -> None:
+    """So that the test above can fail."""
+    with Watcher(stamped / "base") as watcher:
+        push(Executor(), stamped, stamped / "base")
+    assert set(watcher.seen.values()) != {len(FILES)}
+
+
+def test_what_is_not_blessed_is_not_pushed(stamped: Path) -> None:
+    pushed = push(AtomicExecutor(), stamped, stamped / "base", blessed=0)
+    assert pushed.get_int_custom_property("pushed") == 0
+    assert not (stamped / "base").exists() or not list((stamped / "base").iterdir())
+
+
+def test_a_push_that_fails_leaves_nothing(stamped: Path, small_disk: Path) -> None:
+    (stamped / "blessing" / "stamped_model" / "variables" / "large").write_bytes(bytes(6 * 2**20))
+    with pytest.raises(Exception, match=r"space|No space|RESOURCE|exhausted"):
+        push(AtomicExecutor(), stamped, small_disk / "base")
+    assert list((small_disk / "base").iterdir()) == []
