@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import json
 from collections.abc import Mapping
 from typing import Any
 
@@ -19,10 +20,11 @@ from data.features import LABEL
 ACCURACY = "sparse_categorical_accuracy"
 
 
-def eval_config(gates: Gates) -> tfma.EvalConfig:
+def eval_config(gates: Gates, code: str = "") -> tfma.EvalConfig:
     """Overall and per-class accuracy with their thresholds, cross-entropy, confusion matrix, calibration.
 
-    The per-class accuracy is the accuracy over the slice of examples with that label.
+    The per-class accuracy is the accuracy over the slice of examples with that label. `code` is the fingerprint of
+    this file, for TFX's cache, which sees nothing of the Evaluator but its config.
     """
 
     def spec(name: str | None = None, is_baseline: bool = False) -> tfma.ModelSpec:
@@ -59,7 +61,9 @@ def eval_config(gates: Gates) -> tfma.EvalConfig:
         tfma.MetricConfig(class_name=name)
         for name in ("ExampleCount", "SparseCategoricalCrossentropy", "MultiClassConfusionMatrixPlot")
     ]
-    calibration = tfma.MetricConfig(class_name="ExpectedCalibrationError", module=__name__)
+    calibration = tfma.MetricConfig(
+        class_name="ExpectedCalibrationError", module=__name__, config=json.dumps({"code": code})
+    )
     return tfma.EvalConfig(
         model_specs=[spec("candidate"), spec("baseline", is_baseline=True)],
         slicing_specs=[tfma.SlicingSpec(), tfma.SlicingSpec(feature_keys=[LABEL])],
@@ -74,9 +78,11 @@ class ExpectedCalibrationError(tf_keras.metrics.Metric):
     for binary models, and its plot of them costs as much as all the rest of the evaluation.
     """
 
-    def __init__(self, bins: int = 10, name: str = "expected_calibration_error", dtype: str | None = None) -> None:
+    def __init__(
+        self, bins: int = 10, name: str = "expected_calibration_error", dtype: str | None = None, code: str = ""
+    ) -> None:
         super().__init__(name=name, dtype=dtype)
-        self.bins = bins
+        self.bins, self.code = bins, code
         # One gap for each bin, then the count: sums, and one variable, for so TFMA adds up what batches counted.
         self.sums = self.add_weight("sums", [bins + 1], initializer="zeros")
 
@@ -97,7 +103,7 @@ class ExpectedCalibrationError(tf_keras.metrics.Metric):
         self.sums.assign(tf.zeros_like(self.sums))
 
     def get_config(self) -> dict[str, Any]:
-        return {**super().get_config(), "bins": self.bins}
+        return {**super().get_config(), "bins": self.bins, "code": self.code}
 
 
 class LatestOtherBlessedModel(tfx.dsl.experimental.LatestBlessedModelStrategy):

@@ -5,8 +5,10 @@ from __future__ import annotations
 from typing import Any
 
 import apache_beam as beam
+from google.protobuf.wrappers_pb2 import StringValue
 from tfx import types
 from tfx import v1 as tfx
+from tfx.components.example_gen.component import FileBasedExampleGen
 from tfx.components.example_gen.import_example_gen import executor
 from tfx.dsl.components.base import executor_spec
 from tfx.types import artifact_utils
@@ -43,13 +45,15 @@ class StreamingExecutor(executor.Executor):
         return {}
 
 
-class StreamingExampleGen(tfx.components.ImportExampleGen):
+class StreamingExampleGen(FileBasedExampleGen):
     """ImportExampleGen with the executor above."""
 
     EXECUTOR_SPEC = executor_spec.BeamExecutorSpec(StreamingExecutor)
 
 
-def example_gen(folder: str) -> StreamingExampleGen:
-    """ImportExampleGen over the train, eval and test shards in `folder`."""
+def example_gen(folder: str, code: str) -> StreamingExampleGen:
+    """Imports the train, eval and test shards in `folder`; `code` is the sources' fingerprint, for TFX's cache."""
     splits = [tfx.proto.Input.Split(name=split, pattern=shard_pattern(split)) for split in SPLITS]
-    return StreamingExampleGen(input_base=folder, input_config=tfx.proto.Input(splits=splits))
+    custom = tfx.proto.CustomConfig()
+    custom.custom_config.Pack(StringValue(value=code))
+    return StreamingExampleGen(input_base=folder, input_config=tfx.proto.Input(splits=splits), custom_config=custom)

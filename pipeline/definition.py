@@ -39,8 +39,10 @@ def create_pipeline(
     image = config.data.image
     source = str(Path(config.data.path).resolve())
 
-    examples = example_gen(source).with_id("ExampleGen")
-    schema = CuratedSchema(text=curated_schema(image.classes)).with_id("CuratedSchema")
+    examples = example_gen(source, source_fingerprint("components.example_gen")).with_id("ExampleGen")
+    schema = CuratedSchema(
+        text=curated_schema(image.classes), code=source_fingerprint("components.data_validation.schema")
+    ).with_id("CuratedSchema")
     statistics = tfx.components.StatisticsGen(
         examples=examples.outputs["examples"], schema=schema.outputs["schema"]
     ).with_id("StatisticsGen")
@@ -97,7 +99,7 @@ def create_pipeline(
         baseline_model=baseline.outputs["model"],
         # The split neither training nor early stopping has seen.
         example_splits=["test"],
-        eval_config=eval_config(config.gates),
+        eval_config=eval_config(config.gates, source_fingerprint("components.evaluator")),
     ).with_id("Evaluator")
     infra_validator = InfraValidator(
         model=trainer.outputs["model"],

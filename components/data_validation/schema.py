@@ -22,6 +22,7 @@ def curated_schema(classes: int) -> str:
 def CuratedSchema(
     schema: tfx.dsl.components.OutputArtifact[tfx.types.standard_artifacts.Schema],
     text: tfx.dsl.components.Parameter[str],
+    code: tfx.dsl.components.Parameter[str],
 ) -> None:
     """Writes `text` as the Schema artifact the other steps read."""
     io_utils.write_string_file(f"{schema.uri}/schema.pbtxt", text)

@@ -9,7 +9,15 @@ import pytest
 
 from tests.conftest import ROOT
 
-STEPS = ("components.data_validation.gate", "components.transform", "components.trainer.run")
+STEPS = (
+    "components.example_gen",
+    "components.data_validation.schema",
+    "components.data_validation.gate",
+    "components.transform",
+    "components.trainer.run",
+    "components.evaluator",
+    "components.infra_validator.component",
+)
 
 
 def fingerprints(tree: Path) -> dict[str, str]:
@@ -20,7 +28,7 @@ def fingerprints(tree: Path) -> dict[str, str]:
 
 @pytest.fixture
 def tree(tmp_path: Path) -> Path:
-    for package in ("components", "data"):
+    for package in ("components", "data", "serving"):
         shutil.copytree(ROOT / package, tmp_path / package, ignore=shutil.ignore_patterns("*.gz", "__pycache__"))
     return tmp_path
 
@@ -28,11 +36,13 @@ def tree(tmp_path: Path) -> Path:
 @pytest.mark.parametrize(
     ("file", "touched"),
     [
+        ("components/example_gen.py", {"components.example_gen"}),
         ("components/trainer/fit.py", {"components.trainer.run"}),
-        ("components/transform.py", {"components.transform", "components.trainer.run"}),
+        ("components/transform.py", {step for step in STEPS if "data_validation" not in step} - {STEPS[0]}),
         ("components/data_validation/gate.py", {"components.data_validation.gate"}),
-        ("data/features.py", set(STEPS)),
-        ("components/evaluator.py", set()),
+        ("components/data_validation/schema.py", {"components.data_validation.schema"}),
+        ("components/evaluator.py", {"components.evaluator"}),
+        ("serving/client.py", {"components.infra_validator.component"}),
         ("data/build.py", set()),
     ],
 )
