@@ -152,15 +152,24 @@ class History:
         )
 
     def _version_of(self, model_id: int) -> str | None:
-        """The version a model was last pushed as, if it was."""
-        events = self._store.get_events_by_artifact_ids([model_id])
-        readers = [event.execution_id for event in events if event.type == metadata_store_pb2.Event.INPUT]
+        """The version a model was last pushed as, if it was: model → infra check → push."""
+        blessings = [self._output(execution, "blessing") for execution in self._readers(model_id)]
+        pushes = [push for blessing in blessings if blessing is not None for push in self._readers(blessing.id)]
         versions = [
             _text(pushed, "pushed_version")
-            for execution in self._store.get_executions_by_id(readers)
-            if (pushed := self._output(execution, "pushed_model")) is not None and _number(pushed, "pushed")
+            for push in pushes
+            if (pushed := self._output(push, "pushed_model")) is not None and _number(pushed, "pushed")
         ]
         return max(versions, default=None)
+
+    def _readers(self, artifact_id: int) -> list[metadata_store_pb2.Execution]:
+        """The executions that took an artifact as input."""
+        events = self._store.get_events_by_artifact_ids([artifact_id])
+        return list(
+            self._store.get_executions_by_id(
+                [event.execution_id for event in events if event.type == metadata_store_pb2.Event.INPUT]
+            )
+        )
 
     def _belongs(self, context: metadata_store_pb2.Context) -> bool:
         return any(parent.name == self._pipeline for parent in self._store.get_parent_contexts_by_context(context.id))

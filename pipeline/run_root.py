@@ -90,7 +90,7 @@ class RunRoot:
         Raises:
             UserError: the disk is full, or the folder cannot be written.
         """
-        folder = self.path / "logs" / f"{datetime.now():%Y%m%d-%H%M%S}-{os.getpid()}"
+        folder = self.path / "logs" / f"{datetime.now():%Y%m%d-%H%M%S-%f}"
         try:
             folder.mkdir(parents=True)
         except OSError as error:

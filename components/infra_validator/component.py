@@ -3,6 +3,7 @@
 import logging
 import os
 import tempfile
+import time
 from collections.abc import Iterator
 from contextlib import contextmanager
 from pathlib import Path
@@ -49,34 +50,48 @@ def InfraValidator(
     """
     infra = Infra.model_validate_json(settings)
     if not model_blessing.get_int_custom_property("blessed"):
-        _bless(blessing, [Check("the Evaluator's verdict", "refused", "a blessed model", False)], server="none")
+        log.info("The Evaluator refused the model, so it was not served.")
+        _verdict(blessing, [Check("the Evaluator's verdict", "refused", "a blessed model", False)], server="none")
         return
     source = path_utils.serving_model_path(model.uri, path_utils.is_old_model_artifact(model))
     with _workplace(infra, blessing.uri) as work:
-        stamped = os.path.join(work, model_name, "1")
+        # A version of its own: a server that has seen this one before would not load it anew.
+        version = int(time.time())
+        stamped = os.path.join(work, model_name, str(version))
         io_utils.copy_dir(source, stamped)
         samples = read_samples(model_run.uri)
         checks = [check_size(stamped, infra), *check_signatures(stamped, signatures.split(","))]
         if all(check.passed for check in checks):
             write_warmup(stamped, model_name, signatures.split(","), samples)
-            checks += _served(work, model_name, signatures.split(","), samples, infra)
-        if _bless(blessing, checks, server=infra.server or server_kind()):
+            checks += _served(stamped, signatures.split(","), samples, infra)
+        for check in checks:
+            if not check.passed:
+                log.error("✗ %s", check)
+        if _verdict(blessing, checks, server=infra.server or server_kind()):
+            log.info(
+                "Served and asked over gRPC, %d checks passed; %s: %s.", len(checks), checks[-1].what, checks[-1].seen
+            )
             io_utils.copy_dir(stamped, path_utils.stamped_model_path(blessing.uri))
             blessing.set_int_custom_property("has_model", 1)
 
 
-def _served(work: str, model_name: str, signatures: list[str], samples: Samples, infra: Infra) -> list[Check]:
-    """Serves the model in `work` and asks it all that is to be asked; goes on until the server is gone."""
+def _served(stamped: str, signatures: list[str], samples: Samples, infra: Infra) -> list[Check]:
+    """Serves `<model name>/<version>` and asks it all that is to be asked; goes on until the server is gone."""
     checks: list[Check] = []
+    base_path, version = os.path.split(stamped)
+    name = Path(base_path).name
     try:
-        with _serving(work, model_name, infra) as server, Client(server.address, model=model_name) as client:
+        with (
+            _serving(base_path, name, infra) as server,
+            Client(server.address, model=name, version=int(version)) as client,
+        ):
             for signature in signatures:
                 checks += check_answers(client, signature, samples, infra)
                 if ended := server.ended():
                     return [*checks, Check("the model server", ended, "still running", False)]
             # A model that failed is not let into this process.
             if all(check.passed for check in checks):
-                checks.append(check_latency(client, os.path.join(work, model_name, "1"), samples, infra))
+                checks.append(check_latency(client, stamped, samples, infra))
     except ServingError as error:
         checks.append(Check("the model server", str(error), "the model is served", False))
     return checks
@@ -93,8 +108,7 @@ def _workplace(infra: Infra, uri: str) -> Iterator[str]:
 
 
 @contextmanager
-def _serving(work: str, model_name: str, infra: Infra) -> Iterator[ModelServer]:
-    base_path = os.path.join(work, model_name)
+def _serving(base_path: str, model_name: str, infra: Infra) -> Iterator[ModelServer]:
     if infra.server:
         server = ModelServer(infra.server)
         with Client(infra.server, model=model_name, timeout=120) as client:
@@ -105,13 +119,13 @@ def _serving(work: str, model_name: str, infra: Infra) -> Iterator[ModelServer]:
         yield server
         return
     flags = [f"--model_name={model_name}", f"--model_base_path={base_path}"]
-    with model_server(flags, Path(work) / "server.log") as server:
+    with model_server(flags, Path(base_path).parent / "server.log") as server:
         wait_until_available(server, model_name)
         yield server
 
 
-def _bless(blessing: types.Artifact, checks: list[Check], server: str) -> bool:
-    """Writes the verdict as TFX's Pusher reads it, and the report beside it; says it to whoever watches the run."""
+def _verdict(blessing: types.Artifact, checks: list[Check], server: str) -> bool:
+    """Writes the verdict as TFX's Pusher reads it, and the report beside it; returns whether the model is blessed."""
     failed = [check for check in checks if not check.passed]
     blessed = not failed
     blessing.set_int_custom_property("blessed", int(blessed))
@@ -128,10 +142,6 @@ def _bless(blessing: types.Artifact, checks: list[Check], server: str) -> bool:
     ]
     _write(os.path.join(blessing.uri, "INFRA_BLESSED" if blessed else "INFRA_NOT_BLESSED"), "")
     _write(os.path.join(blessing.uri, REPORT), "\n".join(lines) + "\n")
-    for check in failed:
-        log.error("✗ %s", check)
-    if blessed:
-        log.info("Served and asked over gRPC, %d checks passed; %s: %s.", len(checks), checks[-1].what, checks[-1].seen)
     return blessed
 
 

@@ -201,12 +201,19 @@ def test_a_tensorflow_model_server_on_path_is_taken(
     assert (tmp_path / "flags").read_text().startswith("--max_num_load_retries=0 --port=")
 
 
-def test_a_model_server_at_a_configured_address_is_taken(check: Check, tmp_path: Path) -> None:
+def test_a_model_server_at_a_configured_address_is_taken(
+    check: Check, transform: tft.TFTransformOutput, tmp_path: Path
+) -> None:
     (tmp_path / "empty").mkdir()
     flags = ["--model_name=other", f"--model_base_path={tmp_path / 'empty'}"]
     with model_server(flags, tmp_path / "log", real=False) as server:
-        blessing = check(infra=Infra(server=server.address, max_latency_ratio=1000))
-    assert blessing.get_int_custom_property("blessed") == 1
+        infra = Infra(server=server.address, max_latency_ratio=1000)
+        blessing = check(infra=infra)
+        assert blessing.get_int_custom_property("blessed") == 1, blessing.get_string_custom_property("reason")
+        # The same server is asked about another model the next time, and must not answer with the former.
+        other = [weight + 0.5 for weight in build_network(MODEL, IMAGE).get_weights()]
+        export(other, transform, MODEL, IMAGE, str(tmp_path / "other" / "Format-Serving"))
+        assert "the Trainer's predictions" in refused(check(tmp_path / "other", infra=infra))
     assert f"Model server: {server.address}" in (Path(blessing.uri) / "report.md").read_text()
 
 
