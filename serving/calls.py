@@ -24,6 +24,9 @@ _RESPONSES = {
 }
 
 
+_MODEL_FIELDS = [field.name for field in protos.ModelConfig.DESCRIPTOR.fields]
+
+
 class Call(NamedTuple):
     """A request, the method it goes to, and what makes an answer of the response."""
 
@@ -104,7 +107,11 @@ class Calls:
         except OSError as error:
             raise ConfigError(f"{source} cannot be read: {error.strerror}.") from None
         except (text_format.ParseError, UnicodeDecodeError) as error:
-            raise ConfigError(f"{source} is no ModelServerConfig in text format: {error}.") from None
+            reason = str(error).rstrip(".")
+            raise ConfigError(
+                f"{source} is no ModelServerConfig in text format: {reason}. Of a model this client knows the fields"
+                f" {', '.join(_MODEL_FIELDS)}; a file is named by a Path."
+            ) from None
         request = protos.ReloadConfigRequest(config=parsed)
         return Call(f"{_MODEL}HandleReloadConfigRequest", request, lambda response: None)
 

@@ -110,7 +110,10 @@ class Client:
         return self._call(self._calls.status())
 
     def reload(self, config: str | Path) -> None:
-        """Replaces the server's whole ModelServerConfig by this text, or by this file's, and waits until it serves."""
+        """Replaces the server's whole ModelServerConfig by this text, or by this file's, and waits until it serves.
+
+        A label can only be given to a version that is served already: first load it, then move the label.
+        """
         self._call(self._calls.reload(config))
 
     def close(self) -> None:
@@ -179,7 +182,6 @@ class AsyncClient:
         finally:
             for task in waiting:
                 task.cancel()
-            await asyncio.gather(*waiting, return_exceptions=True)  # else asyncio would warn of what nobody fetched
 
     async def predict_rows(self, images: Images) -> np.ndarray:
         """As `Client.predict_rows`."""

@@ -54,11 +54,12 @@ class ServerError(ServingError):
 _KINDS: dict[grpc.StatusCode, tuple[type[ServingError], str]] = {
     grpc.StatusCode.UNAVAILABLE: (
         UnavailableError,
-        "Check the address, that the server runs, and that both sides use TLS or neither does.",
+        "Check the address, that the server runs, and that both sides use TLS, each with a certificate the other"
+        " trusts, or neither does.",
     ),
     grpc.StatusCode.DEADLINE_EXCEEDED: (
         DeadlineError,
-        "Raise the timeout, send smaller batches, or look at the server's load.",
+        "Raise the timeout, send smaller batches, or check that the server can be reached and is not overloaded.",
     ),
     grpc.StatusCode.NOT_FOUND: (
         NotFoundError,
@@ -87,8 +88,8 @@ _KINDS: dict[grpc.StatusCode, tuple[type[ServingError], str]] = {
 
 def from_rpc(error: grpc.RpcError, target: str) -> ServingError:
     """The typed exception of an RPC to `target` that failed."""
-    code, details = error.code(), (error.details() or "").rstrip(".")
+    code, details = error.code(), " ".join((error.details() or "").split()).rstrip(".!")
     kind, remedy = _KINDS.get(code, (ServerError, "The server's log has the cause."))
-    raised = kind(f"{target} answered {code.name}: {details}. {remedy}")
+    raised = kind(f"{target}: {code.name}: {details}. {remedy}")
     raised.code = code
     return raised

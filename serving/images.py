@@ -51,7 +51,8 @@ def _read(path: Path, size: tuple[int, int], resize: bool, invert: bool) -> np.n
         if not resize:
             raise ImageError(
                 f"{path} has {image.height} × {image.width} pixels, the model takes {rows} × {columns}:"
-                " give an image of that size, or ask for it to be resized (--resize; in Python, read_images(…, resize=True))."
+                " give an image of that size, or ask for it to be resized"
+                " (--resize; in Python, read_images(…, resize=True))."
             )
         image = _fitted(image, size)
     return np.asarray(image, np.uint8)

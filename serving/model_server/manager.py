@@ -4,6 +4,8 @@ from __future__ import annotations
 
 import asyncio
 import logging
+import os
+from collections import Counter
 from collections.abc import Callable, Iterator
 from concurrent.futures import Executor
 from contextlib import contextmanager
@@ -44,11 +46,14 @@ class Manager:
         executor: where SavedModels are loaded.
         labels_ahead: let a label name a version that is not available yet.
         unloaded: called with each servable that has been let go.
+
+    Attributes:
+        config: what is served.
     """
 
     def __init__(self, executor: Executor, *, labels_ahead: bool, unloaded: Callable[[Servable], None]) -> None:
         self._executor, self._labels_ahead, self._unloaded = executor, labels_ahead, unloaded
-        self._config = model_server_config_pb2.ModelServerConfig()
+        self.config = model_server_config_pb2.ModelServerConfig()
         self._models: dict[str, dict[int, Version]] = {}
         self._labels: dict[str, dict[str, int]] = {}
         self._changing = asyncio.Lock()
@@ -57,39 +62,42 @@ class Manager:
     @property
     def ready(self) -> bool:
         """True when every configured model has an available version."""
-        return all(self._available(model.name) for model in self._config.model_config_list.config)
+        return all(self._available(model.name) for model in self.config.model_config_list.config)
 
     def knows(self, name: str) -> bool:
         """True for a configured model."""
-        return any(model.name == name for model in self._config.model_config_list.config)
+        return any(model.name == name for model in self.config.model_config_list.config)
 
     async def apply(self, config: model_server_config_pb2.ModelServerConfig, *, start: bool = False) -> None:
         """Serves `config` from now on. Where that fails, what was served before stays; at the `start` it may be empty.
 
         Raises:
-            StatusError: the config is not valid, a model did not become available, or a label names a version that
+            StatusError: the config is not valid, a new model did not become available, or a label names a version that
                 is not.
         """
         _check(config)
         async with self._changing:
-            former, self._config = self._config, config
+            # As with TensorFlow Serving, one change loads a version, and the next may move a label to it.
+            labels = None if start else self._labelled(config)
+            if self._unloading:
+                await asyncio.wait(self._unloading)
+            known = {model.name for model in self.config.model_config_list.config}
             try:
-                await self._update(unload=False)
-                missing = [model.name for model in config.model_config_list.config if not self._available(model.name)]
+                await self._update(config, unload=False)
+                wanted = [model.name for model in config.model_config_list.config if model.name not in known]
+                missing = [name for name in wanted if not self._available(name)]
                 if missing and not start:
                     reasons = "; ".join(f"{name}: {self._reason(name)}" for name in missing)
                     raise StatusError(grpc.StatusCode.UNKNOWN, f"Some models did not become available: {{{reasons}}}")
-                self._labels = self._labelled(config)
-            except StatusError:
-                self._config = former
-                raise
+                self._labels = self._labelled(config) if labels is None else labels
+                self.config = config
             finally:
-                await self._update(unload=True)
+                await self._update(self.config, unload=True)
 
     async def poll(self) -> None:
         """Looks for new and vanished versions once."""
         async with self._changing:
-            await self._update(unload=True)
+            await self._update(self.config, unload=True)
 
     @contextmanager
     def hold(self, spec: model_pb2.ModelSpec) -> Iterator[Servable]:
@@ -162,9 +170,9 @@ class Manager:
                     )
         return {model.name: dict(model.version_labels) for model in config.model_config_list.config}
 
-    async def _update(self, *, unload: bool) -> None:
+    async def _update(self, config: model_server_config_pb2.ModelServerConfig, *, unload: bool) -> None:
         aspired: dict[str, dict[int, Path] | None] = {}
-        for model in self._config.model_config_list.config:
+        for model in config.model_config_list.config:
             aspired[model.name] = found = _aspired(model)
             for number, folder in sorted((found or {}).items()):
                 await self._load(model.name, number, folder)
@@ -225,9 +233,9 @@ def _check(config: model_server_config_pb2.ModelServerConfig) -> None:
             "ServerModelConfig type not supported by HandleReloadConfigRequest."
             " Only ModelConfigList is currently supported"
         )
-    names = [model.name for model in config.model_config_list.config]
+    names = Counter(model.name for model in config.model_config_list.config)
     for model in config.model_config_list.config:
-        if not model.name or names.count(model.name) > 1:
+        if not model.name or names[model.name] > 1:
             raise invalid(
                 f"Illegal to list model {model.name} multiple times in config"
                 if model.name
@@ -235,7 +243,7 @@ def _check(config: model_server_config_pb2.ModelServerConfig) -> None:
             )
         if model.model_platform not in ("", "tensorflow"):
             raise invalid(f"Model {model.name} has the platform {model.model_platform}; only tensorflow is served")
-        if not Path(model.base_path).is_absolute():
+        if not Path(model.base_path).is_absolute() or "\0" in model.base_path:
             raise invalid(
                 f"Expected model {model.name} to have an absolute path or URI; got base_path()={model.base_path}"
             )
@@ -245,11 +253,11 @@ def _aspired(model: Any) -> dict[int, Path] | None:
     """The complete versions the policy asks for, by number; None when the base path cannot be listed."""
     base = Path(model.base_path)
     try:
-        folders = {int(entry.name): entry for entry in base.iterdir() if entry.name.isdecimal()}
+        folders = {int(entry.name): entry for entry in base.iterdir() if _is_version(entry.name)}
+        complete = {number: folder for number, folder in folders.items() if (folder / "saved_model.pb").is_file()}
     except OSError as error:
         log.warning("The base path %s of model %s cannot be read: %s", base, model.name, error.strerror)
         return None
-    complete = {number: folder for number, folder in folders.items() if (folder / "saved_model.pb").is_file()}
     policy = model.model_version_policy
     if policy.HasField("all"):
         chosen = list(complete)
@@ -260,13 +268,19 @@ def _aspired(model: Any) -> dict[int, Path] | None:
     return {number: complete[number] for number in chosen}
 
 
+def _is_version(name: str) -> bool:
+    return name.isdecimal() and int(name) < 2**63
+
+
 def _look(folder: Path) -> frozenset[tuple[str, int, int]]:
     """How a folder looks: path, size and time of each file."""
     seen = set()
-    for path in folder.rglob("*"):
-        try:
-            facts = path.stat()
-        except OSError:
-            continue
-        seen.add((str(path), facts.st_size, facts.st_mtime_ns))
+    for parent, _, names in os.walk(folder):
+        for name in names:
+            path = Path(parent, name)
+            try:
+                facts = path.stat()
+            except OSError:
+                continue
+            seen.add((str(path), facts.st_size, facts.st_mtime_ns))
     return frozenset(seen)

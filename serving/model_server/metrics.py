@@ -9,7 +9,7 @@ from wsgiref.simple_server import WSGIRequestHandler, make_server
 
 import grpc
 from prometheus_client import CollectorRegistry, Gauge, Histogram, disable_created_metrics
-from prometheus_client.exposition import make_wsgi_app
+from prometheus_client.exposition import ThreadingWSGIServer, make_wsgi_app
 
 # TensorFlow Serving's latencies are in microseconds.
 _BUCKETS = [10 * 1.8**exponent for exponent in range(33)]
@@ -56,7 +56,7 @@ def serve(metrics: Metrics, host: str, port: int, path: str) -> Callable[[], Non
         start("404 Not Found", [("Content-Type", "text/plain; charset=utf-8")])
         return [f"This stand-in serves its metrics at {path}; it has no REST API. Use gRPC.\n".encode()]
 
-    server = make_server(host, port, answer, handler_class=_Quiet)
+    server = make_server(host, port, answer, ThreadingWSGIServer, _Quiet)
     threading.Thread(target=server.serve_forever, daemon=True).start()
     return server.shutdown
 

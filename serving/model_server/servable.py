@@ -90,8 +90,15 @@ class Signature:
         try:
             outputs = self._function(**{name: tf.constant(array) for name, array in inputs.items()})
         except tf.errors.OpError as error:
-            raise StatusError(code_of(error.error_code), str(error.message).partition("\n")[0]) from None
-        return {name: np.asarray(tensor.numpy()) for name, tensor in outputs.items()}
+            raise StatusError(code_of(error.error_code), _own_words(str(error.message))) from None
+        except UnicodeDecodeError as error:
+            # TensorFlow quotes bytes of the request in its error, which Python then cannot read.
+            raise invalid(_own_words(error.object.decode("utf-8", "replace"))) from None
+        # A scalar string would else become NumPy's own type of fixed width.
+        return {
+            name: np.asarray(tensor.numpy(), object if tensor.dtype == tf.string else None)
+            for name, tensor in outputs.items()
+        }
 
 
 class Servable:
@@ -175,6 +182,11 @@ class Servable:
                 continue
             count += 1
         log.info("Warmed up %s version %d with %d requests.", self.name, self.version, count)
+
+
+def _own_words(message: str) -> str:
+    """An error's text without what TensorFlow 2 puts around it: where in Python the graph was made, and its node."""
+    return message.partition("\n\t [[")[0].rpartition("<stack traces unavailable>\n")[2]
 
 
 def _shape(shape: Any) -> list[int] | None:

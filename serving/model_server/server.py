@@ -8,6 +8,7 @@ import os
 import signal
 from collections.abc import Awaitable, Callable
 from concurrent.futures import ThreadPoolExecutor
+from functools import partial
 
 import grpc
 import tensorflow as tf
@@ -75,7 +76,7 @@ async def serve(settings: Settings, running: Callable[[str], None]) -> None:
         if settings.file_system_poll_wait_seconds > 0:
             tasks.append(asyncio.create_task(_every(settings.file_system_poll_wait_seconds, manager.poll)))
         if settings.model_config_file and settings.model_config_file_poll_wait_seconds > 0:
-            reread = _ConfigFile(settings, manager, config).reread
+            reread = partial(_reread, settings, manager)
             tasks.append(asyncio.create_task(_every(settings.model_config_file_poll_wait_seconds, reread)))
         await stopping.wait()
         log.info("Stopping: no new requests; those under way have %.0f seconds.", _DRAIN_SECONDS)
@@ -97,6 +98,9 @@ def _listen(server: grpc.aio.Server, settings: Settings) -> str:
         raise ConfigError(
             f"{address} cannot be listened on: the port is taken, or the address is not this machine's."
             " Choose another --port or --host."
+            if settings.credentials is None
+            else f"{address} cannot be listened on: the port is taken, the address is not this machine's, or key and"
+            " certificate of --ssl_config_file are not what they should be."
         ) from None
     return f"{settings.host}:{port}"
 
@@ -129,20 +133,12 @@ async def _report_health(manager: Manager, checks: health.aio.HealthServicer) ->
         await asyncio.sleep(0.2)
 
 
-class _ConfigFile:
-    """The models' config file as it was last read."""
-
-    def __init__(self, settings: Settings, manager: Manager, config: object) -> None:
-        self._settings, self._manager, self._config = settings, manager, config
-
-    async def reread(self) -> None:
-        """Applies the file if it has changed; one that cannot be served leaves everything as it is."""
-        try:
-            config = self._settings.model_config()
-            if config == self._config:
-                return
-            self._config = config
-            await self._manager.apply(config)
-            log.info("Now serving what %s says.", self._settings.model_config_file)
-        except (ConfigError, StatusError) as error:
-            log.error("%s is not served: %s", self._settings.model_config_file, error)
+async def _reread(settings: Settings, manager: Manager) -> None:
+    """Applies the models' config file if it says other than what is served; where it cannot be, nothing changes."""
+    try:
+        config = settings.model_config()
+        if config != manager.config:
+            await manager.apply(config)
+            log.info("Now serving what %s says.", settings.model_config_file)
+    except (ConfigError, StatusError) as error:
+        log.error("%s is not served: %s", settings.model_config_file, error)

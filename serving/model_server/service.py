@@ -28,7 +28,7 @@ from serving.model_server.status import StatusError, invalid
 from serving.tensors import fill
 
 PREDICTION_SERVICE, MODEL_SERVICE = "tensorflow.serving.PredictionService", "tensorflow.serving.ModelService"
-# gRPC sends the message as a header, whose size is limited.
+# gRPC sends the message as a header of at most 8 KiB, in which a byte may take three.
 _LONGEST_MESSAGE = 2_000
 
 log = logging.getLogger(__name__)
@@ -68,6 +68,7 @@ class Services:
 
     def __init__(self, manager: Manager, runner: Runner, metrics: Metrics) -> None:
         self._manager, self._runner, self._metrics = manager, runner, metrics
+        self._changes: set[asyncio.Future[None]] = set()
 
     def register(self, server: grpc.aio.Server) -> None:
         """Adds both services; what they do not answer, gRPC does with UNIMPLEMENTED."""
@@ -113,12 +114,16 @@ class Services:
                 return await answer(request)
             except StatusError as status:
                 code, details = status.code, str(status)
+            except asyncio.CancelledError:
+                code = grpc.StatusCode.CANCELLED
+                raise
             except Exception:
                 log.exception("%s failed.", name)
                 code, details = grpc.StatusCode.INTERNAL, "The server failed; its log has the cause."
             finally:
                 self._metrics.observe(model, name, code, time.perf_counter() - began)
-            return await context.abort(code, details[:_LONGEST_MESSAGE])
+            cut = details.encode(errors="replace")[:_LONGEST_MESSAGE]
+            return await context.abort(code, cut.decode(errors="ignore"))
 
         return handle
 
@@ -177,7 +182,11 @@ class Services:
     async def _reload(
         self, request: model_management_pb2.ReloadConfigRequest
     ) -> model_management_pb2.ReloadConfigResponse:
-        await self._manager.apply(request.config)
+        # A caller who hangs up does not stop it halfway.
+        change = asyncio.ensure_future(self._manager.apply(request.config))
+        self._changes.add(change)
+        change.add_done_callback(self._changes.discard)
+        await asyncio.shield(change)
         response = model_management_pb2.ReloadConfigResponse()
         response.status.SetInParent()
         return response

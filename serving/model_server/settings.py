@@ -7,7 +7,7 @@ import os
 from collections.abc import Sequence
 from dataclasses import dataclass
 from pathlib import Path
-from typing import Any
+from typing import Any, NoReturn
 
 import grpc
 from google.protobuf import text_format
@@ -92,8 +92,13 @@ def parse(arguments: Sequence[str] | None = None) -> Settings:
     )
 
 
+class _Parser(argparse.ArgumentParser):
+    def error(self, message: str) -> NoReturn:
+        raise ConfigError(f"{message}; --help lists the flags.")
+
+
 def _parser() -> argparse.ArgumentParser:
-    parser = argparse.ArgumentParser(
+    parser = _Parser(
         prog="python -m serving.model_server",
         description="A stand-in for tensorflow_model_server on one machine; its flags by their names."
         " For production, use TensorFlow Serving.",
@@ -104,9 +109,9 @@ def _parser() -> argparse.ArgumentParser:
         boolean: dict[str, Any] = {"nargs": "?", "const": True} if kind is _boolean else {}
         parser.add_argument(f"--{name}", type=kind, default=default, help=help, metavar=name.upper(), **boolean)
 
-    flag("port", "gRPC port; 0 takes a free one", int, 8500)
+    flag("port", "gRPC port; 0 takes a free one", _port, 8500)
     flag("host", "address to listen on (not tensorflow_model_server's; that one listens on all)", str, "localhost")
-    flag("rest_api_port", "port of the metrics; this stand-in has no REST API", int, 0)
+    flag("rest_api_port", "port of the metrics; this stand-in has no REST API", _port, 0)
     flag("model_name", "name of the model under --model_base_path", str, "default")
     flag("model_base_path", "folder of version folders")
     flag("model_config_file", "ModelServerConfig in text format")
@@ -120,6 +125,12 @@ def _parser() -> argparse.ArgumentParser:
     flag("tensorflow_session_parallelism", "TensorFlow's threads for one request; 0: as many as cores", int, 0)
     flag("grpc_channel_arguments", "key=value,… for the gRPC server")
     return parser
+
+
+def _port(text: str) -> int:
+    if not text.isdecimal() or int(text) > 65535:
+        raise argparse.ArgumentTypeError(f"{text} is no port, 0 to 65535")
+    return int(text)
 
 
 def _boolean(text: str) -> bool:
@@ -138,7 +149,7 @@ def _parse(path: Path, message: Any) -> Any:
     except OSError as error:
         raise ConfigError(f"{path} cannot be read: {error.strerror}.") from None
     except (text_format.ParseError, UnicodeDecodeError) as error:
-        raise ConfigError(f"{path} is no {message.DESCRIPTOR.name} in text format: {error}.") from None
+        raise ConfigError(f"{path} is no {message.DESCRIPTOR.name} in text format: {str(error).rstrip('.')}.") from None
 
 
 def _batching(message: Any) -> Parameters:
@@ -173,5 +184,7 @@ def _channel_arguments(text: str) -> tuple[tuple[str, str | int], ...]:
         key, equals, value = item.partition("=")
         if not key or not equals:
             raise ConfigError(f"--grpc_channel_arguments takes key=value,…; {item!r} is neither.")
-        arguments.append((key, int(value) if value.lstrip("-").isdecimal() else value))
+        # gRPC's numbers are C's int.
+        number = value.removeprefix("-").isdecimal() and abs(int(value)) < 2**31
+        arguments.append((key, int(value) if number else value))
     return tuple(arguments)

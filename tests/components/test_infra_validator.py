@@ -218,4 +218,4 @@ def test_a_model_server_at_a_configured_address_is_taken(
 
 
 def test_an_address_where_nobody_answers_is_a_refusal_with_the_reason(check: Check) -> None:
-    assert "localhost:9 answered UNAVAILABLE" in refused(check(infra=Infra(server="localhost:9")))
+    assert "localhost:9: UNAVAILABLE" in refused(check(infra=Infra(server="localhost:9")))

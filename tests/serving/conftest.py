@@ -1,21 +1,33 @@
-"""Real models on disk, and the stand-in as a process of its own, started once for all that only ask it."""
+"""Real models on disk, the stand-in as a process of its own, and a server in this one whose answers a test chooses."""
 
 from __future__ import annotations
 
 import shutil
+import threading
 from collections.abc import Callable, Iterator
-from contextlib import ExitStack
+from concurrent.futures import ThreadPoolExecutor
+from contextlib import ExitStack, contextmanager
 from pathlib import Path
+from typing import Any
 
+import grpc
 import numpy as np
 import pytest
 import tensorflow as tf
 import tensorflow_transform as tft
+from tensorflow_serving.apis.get_model_metadata_pb2 import GetModelMetadataResponse
+from tensorflow_serving.apis.model_service_pb2_grpc import ModelServiceServicer, add_ModelServiceServicer_to_server
+from tensorflow_serving.apis.predict_pb2 import PredictResponse
+from tensorflow_serving.apis.prediction_service_pb2_grpc import (
+    PredictionServiceServicer,
+    add_PredictionServiceServicer_to_server,
+)
 
 from components.settings import Image, Model
 from components.transform import preprocessing_fn
 from data.features import IMAGE, LABEL
 from serving.launch import ModelServer, model_server
+from serving.tensors import fill
 
 Writer = Callable[..., Path]
 Serve = Callable[..., ModelServer]
@@ -152,3 +164,67 @@ def server(serve: Serve, config_text: str, tmp_path_factory: pytest.TempPathFact
     config = tmp_path_factory.mktemp("config") / "models.config"
     config.write_text(config_text)
     return serve(f"--model_config_file={config}", "--file_system_poll_wait_seconds=0")
+
+
+class Fake(PredictionServiceServicer, ModelServiceServicer):
+    """A servicer of tensorflow-serving-api: Predict answers by `answers`, the last for good; keeps what arrived."""
+
+    def __init__(self, *answers: Callable[[Any, Any], Any]) -> None:
+        self.answers, self.lock = list(answers), threading.Lock()
+        self.requests: list[Any] = []
+        self.remaining: list[float | None] = []
+        self.attempts: list[str] = []
+
+    def Predict(self, request: Any, context: grpc.ServicerContext) -> Any:
+        with self.lock:
+            self.requests.append(request)
+            self.remaining.append(context.time_remaining())
+            self.attempts.append(dict(context.invocation_metadata()).get("grpc-previous-rpc-attempts", "0"))
+            answer = self.answers.pop(0) if len(self.answers) > 1 else self.answers[0]
+        return answer(request, context)
+
+    def GetModelMetadata(self, request: Any, context: grpc.ServicerContext) -> Any:
+        self.requests.append(request)
+        return GetModelMetadataResponse()
+
+
+def ids_of(request: Any, write: Callable[[Any, np.ndarray], None]) -> Any:
+    """An answer whose classes are the first pixels of the images that were sent."""
+    images = tf.make_ndarray(request.inputs["images"])
+    response = PredictResponse()
+    response.model_spec.version.value = 5
+    write(response.outputs["class_ids"], images[:, 0, 0].astype(np.int64))
+    write(response.outputs["probabilities"], np.eye(10, dtype=np.float32)[images[:, 0, 0] % 10])
+    return response
+
+
+def by_field(request: Any, context: Any) -> Any:
+    return ids_of(request, fill)
+
+
+def by_content(request: Any, context: Any) -> Any:
+    def write(proto: Any, array: np.ndarray) -> None:
+        proto.CopyFrom(tf.make_tensor_proto(array))
+        if array.size > 1:
+            assert proto.tensor_content
+
+    return ids_of(request, write)
+
+
+def refuse(code: grpc.StatusCode, details: str = "no") -> Callable[[Any, Any], Any]:
+    return lambda request, context: context.abort(code, details)
+
+
+@contextmanager
+def listening(fake: Fake, port: int = 0, credentials: grpc.ServerCredentials | None = None) -> Iterator[str]:
+    """The address of a server that `fake` answers for."""
+    server = grpc.server(ThreadPoolExecutor(8), options=[("grpc.so_reuseport", 0)])
+    add_PredictionServiceServicer_to_server(fake, server)
+    add_ModelServiceServicer_to_server(fake, server)
+    address = f"localhost:{port}"
+    bound = server.add_secure_port(address, credentials) if credentials else server.add_insecure_port(address)
+    server.start()
+    try:
+        yield f"localhost:{bound}"
+    finally:
+        server.stop(0).wait()

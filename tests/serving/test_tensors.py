@@ -98,6 +98,7 @@ def test_the_last_value_stands_for_all_that_are_left_out(sent: Any, wanted: np.n
         same(tf.make_ndarray(tensor_pb2.TensorProto.FromString(sent.SerializeToString())), wanted)
 
 
+@pytest.mark.filterwarnings("error::DeprecationWarning")  # NumPy's, of what its next release refuses
 def test_a_value_too_wide_for_its_type_is_cut_as_tensorflow_cuts_it() -> None:
     sent = proto("DT_UINT8", [2], int_val=[300, -1])
     parsed = tf.io.parse_tensor(sent.SerializeToString(), tf.uint8).numpy()

@@ -1,0 +1,111 @@
+"""The load test itself: it must send what it says, count every request once, and time it from when it was due."""
+
+from __future__ import annotations
+
+import asyncio
+import math
+import threading
+import time
+from collections.abc import Awaitable, Callable
+from typing import Any
+
+import grpc
+import numpy as np
+
+from serving.client import CHUNK, AsyncClient
+from serving.load import Load, closed_loop, open_loop
+from tests.serving.conftest import Fake, by_content, listening
+
+
+class Busy:
+    """An answer that takes `seconds`; counts how many are under way at once, and refuses every third if told to."""
+
+    def __init__(self, seconds: float, refusing: bool = False) -> None:
+        self.seconds, self.refusing = seconds, refusing
+        self.lock = threading.Lock()
+        self.count = self.now = self.most = 0
+
+    def __call__(self, request: Any, context: grpc.ServicerContext) -> Any:
+        with self.lock:
+            self.count, self.now = self.count + 1, self.now + 1
+            self.most, third = max(self.most, self.now), self.count % 3 == 0
+        try:
+            time.sleep(self.seconds)
+            if self.refusing and third:
+                context.abort(grpc.StatusCode.RESOURCE_EXHAUSTED, "too many")
+            return by_content(request, context)
+        finally:
+            with self.lock:
+                self.now -= 1
+
+
+def measured(answer: Busy, loop: Callable[[AsyncClient], Awaitable[Load]]) -> tuple[Load, Fake]:
+    async def measure(address: str) -> Load:
+        async with AsyncClient(address) as client:
+            return await loop(client)
+
+    fake = Fake(answer)
+    with listening(fake) as address:
+        return asyncio.run(measure(address)), fake
+
+
+def test_a_closed_loop_keeps_so_many_callers_busy_and_counts_each_request() -> None:
+    busy = Busy(0.02)
+    images = np.zeros((3, 28, 28), np.uint8)
+    load, fake = measured(busy, lambda client: closed_loop(client, images, callers=4, seconds=0.6))
+    assert busy.most == 4
+    assert len(load.latencies) == len(fake.requests) > 4 and load.errors == {}
+    assert min(load.latencies) >= 0.02 and 0.6 <= load.seconds < 5
+    assert round(load.requests_per_second * load.seconds) == len(load.latencies)
+    assert load.images_per_second == 3 * load.requests_per_second
+    assert load.percentile(50) <= load.percentile(90) <= load.percentile(99) <= max(load.latencies)
+    # Four callers, each answered after a fiftieth of a second, cannot have done more.
+    assert len(load.latencies) <= 4 * (load.seconds / 0.02 + 1)
+
+
+def test_a_batch_is_one_request_however_large() -> None:
+    images = np.zeros((CHUNK + 44, 28, 28), np.uint8)
+    load, fake = measured(Busy(0), lambda client: closed_loop(client, images, callers=1, seconds=0.1))
+    assert {request.inputs["images"].tensor_shape.dim[0].size for request in fake.requests} == {CHUNK + 44}
+    assert len(fake.requests) == len(load.latencies)
+
+
+def test_errors_are_counted_by_code_and_not_timed() -> None:
+    busy = Busy(0.005, refusing=True)
+    images = np.zeros((1, 28, 28), np.uint8)
+    load, fake = measured(busy, lambda client: closed_loop(client, images, callers=2, seconds=0.3))
+    assert load.errors == {"RESOURCE_EXHAUSTED": len(fake.requests) // 3}
+    assert len(load.latencies) + sum(load.errors.values()) == len(fake.requests) > 6
+
+
+def test_images_that_cannot_be_sent_are_counted_by_the_name_of_their_error() -> None:
+    images = np.zeros((1, 28, 28), np.float32)
+    load, fake = measured(Busy(0), lambda client: open_loop(client, images, rate=50, seconds=0.1))
+    assert load.errors == {"ImageError": 5} and fake.requests == []
+    assert load.latencies == [] and math.isnan(load.percentile(50)) and load.requests_per_second == 0
+
+
+def test_an_open_loop_sends_at_its_rate_though_nothing_is_answered_yet() -> None:
+    busy = Busy(0.4)  # eight threads answer at most 20 a second
+    images = np.zeros((1, 28, 28), np.uint8)
+    load, fake = measured(busy, lambda client: open_loop(client, images, rate=60, seconds=0.5))
+    assert len(fake.requests) == len(load.latencies) == 30
+    assert busy.most == 8  # all the server has
+    # The wait for a thread counts, too: 30 requests are four rounds of 0.4 s, and the last came after about 0.5 s.
+    assert load.percentile(99) > 0.9 and load.percentile(0) >= 0.4
+    assert load.seconds >= 1.6
+
+
+def test_an_open_loop_counts_from_when_a_request_was_due_though_it_was_sent_later() -> None:
+    images = np.zeros((1, 28, 28), np.uint8)
+
+    async def held_up(client: AsyncClient) -> Load:
+        asyncio.get_running_loop().call_later(0.05, time.sleep, 1)
+        return await open_loop(client, images, rate=60, seconds=0.5)
+
+    load, fake = measured(Busy(0), held_up)
+    assert len(fake.requests) == 30 and load.percentile(100) > 0.8
+
+
+def test_nothing_measured_is_no_rate() -> None:
+    assert Load().requests_per_second == Load().images_per_second == 0

@@ -1,0 +1,196 @@
+"""Models and labels move by reload and by the polled config file; what cannot be served changes nothing."""
+
+from __future__ import annotations
+
+import re
+import threading
+import time
+from collections.abc import Callable, Iterator
+from pathlib import Path
+
+import grpc
+import numpy as np
+import pytest
+from tensorflow_serving.apis import model_management_pb2
+
+from serving.launch import ModelServer, model_server
+from tests.serving.conftest import Writer
+from tests.serving.rpc import ALL, Rpc, available, config_of, model_of, refusal, save_odd, until, watching, write_warmup
+
+
+@pytest.fixture(scope="module")
+def running(tmp_path_factory: pytest.TempPathFactory) -> Iterator[tuple[ModelServer, Rpc]]:
+    with watching(tmp_path_factory.mktemp("empty")) as running:
+        yield running
+
+
+@pytest.fixture
+def rpc(running: tuple[ModelServer, Rpc]) -> Rpc:
+    """Nothing is served yet: every test reloads a config of its own."""
+    running[1].reload("model_config_list {}")
+    return running[1]
+
+
+BAD: list[tuple[Callable[[Path], str], grpc.StatusCode, str]] = [
+    (
+        lambda base: model_of("new", Path("half")),
+        grpc.StatusCode.INVALID_ARGUMENT,
+        "absolute path or URI; got base_path()=half",
+    ),
+    (
+        lambda base: model_of("new", base / "\\000"),
+        grpc.StatusCode.INVALID_ARGUMENT,
+        "Expected model new to have an ab",
+    ),
+    (
+        lambda base: model_of("good", base),
+        grpc.StatusCode.INVALID_ARGUMENT,
+        "Illegal to list model good",
+    ),
+    (lambda base: model_of("", base), grpc.StatusCode.INVALID_ARGUMENT, "Every model in the config needs a name"),
+    (lambda base: model_of("new", base / "missing"), grpc.StatusCode.UNKNOWN, "{new: no version was found under"),
+    (lambda base: model_of("new", base / "broken"), grpc.StatusCode.UNKNOWN, "{new: Could not load "),
+    (lambda base: f'name: "t" base_path: "{base}" model_platform: "torch"', grpc.StatusCode.INVALID_ARGUMENT, "torch"),
+    (
+        lambda base: model_of("new", base, 'version_labels { key: "a" value: 9 }'),
+        grpc.StatusCode.FAILED_PRECONDITION,
+        "Request to assign label to version 9 of model new, which is not currently available for inference",
+    ),
+]
+
+
+@pytest.mark.parametrize(("bad", "code", "words"), BAD, ids=[words[-20:] for *_, words in BAD])
+def test_a_bad_reload_changes_nothing(
+    rpc: Rpc,
+    tmp_path: Path,
+    half_plus_two: Writer,
+    bad: Callable[[Path], str],
+    code: grpc.StatusCode,
+    words: str,
+) -> None:
+    base = tmp_path / "good"
+    half_plus_two(base, 1)
+    (base / "broken" / "1").mkdir(parents=True)
+    (base / "broken" / "1" / "saved_model.pb").write_bytes(b"\x12\x03garbage")
+    rpc.reload(config_of(model_of("good", base)))
+    refused = refusal(lambda: rpc.reload(config_of(model_of("good", base), model_of("other", base), bad(base))))
+    assert refused[0] == code and words in refused[1]
+    assert rpc.half(1.0, name="good") == (2.5, 1) and rpc.health() == "SERVING"
+    until(lambda: refusal(lambda: rpc.half(1.0, name="other"))[0] == grpc.StatusCode.NOT_FOUND)
+    half_plus_two(base, 2)
+    until(lambda: rpc.half(1.0, name="good") == (2.5, 2))
+
+
+def test_a_reload_without_a_list_of_models(rpc: Rpc) -> None:
+    empty = refusal(lambda: rpc.model.HandleReloadConfigRequest(model_management_pb2.ReloadConfigRequest()))
+    assert empty[0] == grpc.StatusCode.INVALID_ARGUMENT and "Only ModelConfigList is currently supported" in empty[1]
+
+
+def test_a_model_that_leaves_the_config_is_unloaded_and_may_come_back_at_once(
+    rpc: Rpc, tmp_path: Path, half_plus_two: Writer
+) -> None:
+    half_plus_two(tmp_path / "a", 1)
+    half_plus_two(tmp_path / "b", 1)
+    a, b = model_of("a", tmp_path / "a"), model_of("b", tmp_path / "b")
+    for _ in range(10):
+        assert rpc.reload(config_of(a, b)).status.error_code == 0
+        assert rpc.half(1.0, name="a") == rpc.half(1.0, name="b") == (2.5, 1)
+        rpc.reload(config_of(b))
+        gone = refusal(lambda: rpc.half(1.0, name="a"))
+        assert gone == (grpc.StatusCode.NOT_FOUND, "Servable not found for request: Latest(a)")
+    until(lambda: rpc.states(name="a") == {1: "END"})
+
+
+def test_a_model_that_leaves_waits_for_its_requests_and_its_return_for_it(rpc: Rpc, tmp_path: Path) -> None:
+    save_odd(tmp_path / "busy" / "1")
+    busy = config_of(model_of("busy", tmp_path / "busy"))
+    rpc.reload(busy)
+    answers: list[float] = []
+
+    def work() -> None:
+        outputs = rpc.predict({"rounds": np.int32(12_000)}, name="busy", signature_name="work").outputs
+        answers.extend(outputs["ones"].float_val)
+
+    slow = threading.Thread(target=work)
+    slow.start()
+    time.sleep(0.3)
+    rpc.reload("model_config_list {}")
+    assert rpc.states(name="busy") == {1: "UNLOADING"} and not answers
+    rpc.reload(busy)
+    assert rpc.states(name="busy") == {1: "AVAILABLE"}
+    slow.join()
+    assert answers == [1.0]
+
+
+def test_a_label_moves_only_to_what_is_loaded_already(rpc: Rpc, tmp_path: Path, half_plus_two: Writer) -> None:
+    base = tmp_path / "labelled"
+    half_plus_two(base, 1)
+    half_plus_two(base, 2)
+    both = config_of(model_of("labelled", base, ALL))
+    stable = config_of(model_of("labelled", base, ALL + 'version_labels { key: "stable" value: 2 }'))
+    rpc.reload(config_of(model_of("labelled", base, "model_version_policy { specific { versions: 1 } }")))
+    assert refusal(lambda: rpc.reload(stable))[0] == grpc.StatusCode.FAILED_PRECONDITION
+    assert available(rpc, "labelled") == {1}
+    rpc.reload(both)
+    rpc.reload(stable)
+    assert rpc.half(1.0, name="labelled", version_label="stable") == (2.5, 2)
+
+
+def test_a_reload_goes_on_when_its_caller_has_gone(rpc: Rpc, tmp_path: Path, half_plus_two: Writer) -> None:
+    save_odd(tmp_path / "odd" / "1")
+    write_warmup(tmp_path / "odd" / "1", name="odd", signature="work", rounds=5000)
+    hurried = refusal(lambda: rpc.reload(config_of(model_of("odd", tmp_path / "odd")), timeout=0.3))
+    assert hurried[0] == grpc.StatusCode.DEADLINE_EXCEEDED
+    assert rpc.states(name="odd") == {1: "LOADING"} and rpc.health() == "SERVING"
+    until(lambda: rpc.states(name="odd") == {1: "AVAILABLE"})
+
+
+def test_labels_follow_the_polled_config_file(tmp_path: Path, half_plus_two: Writer) -> None:
+    base, config, log = tmp_path / "half_plus_two", tmp_path / "models.config", tmp_path / "log"
+    half_plus_two(base, 1)
+
+    def labelled(**labels: int) -> str:
+        pairs = "".join(f' version_labels {{ key: "{key}" value: {value} }}' for key, value in labels.items())
+        return config_of(model_of("half_plus_two", base, ALL + pairs))
+
+    def version(label: str) -> int:
+        return rpc.half(0.0, version_label=label)[1]
+
+    config.write_text(labelled(stable=1, canary=2))
+    flags = [
+        f"--model_config_file={config}",
+        "--model_config_file_poll_wait_seconds=0.2",
+        "--file_system_poll_wait_seconds=0.1",
+        "--allow_version_labels_for_unavailable_models",
+    ]
+    with model_server(flags, log, real=False) as server, Rpc(server.address) as rpc:
+        until(lambda: rpc.health() == "SERVING")
+        assert version("stable") == 1
+        ahead = refusal(lambda: version("canary"))
+        assert ahead == (grpc.StatusCode.NOT_FOUND, "Servable not found for request: Specific(half_plus_two, 2)")
+        half_plus_two(base, 2, add=5.0)
+        until(lambda: available(rpc) == {1, 2})
+        assert (version("stable"), version("canary")) == (1, 2)
+        config.write_text(labelled(stable=2, previous=1))
+        until(lambda: version("stable") == 2)
+        assert version("previous") == 1 and "Unrecognized" in refusal(lambda: version("canary"))[1]
+        # A reload takes effect at once, and then the poll brings the file's content back.
+        rpc.reload(labelled(stable=1))
+        until(lambda: version("stable") == 2)
+        # What the file cannot say is logged, and nothing moves; it is tried again until it can be served.
+        for wrong, complaint in (
+            (labelled(stable=3), "version 3 of model half_plus_two, which is not currently available for inference"),
+            ("model_config_list {", "is no ModelServerConfig in text format"),
+        ):
+            config.write_text(wrong)
+            until(lambda complaint=complaint: complaint in log.read_text())
+            assert version("stable") == 2 and rpc.health() == "SERVING"
+        config.write_text(labelled(stable=3))
+        half_plus_two(base, 3)
+        until(lambda: version("stable") == 3)
+        assert not re.search("Traceback|A look at the files failed", log.read_text())
+
+
+def test_nothing_of_all_this_left_a_traceback_in_the_log(running: tuple[ModelServer, Rpc]) -> None:
+    assert running[0].log is not None
+    assert not re.search("Traceback|A look at the files failed", running[0].log.read_text())
