@@ -26,8 +26,10 @@ from tensorflow_serving.apis.prediction_service_pb2_grpc import (
 from components.settings import Image, Model
 from components.transform import preprocessing_fn
 from data.features import IMAGE, LABEL
+from serving.client import Client
 from serving.launch import ModelServer, model_server
 from serving.tensors import fill
+from tests.serving.clients import Awaited, Connect
 
 Writer = Callable[..., Path]
 Serve = Callable[..., ModelServer]
@@ -228,3 +230,9 @@ def listening(fake: Fake, port: int = 0, credentials: grpc.ServerCredentials | N
         yield f"localhost:{bound}"
     finally:
         server.stop(0).wait()
+
+
+@pytest.fixture(params=[Client, Awaited], ids=["blocking", "asyncio"])
+def connect(request: pytest.FixtureRequest) -> Connect:
+    """`Client`, and `AsyncClient` behind the same methods."""
+    return request.param

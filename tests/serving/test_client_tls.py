@@ -1,0 +1,113 @@
+"""TLS and mutual TLS, with certificates made for the test."""
+
+from __future__ import annotations
+
+from concurrent.futures import ThreadPoolExecutor
+from pathlib import Path
+
+import grpc
+import pytest
+import trustme
+
+from serving import errors
+from serving.channel import Tls
+from serving.client import Client
+from tests.serving.clients import Connect, numbered
+from tests.serving.conftest import Fake, by_field, listening
+
+
+class Authority:
+    """A certificate authority, and PEM files in a folder: ca.pem, cert.pem and key.pem."""
+
+    def __init__(self, folder: Path, identity: str) -> None:
+        folder.mkdir()
+        authority = trustme.CA()
+        issued = authority.issue_cert(identity)
+        self.ca, self.cert, self.key = (folder / f"{name}.pem" for name in ("ca", "cert", "key"))
+        authority.cert_pem.write_to_path(str(self.ca))
+        issued.private_key_pem.write_to_path(str(self.key))
+        self.cert.write_bytes(b"".join(blob.bytes() for blob in issued.cert_chain_pems))
+
+    def server(self, clients: Authority | None = None) -> grpc.ServerCredentials:
+        pair = (self.key.read_bytes(), self.cert.read_bytes())
+        return grpc.ssl_server_credentials(
+            [pair], clients.ca.read_bytes() if clients else None, require_client_auth=clients is not None
+        )
+
+
+@pytest.fixture(scope="module")
+def authorities(tmp_path_factory: pytest.TempPathFactory) -> tuple[Authority, Authority]:
+    """Of the server, and of its clients."""
+    folder = tmp_path_factory.mktemp("tls")
+    return Authority(folder / "server", "localhost"), Authority(folder / "client", "client@example.org")
+
+
+def test_tls_and_mutual_tls(connect: Connect, authorities: tuple[Authority, Authority]) -> None:
+    ours, clients = authorities
+    with listening(Fake(by_field), credentials=ours.server()) as address:
+        for tls in (Tls.from_files(ours.ca), Tls(ours.ca.read_bytes()), Tls.from_files(str(ours.ca))):
+            with connect(address, tls=tls) as client:
+                assert client.predict(numbered(4)).class_ids.tolist() == [4]
+    mutual = Tls.from_files(ours.ca, clients.cert, clients.key)
+    with listening(Fake(by_field), credentials=ours.server(clients)) as address, connect(address, tls=mutual) as client:
+        assert client.predict(numbered(4)).class_ids.tolist() == [4]
+
+
+def test_who_is_not_trusted_is_unavailable_and_nothing_is_answered(authorities: tuple[Authority, Authority]) -> None:
+    ours, clients = authorities
+    one_way, mutual, clear = Fake(by_field), Fake(by_field), Fake(by_field)
+    with (
+        listening(one_way, credentials=ours.server()) as tls_address,
+        listening(mutual, credentials=ours.server(clients)) as mutual_address,
+        listening(clear) as clear_address,
+        ThreadPoolExecutor(6) as threads,
+    ):
+
+        def ask(address: str, tls: Tls | None) -> BaseException | None:
+            with Client(address, tls=tls) as client:
+                try:
+                    client.predict(numbered(4))
+                except errors.ServingError as error:
+                    return error
+            return None
+
+        cases = [
+            (tls_address, Tls.from_files(clients.ca)),
+            (tls_address, None),
+            (tls_address, Tls()),  # the system's authorities
+            (mutual_address, Tls.from_files(ours.ca)),
+            (mutual_address, Tls.from_files(ours.ca, ours.cert, ours.key)),
+            (clear_address, Tls.from_files(ours.ca)),
+        ]
+        found = list(threads.map(ask, *zip(*cases, strict=True)))
+    assert [type(error) for error in found] == [errors.UnavailableError] * 6
+    assert all("both sides use TLS" in str(error) for error in found)
+    assert not (one_way.requests or mutual.requests or clear.requests)
+
+
+def test_pem_files_that_cannot_work_are_refused_before_anything_is_sent(
+    authorities: tuple[Authority, Authority], tmp_path: Path
+) -> None:
+    ours, clients = authorities
+    empty, garbage, cut = (tmp_path / name for name in ("empty.pem", "garbage.pem", "cut.pem"))
+    empty.touch()
+    garbage.write_bytes(bytes(range(256)))
+    cut.write_bytes(ours.ca.read_bytes()[:200])
+    for arguments, message in (
+        ({"ca": tmp_path / "none.pem"}, r"The PEM file .*none\.pem cannot be read: No such file"),
+        ({"ca": tmp_path}, "cannot be read: Is a directory"),
+        ({"cert": clients.cert}, "certificate and its key: give both, or neither"),
+        ({"key": clients.key}, "certificate and its key: give both, or neither"),
+        ({"ca": empty}, "The TLS ca must be PEM text with -----BEGIN CERTIFICATE-----"),
+        ({"ca": garbage}, "The TLS ca must be PEM text"),
+        ({"ca": clients.key}, "The TLS ca must be PEM text"),
+        ({"cert": clients.key, "key": clients.cert}, "The TLS cert must be PEM text with -----BEGIN CERTIFICATE-----"),
+        ({"cert": clients.cert, "key": clients.cert}, "The TLS key must be PEM text with -----BEGIN PRIVATE KEY-----"),
+        ({"ca": cut}, r"cut\.pem cannot be used"),
+        ({"cert": clients.cert, "key": ours.key}, "cannot be used: KEY_VALUES_MISMATCH"),
+    ):
+        with pytest.raises(errors.ConfigError, match=message):
+            Tls.from_files(**arguments)
+    # gRPC would end this process.
+    with pytest.raises(errors.ConfigError, match="give both, or neither"):
+        Tls(cert=clients.cert.read_bytes())
