@@ -73,6 +73,7 @@ def test_a_bad_reload_changes_nothing(
     (base / "broken" / "1").mkdir(parents=True)
     (base / "broken" / "1" / "saved_model.pb").write_bytes(b"\x12\x03garbage")
     rpc.reload(config_of(model_of("good", base)))
+    until(lambda: rpc.health() == "SERVING")
     refused = refusal(lambda: rpc.reload(config_of(model_of("good", base), model_of("other", base), bad(base))))
     assert refused[0] == code and words in refused[1]
     assert rpc.half(1.0, name="good") == (2.5, 1) and rpc.health() == "SERVING"
@@ -115,6 +116,7 @@ def test_a_model_that_leaves_waits_for_its_requests_and_its_return_for_it(rpc: R
     slow.start()
     time.sleep(0.3)
     rpc.reload("model_config_list {}")
+    time.sleep(0.3)
     assert rpc.states(name="busy") == {1: "UNLOADING"} and not answers
     rpc.reload(busy)
     assert rpc.states(name="busy") == {1: "AVAILABLE"}
