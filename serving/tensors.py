@@ -104,7 +104,8 @@ def decode(proto: Any) -> np.ndarray:
     values = getattr(proto, field)
     if len(values) > count:
         raise TensorError(f"shape {shape} takes {count} elements, {field} has {len(values)}")
-    if len(values) < count and count * dtype.itemsize > _UNFOLDED:
+    weight = max(dtype.itemsize, len(values[-1]) if dtype == _STRING and len(values) else 0)
+    if len(values) < count and count * weight > _UNFOLDED:
         raise TensorError(f"shape {shape} takes {count} elements, {field} has {len(values)} and will not be unfolded")
     if dtype == _STRING:
         given = strings(values)

@@ -77,8 +77,8 @@ class Manager:
         """
         _check(config)
         async with self._changing:
-            # As with TensorFlow Serving, one change loads a version, and the next may move a label to it.
-            labels = None if start else self._labelled(config)
+            # As with TensorFlow Serving, one change loads a version, and the next may give it a label.
+            labels = self._labelled(config)
             if self._unloading:
                 await asyncio.wait(self._unloading)
             known = {model.name for model in self.config.model_config_list.config}
@@ -89,8 +89,7 @@ class Manager:
                 if missing and not start:
                     reasons = "; ".join(f"{name}: {self._reason(name)}" for name in missing)
                     raise StatusError(grpc.StatusCode.UNKNOWN, f"Some models did not become available: {{{reasons}}}")
-                self._labels = self._labelled(config) if labels is None else labels
-                self.config = config
+                self.config, self._labels = config, labels
             finally:
                 await self._update(self.config, unload=True)
 

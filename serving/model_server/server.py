@@ -69,7 +69,12 @@ async def serve(settings: Settings, running: Callable[[str], None]) -> None:
         try:
             await manager.apply(config, start=True)
         except StatusError as status:
-            raise ConfigError(f"Failed to start server. Error: {status.code.name}: {status}.") from None
+            remedy = (
+                " At the start none is; --allow_version_labels_for_unavailable_models lets labels wait."
+                if status.code is grpc.StatusCode.FAILED_PRECONDITION
+                else ""
+            )
+            raise ConfigError(f"Failed to start server. Error: {status.code.name}: {status}.{remedy}") from None
         await server.start()
         running(address)
         tasks = [asyncio.create_task(_report_health(manager, checks))]

@@ -107,7 +107,7 @@ def _parser() -> argparse.ArgumentParser:
 
     def flag(name: str, help: str, kind: Any = str, default: Any = "") -> None:
         boolean: dict[str, Any] = {"nargs": "?", "const": True} if kind is _boolean else {}
-        parser.add_argument(f"--{name}", type=kind, default=default, help=help, metavar=name.upper(), **boolean)
+        parser.add_argument(f"--{name}", type=kind, default=default, help=help, metavar=_METAVARS[kind], **boolean)
 
     flag("port", "gRPC port; 0 takes a free one", _port, 8500)
     flag("host", "address to listen on (not tensorflow_model_server's; that one listens on all)", str, "localhost")
@@ -150,6 +150,9 @@ def _parse(path: Path, message: Any) -> Any:
         raise ConfigError(f"{path} cannot be read: {error.strerror}.") from None
     except (text_format.ParseError, UnicodeDecodeError) as error:
         raise ConfigError(f"{path} is no {message.DESCRIPTOR.name} in text format: {str(error).rstrip('.')}.") from None
+
+
+_METAVARS: dict[Any, str] = {_port: "PORT", _boolean: "true|false", str: "TEXT", int: "N", float: "SECONDS"}
 
 
 def _batching(message: Any) -> Parameters:

@@ -165,7 +165,11 @@ def server(serve: Serve, config_text: str, tmp_path_factory: pytest.TempPathFact
     """The stand-in with `config_text`, for tests that change nothing."""
     config = tmp_path_factory.mktemp("config") / "models.config"
     config.write_text(config_text)
-    return serve(f"--model_config_file={config}", "--file_system_poll_wait_seconds=0")
+    return serve(
+        f"--model_config_file={config}",
+        "--file_system_poll_wait_seconds=0",
+        "--allow_version_labels_for_unavailable_models",
+    )
 
 
 class Fake(PredictionServiceServicer, ModelServiceServicer):

@@ -238,7 +238,6 @@ def test_inputs_that_do_not_fit_are_named(rpc: Rpc) -> None:
     assert short == (INVALID, f"tensor parsing error: x: {why}")
 
 
-@pytest.mark.xfail(strict=True, reason="serving.tensors.decode weighs a string that is to be repeated as eight bytes")
 def test_a_long_string_does_not_stand_for_many(rpc: Rpc) -> None:
     """A request of 300 kB must not become gigabytes; here it would be 300 MB."""
     request = predict_request({"inputs": np.array([b"x" * 300_000], object)}, signature_name=CLASSIFY)

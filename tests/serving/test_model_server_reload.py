@@ -141,6 +141,7 @@ def test_a_label_moves_only_to_what_is_loaded_already(rpc: Rpc, tmp_path: Path, 
 def test_a_reload_goes_on_when_its_caller_has_gone(rpc: Rpc, tmp_path: Path, half_plus_two: Writer) -> None:
     save_odd(tmp_path / "odd" / "1")
     write_warmup(tmp_path / "odd" / "1", name="odd", signature="work", rounds=5000)
+    until(lambda: rpc.health() == "SERVING")
     hurried = refusal(lambda: rpc.reload(config_of(model_of("odd", tmp_path / "odd")), timeout=0.3))
     assert hurried[0] == grpc.StatusCode.DEADLINE_EXCEEDED
     assert rpc.states(name="odd") == {1: "LOADING"} and rpc.health() == "SERVING"
