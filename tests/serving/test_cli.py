@@ -224,6 +224,7 @@ def test_what_goes_wrong_is_one_line_and_exit_code_1(ask: Ask, server: ModelServ
         assert shown.code == 1 and message in shown.text
 
 
+@pytest.mark.slow
 def test_tls_by_its_options_and_one_line_where_it_fails(ask: Ask, tmp_path: Path) -> None:
     authority, stranger = trustme.CA(), trustme.CA()
     issued, client = authority.issue_cert("localhost"), authority.issue_cert("client@example.org")

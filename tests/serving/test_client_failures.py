@@ -18,6 +18,7 @@ from tests.serving.clients import Connect, free_port, numbered
 from tests.serving.conftest import Fake, by_field, listening, refuse
 
 
+@pytest.mark.slow
 def test_nobody_listening_is_unavailable_after_a_bounded_time(connect: Connect) -> None:
     began = time.monotonic()
     port = free_port()

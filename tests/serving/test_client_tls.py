@@ -53,6 +53,7 @@ def test_tls_and_mutual_tls(connect: Connect, authorities: tuple[Authority, Auth
         assert client.predict(numbered(4)).class_ids.tolist() == [4]
 
 
+@pytest.mark.slow
 def test_who_is_not_trusted_is_unavailable_and_nothing_is_answered(authorities: tuple[Authority, Authority]) -> None:
     ours, clients = authorities
     one_way, mutual, clear = Fake(by_field), Fake(by_field), Fake(by_field)

@@ -17,6 +17,8 @@ from serving.launch import ModelServer, model_server
 from tests.serving.conftest import Writer
 from tests.serving.rpc import ALL, Rpc, available, config_of, model_of, refusal, save_odd, until, watching, write_warmup
 
+pytestmark = pytest.mark.slow  # waits for polls
+
 
 @pytest.fixture(scope="module")
 def running(tmp_path_factory: pytest.TempPathFactory) -> Iterator[tuple[ModelServer, Rpc]]:

@@ -27,6 +27,8 @@ from serving.model_server.settings import parse
 from tests.serving.conftest import Writer
 from tests.serving.rpc import Rpc, config_of, model_of, predict_request, refusal, save_odd, until, write_warmup
 
+pytestmark = pytest.mark.slow  # starts many servers
+
 METRICS = "/monitoring/prometheus/metrics"
 
 

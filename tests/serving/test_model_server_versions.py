@@ -23,6 +23,8 @@ from serving.model_server.manager import Manager
 from tests.serving.conftest import Writer
 from tests.serving.rpc import ALL, Rpc, available, config_of, model_of, refusal, rss, until, watching
 
+pytestmark = pytest.mark.slow  # waits for polls
+
 
 @pytest.fixture(scope="module")
 def running(tmp_path_factory: pytest.TempPathFactory) -> Iterator[tuple[ModelServer, Rpc]]:
