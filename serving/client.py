@@ -33,7 +33,27 @@ IN_FLIGHT = 2
 Images = np.ndarray | Sequence[str | Path]
 
 
-class Client:
+class _Caller:
+    """What both clients hold: the address of a model, one channel, and the requests that go through it."""
+
+    _library: Any
+
+    def __init__(
+        self,
+        target: str = "localhost:8500",
+        *,
+        model: str = "mnist",
+        version: int | None = None,
+        label: str | None = None,
+        timeout: float = TIMEOUT,
+        tls: Tls | None = None,
+    ) -> None:
+        self.target, self.timeout = target, timeout
+        self._calls = Calls(model, version, label)
+        self._channel, self._stubs = connect(self._library, target, tls)
+
+
+class Client(_Caller):
     """Blocking calls. Every method raises a `serving.errors.ServingError`; threads may share one client.
 
     Args:
@@ -48,19 +68,7 @@ class Client:
         ConfigError: both a version and a label.
     """
 
-    def __init__(
-        self,
-        target: str = "localhost:8500",
-        *,
-        model: str = "mnist",
-        version: int | None = None,
-        label: str | None = None,
-        timeout: float = TIMEOUT,
-        tls: Tls | None = None,
-    ) -> None:
-        self.target, self.timeout = target, timeout
-        self._calls = Calls(model, version, label)
-        self._channel, self._stubs = connect(grpc, target, tls)
+    _library = grpc
 
     def predict(self, images: Images, *, chunk: int = CHUNK) -> Prediction:
         """Classifies `images`: uint8 [N, rows, columns], or paths of image files of the model's size.
@@ -143,22 +151,10 @@ class Client:
         return call.read(response)
 
 
-class AsyncClient:
+class AsyncClient(_Caller):
     """`Client` for asyncio, with the same arguments. It must be made inside the event loop that uses it."""
 
-    def __init__(
-        self,
-        target: str = "localhost:8500",
-        *,
-        model: str = "mnist",
-        version: int | None = None,
-        label: str | None = None,
-        timeout: float = TIMEOUT,
-        tls: Tls | None = None,
-    ) -> None:
-        self.target, self.timeout = target, timeout
-        self._calls = Calls(model, version, label)
-        self._channel, self._stubs = connect(grpc.aio, target, tls)
+    _library = grpc.aio
 
     async def predict(self, images: Images, *, chunk: int = CHUNK) -> Prediction:
         """As `Client.predict`."""

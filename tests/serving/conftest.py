@@ -30,6 +30,7 @@ from serving.client import Client
 from serving.launch import ModelServer, model_server
 from serving.tensors import fill
 from tests.serving.clients import Awaited, Connect
+from tests.serving.rpc import Rpc, watching
 
 Writer = Callable[..., Path]
 Serve = Callable[..., ModelServer]
@@ -240,3 +241,16 @@ def listening(fake: Fake, port: int = 0, credentials: grpc.ServerCredentials | N
 def connect(request: pytest.FixtureRequest) -> Connect:
     """`Client`, and `AsyncClient` behind the same methods."""
     return request.param
+
+
+@pytest.fixture(scope="module")
+def running(tmp_path_factory: pytest.TempPathFactory) -> Iterator[tuple[ModelServer, Rpc]]:
+    with watching(tmp_path_factory.mktemp("empty")) as running:
+        yield running
+
+
+@pytest.fixture
+def rpc(running: tuple[ModelServer, Rpc]) -> Rpc:
+    """Nothing is served yet: every test reloads a config of its own."""
+    running[1].reload("model_config_list {}")
+    return running[1]

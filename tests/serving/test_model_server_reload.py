@@ -5,7 +5,7 @@ from __future__ import annotations
 import re
 import threading
 import time
-from collections.abc import Callable, Iterator
+from collections.abc import Callable
 from pathlib import Path
 
 import grpc
@@ -15,22 +15,9 @@ from tensorflow_serving.apis import model_management_pb2
 
 from serving.launch import ModelServer, model_server
 from tests.serving.conftest import Writer
-from tests.serving.rpc import ALL, Rpc, available, config_of, model_of, refusal, save_odd, until, watching, write_warmup
+from tests.serving.rpc import ALL, Rpc, available, config_of, model_of, refusal, save_odd, until, write_warmup
 
 pytestmark = pytest.mark.slow  # waits for polls
-
-
-@pytest.fixture(scope="module")
-def running(tmp_path_factory: pytest.TempPathFactory) -> Iterator[tuple[ModelServer, Rpc]]:
-    with watching(tmp_path_factory.mktemp("empty")) as running:
-        yield running
-
-
-@pytest.fixture
-def rpc(running: tuple[ModelServer, Rpc]) -> Rpc:
-    """Nothing is served yet: every test reloads a config of its own."""
-    running[1].reload("model_config_list {}")
-    return running[1]
 
 
 BAD: list[tuple[Callable[[Path], str], grpc.StatusCode, str]] = [

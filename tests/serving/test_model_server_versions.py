@@ -21,22 +21,9 @@ from tensorflow_serving.config import model_server_config_pb2
 from serving.launch import ModelServer, model_server
 from serving.model_server.manager import Manager
 from tests.serving.conftest import Writer
-from tests.serving.rpc import ALL, Rpc, available, config_of, model_of, refusal, rss, until, watching
+from tests.serving.rpc import ALL, Rpc, available, config_of, model_of, refusal, rss, until
 
 pytestmark = pytest.mark.slow  # waits for polls
-
-
-@pytest.fixture(scope="module")
-def running(tmp_path_factory: pytest.TempPathFactory) -> Iterator[tuple[ModelServer, Rpc]]:
-    with watching(tmp_path_factory.mktemp("empty")) as running:
-        yield running
-
-
-@pytest.fixture
-def rpc(running: tuple[ModelServer, Rpc]) -> Rpc:
-    """Nothing is served yet: every test reloads a config of its own."""
-    running[1].reload("model_config_list {}")
-    return running[1]
 
 
 @contextmanager
