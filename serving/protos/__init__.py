@@ -13,7 +13,7 @@ from google.protobuf import descriptor_pb2, descriptor_pool, message_factory
 
 _POOL = descriptor_pool.DescriptorPool()
 for _file in descriptor_pb2.FileDescriptorSet.FromString((Path(__file__).parent / "messages.binpb").read_bytes()).file:
-    _POOL.Add(_file)
+    _POOL.AddSerializedFile(_file.SerializeToString())
 
 
 def _message(name: str) -> Any:
