@@ -20,7 +20,7 @@ for pair in "$@"; do
   version=${BASH_REMATCH[2]}
   [[ $labels != *"\"$label\""* ]] || fail "label $label is given twice"
   # TensorFlow Serving refuses to move a label in use to a version which is not loaded yet.
-  if grep -q "key: \"$label\"" "$config" && ! grep -qx " *versions: $version" "$config"; then
+  if grep -q "^[^#]*key: \"$label\"" "$config" && ! grep -qx " *versions: $version" "$config"; then
     fail "label $label is in use and version $version is not loaded yet: load it under another label first"
   fi
   [[ $versions == *": $version"$'\n'* ]] || versions+="        versions: $version"$'\n'

@@ -9,6 +9,7 @@ import shutil
 import socket
 import subprocess
 import threading
+import urllib.request
 from functools import partial
 from pathlib import Path
 from typing import Any
@@ -20,6 +21,7 @@ import yaml
 from google.protobuf import text_format
 from kubernetes_validate import ValidationError, latest_version, validate
 
+from serving.launch import model_server, wait_until_available
 from serving.protos import BatchingParameters, MonitoringConfig, SSLConfig
 
 ROOT = Path(__file__).parents[2]
@@ -198,7 +200,7 @@ def test_canary_promotion_and_roll_back(tmp_path: Path) -> None:
     shutil.copy(FOLDER / "models-config.sh", tmp_path)
     config = tmp_path / "kubernetes" / "base" / "config" / "models.config"
     config.parent.mkdir(parents=True)
-    config.write_text("model_config_list {}")
+    shutil.copy(CONFIG / "models.config", config)
 
     def label(*pairs: str) -> tuple[str, dict[str, int], list[int]]:
         done = subprocess.run([tmp_path / "models-config.sh", *pairs], capture_output=True, text=True, check=False)
@@ -216,6 +218,24 @@ def test_canary_promotion_and_roll_back(tmp_path: Path) -> None:
     for wrong in ((), ("stable",), ("stable=",), ("stable=01",), ('a"=1',), ("a=1", "a=2")):
         complaint, *kept = label(*wrong)
         assert complaint and kept == [{"stable": 1}, [1]]
+
+
+@pytest.mark.slow
+def test_the_stand_in_takes_the_deployment_s_flags_and_files(tmp_path: Path, models: Path) -> None:
+    shutil.copytree(CONFIG, tmp_path / "config")
+    text = (CONFIG / "models.config").read_text()
+    (tmp_path / "config" / "models.config").write_text(text.replace("/models/mnist", str(models / "mnist")))
+    (container,) = kind("Deployment", manifests(BASE))["spec"]["template"]["spec"]["containers"]
+    with socket.socket() as probe:
+        probe.bind(("localhost", 0))
+        rest = probe.getsockname()[1]
+    flags = [arg.replace("/config", str(tmp_path / "config")).replace("=8501", f"={rest}") for arg in container["args"]]
+    with model_server(
+        [flag for flag in flags if not flag.startswith("--port")], tmp_path / "log", real=False
+    ) as server:
+        wait_until_available(server, "mnist")
+        with urllib.request.urlopen(f"http://localhost:{rest}/monitoring/prometheus/metrics") as answer:
+            assert b":tensorflow:serving:request_latency" in answer.read()
 
 
 def test_ssl_config_holds_the_pem_texts(tmp_path: Path) -> None:
