@@ -125,7 +125,7 @@ def test_from_needs_an_earlier_run(tmp_path: Path, small_mnist: Path, capfd: pyt
 def test_a_changed_source_file_runs_its_step_again(tmp_path: Path, small_mnist: Path) -> None:
     """The project is copied, run, edited and run again up to Transform."""
     tree = tmp_path / "tree"
-    for package in ("pipeline", "components", "data"):
+    for package in ("pipeline", "components", "data", "serving"):
         shutil.copytree(ROOT / package, tree / package, ignore=shutil.ignore_patterns("*.gz", "__pycache__"))
     command = [*COMMAND, "--run-root", str(tmp_path / "root"), "--to", "Transform", "--set", f"data.path={small_mnist}"]
     subprocess.run(command, cwd=tree, check=True, stdout=subprocess.DEVNULL)
