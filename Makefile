@@ -36,6 +36,8 @@ run: $(READY)  ## run the whole pipeline on all 70,000 digits, to a pushed model
 	@$(PY) -m pipeline.run_local $(ARGS)
 
 serve: $(READY)  ## serve the last pushed model on localhost:8500, by the stand-in for TensorFlow Serving
+	@ls -d runs/serving_models/mnist/[0-9]* >/dev/null 2>&1 || { \
+	  echo "make: runs/serving_models/mnist holds no model yet; push one with make run" >&2; exit 1; }
 	@$(PY) -m serving.model_server --model_name=mnist --model_base_path=runs/serving_models/mnist $(ARGS)
 
 test: $(READY)  ## run every test, with coverage

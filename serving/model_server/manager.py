@@ -56,6 +56,7 @@ class Manager:
         self.config = model_server_config_pb2.ModelServerConfig()
         self._models: dict[str, dict[int, Version]] = {}
         self._labels: dict[str, dict[str, int]] = {}
+        self._troubles: dict[str, str] = {}
         self._changing = asyncio.Lock()
         self._unloading: set[asyncio.Task[None]] = set()
 
@@ -172,7 +173,7 @@ class Manager:
     async def _update(self, config: model_server_config_pb2.ModelServerConfig, *, unload: bool) -> None:
         aspired: dict[str, dict[int, Path] | None] = {}
         for model in config.model_config_list.config:
-            aspired[model.name] = found = _aspired(model)
+            aspired[model.name] = found = self._aspired(model)
             for number, folder in sorted((found or {}).items()):
                 await self._load(model.name, number, folder)
         if not unload:
@@ -188,6 +189,23 @@ class Manager:
                 task = asyncio.create_task(self._unload(version))
                 self._unloading.add(task)
                 task.add_done_callback(self._unloading.discard)
+
+    def _aspired(self, model: Any) -> dict[int, Path] | None:
+        """The complete versions the policy asks for, by number; None when the base path cannot be listed."""
+        base = Path(model.base_path)
+        complete: dict[int, Path] | None = None
+        trouble = ""
+        try:
+            folders = {int(entry.name): entry for entry in base.iterdir() if _is_version(entry.name)}
+            complete = {number: folder for number, folder in folders.items() if (folder / "saved_model.pb").is_file()}
+        except OSError as error:
+            trouble = f"cannot be read: {error.strerror}"
+        if complete == {}:
+            trouble = "holds no complete version yet"
+        if trouble and trouble != self._troubles.get(model.name):
+            log.warning("The base path %s of model %s %s.", base, model.name, trouble)
+        self._troubles[model.name] = trouble  # told once, not at every look
+        return None if complete is None else _chosen(complete, model.model_version_policy)
 
     async def _load(self, name: str, number: int, folder: Path) -> None:
         version = self._models.setdefault(name, {}).setdefault(number, Version())
@@ -248,16 +266,8 @@ def _check(config: model_server_config_pb2.ModelServerConfig) -> None:
             )
 
 
-def _aspired(model: Any) -> dict[int, Path] | None:
-    """The complete versions the policy asks for, by number; None when the base path cannot be listed."""
-    base = Path(model.base_path)
-    try:
-        folders = {int(entry.name): entry for entry in base.iterdir() if _is_version(entry.name)}
-        complete = {number: folder for number, folder in folders.items() if (folder / "saved_model.pb").is_file()}
-    except OSError as error:
-        log.warning("The base path %s of model %s cannot be read: %s", base, model.name, error.strerror)
-        return None
-    policy = model.model_version_policy
+def _chosen(complete: dict[int, Path], policy: Any) -> dict[int, Path]:
+    """The versions a ServableVersionPolicy asks for."""
     if policy.HasField("all"):
         chosen = list(complete)
     elif policy.HasField("specific"):
