@@ -65,9 +65,8 @@ def pipeline() -> None:
             run("-m", "tests.benchmarks.tfx_example", f"{folder}/{how}", how)
             theirs = step_seconds(Path(folder, how, "metadata.db"), "mnist_native_keras")
             print(f"tfx.examples.mnist, {how}: {told(theirs)}")
-            print(
-                f"  all but Trainer and infra check: {beam(ours):.1f} s / {beam(theirs):.1f} s = {beam(ours) / beam(theirs):.2f}"
-            )
+            ratio = beam(ours) / beam(theirs)
+            print(f"  all but Trainer and infra check: {beam(ours):.1f} s / {beam(theirs):.1f} s = {ratio:.2f}")
 
 
 def told(seconds: Seconds) -> str:
