@@ -7,12 +7,12 @@ from pathlib import Path
 from typing import Any, NamedTuple
 
 import numpy as np
-from google.protobuf import text_format
 
 from serving import answers, protos
 from serving.channel import OPTIONS, Tls
 from serving.errors import ConfigError, ImageError
 from serving.tensors import encode, strings
+from serving.textformat import parse
 
 _PREDICTION, _MODEL = "/tensorflow.serving.PredictionService/", "/tensorflow.serving.ModelService/"
 _RESPONSES = {
@@ -100,19 +100,8 @@ class Calls:
         return Call(f"{_MODEL}GetModelStatus", protos.GetModelStatusRequest(model_spec=self._spec()), answers.statuses)
 
     def reload(self, config: str | Path) -> Call:
-        source = str(config) if isinstance(config, Path) else "the text"
-        try:
-            text = config.read_text() if isinstance(config, Path) else config
-            parsed = text_format.Parse(text, protos.ModelServerConfig())
-        except OSError as error:
-            raise ConfigError(f"{source} cannot be read: {error.strerror}.") from None
-        except (text_format.ParseError, UnicodeDecodeError) as error:
-            reason = str(error).rstrip(".")
-            raise ConfigError(
-                f"{source} is no ModelServerConfig in text format: {reason}. Of a model this client knows the fields"
-                f" {', '.join(_MODEL_FIELDS)}; a file is named by a Path."
-            ) from None
-        request = protos.ReloadConfigRequest(config=parsed)
+        hint = f" Of a model this client knows the fields {', '.join(_MODEL_FIELDS)}; a file is named by a Path."
+        request = protos.ReloadConfigRequest(config=parse(config, protos.ModelServerConfig(), hint))
         return Call(f"{_MODEL}HandleReloadConfigRequest", request, lambda response: None)
 
 

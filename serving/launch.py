@@ -65,7 +65,7 @@ def model_server(flags: Sequence[str], log: Path, *, real: bool = True) -> Itera
     binary = shutil.which(BINARY) if real else None
     # A version that does not load is told at once; TensorFlow Serving would try five times, a minute apart.
     command = [binary, "--max_num_load_retries=0"] if binary else [sys.executable, "-m", "serving.model_server"]
-    port = _free_port()
+    port = free_port()
     environment = {
         **os.environ,
         "CUDA_VISIBLE_DEVICES": "-1",
@@ -121,7 +121,8 @@ def _wait_until_listening(server: ModelServer, port: int, seconds: float = 60.0)
     raise ServerError(f"The model server did not listen within {seconds:.0f} s; see {server.log}.")
 
 
-def _free_port() -> int:
+def free_port() -> int:
+    """A TCP port of this machine that nobody listens on right now."""
     with socket.socket() as probe:
         probe.bind(("localhost", 0))
         return int(probe.getsockname()[1])

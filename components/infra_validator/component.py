@@ -48,7 +48,7 @@ def InfraValidator(
         settings: an `Infra` as JSON.
         code: fingerprint of the sources, for TFX's cache.
     """
-    infra = Infra.model_validate_json(settings)
+    infra, names = Infra.model_validate_json(settings), signatures.split(",")
     if not model_blessing.get_int_custom_property("blessed"):
         log.info("The Evaluator refused the model, so it was not served.")
         _verdict(blessing, [Check("the Evaluator's verdict", "refused", "a blessed model", False)], server="none")
@@ -60,10 +60,10 @@ def InfraValidator(
         stamped = os.path.join(work, model_name, str(version))
         io_utils.copy_dir(source, stamped)
         samples = read_samples(model_run.uri)
-        checks = [check_size(stamped, infra), *check_signatures(stamped, signatures.split(","))]
+        checks = [check_size(stamped, infra), *check_signatures(stamped, names)]
         if all(check.passed for check in checks):
-            write_warmup(stamped, model_name, signatures.split(","), samples)
-            checks += _served(stamped, signatures.split(","), samples, infra)
+            write_warmup(stamped, model_name, names, samples)
+            checks += _served(stamped, names, samples, infra)
         for check in checks:
             if not check.passed:
                 log.error("✗ %s", check)

@@ -7,9 +7,11 @@ from __future__ import annotations
 
 import os
 from collections.abc import Iterator, Sequence
+from typing import Any
 
 import tensorflow as tf
-from tensorflow_serving.apis import classification_pb2, predict_pb2, prediction_log_pb2
+from tensorflow_serving.apis import prediction_log_pb2
+from tfx.utils import path_utils
 
 from components.trainer.export import CLASSIFY_EXAMPLES, PREDICT_IMAGES, PREDICT_ROWS
 from components.trainer.samples import Samples
@@ -19,15 +21,14 @@ from serving.calls import Calls
 _BATCHES = (1, 32)
 
 
-def write_warmup(folder: str, model_name: str, signatures: Sequence[str], samples: Samples) -> int:
-    """Writes requests to every signature, of one image and of many, into a SavedModel; returns their number."""
-    extra = os.path.join(folder, "assets.extra")
-    tf.io.gfile.makedirs(extra)
-    logs = [log for size in _BATCHES for log in _logs(model_name, signatures, samples, size)]
-    with tf.io.TFRecordWriter(os.path.join(extra, "tf_serving_warmup_requests")) as writer:
-        for log in logs:
-            writer.write(log.SerializeToString())
-    return len(logs)
+def write_warmup(folder: str, model_name: str, signatures: Sequence[str], samples: Samples) -> None:
+    """Writes requests to every signature, of one image and of many, into a SavedModel."""
+    file = path_utils.warmup_file_path(folder)
+    tf.io.gfile.makedirs(os.path.dirname(file))
+    with tf.io.TFRecordWriter(file) as writer:
+        for size in _BATCHES:
+            for log in _logs(model_name, signatures, samples, size):
+                writer.write(log.SerializeToString())
 
 
 def _logs(
@@ -37,16 +38,14 @@ def _logs(
     examples = [serialize(image, 0) for image in images]
     for signature in signatures:
         log = prediction_log_pb2.PredictionLog()
+        entry: Any = log.predict_log
         if signature == CLASSIFY_EXAMPLES:
-            content = calls.classify_examples(examples).request.SerializeToString()
-            log.classify_log.request.CopyFrom(classification_pb2.ClassificationRequest.FromString(content))
+            entry, call = log.classify_log, calls.classify_examples(examples)
+        elif signature == PREDICT_IMAGES:
+            call = calls.predict_images(images)
+        elif signature == PREDICT_ROWS:
+            call = calls.predict_rows(images)
         else:
-            call = (
-                calls.predict_images(images)
-                if signature == PREDICT_IMAGES
-                else calls.predict_rows(images)
-                if signature == PREDICT_ROWS
-                else calls.predict_examples(examples)
-            )
-            log.predict_log.request.CopyFrom(predict_pb2.PredictRequest.FromString(call.request.SerializeToString()))
+            call = calls.predict_examples(examples)
+        entry.request.MergeFromString(call.request.SerializeToString())
         yield log

@@ -11,10 +11,10 @@ from typing import Any
 import numpy as np
 import tensorflow as tf
 from tensorflow.core.protobuf import meta_graph_pb2, saved_model_pb2
-from tensorflow_serving.apis import prediction_log_pb2
+from tensorflow_serving.apis import classification_pb2, prediction_log_pb2
 
 from serving.model_server.status import StatusError, code_of, invalid
-from serving.tensors import TensorError, decode, type_name
+from serving.tensors import TensorError, decode, strings, type_name
 
 CLASSIFY = "tensorflow/serving/classify"
 WARMUP_FILE = os.path.join("assets.extra", "tf_serving_warmup_requests")
@@ -27,6 +27,8 @@ class Signature:
 
     def __init__(self, name: str, definition: meta_graph_pb2.SignatureDef, function: Any) -> None:
         self.name, self.definition, self._function = name, definition, function
+        self._inputs = {name: (spec.dtype, _shape(spec.tensor_shape)) for name, spec in definition.inputs.items()}
+        self._outputs = sorted(definition.outputs)
 
     def inputs_of(self, tensors: Mapping[str, Any]) -> dict[str, np.ndarray]:
         """The arrays of a request's TensorProtos.
@@ -34,7 +36,7 @@ class Signature:
         Raises:
             StatusError: INVALID_ARGUMENT that names the input and what was expected of it.
         """
-        expected = self.definition.inputs
+        expected = self._inputs
         if tensors.keys() != expected.keys():
             extra, missing = sorted(tensors.keys() - expected.keys()), sorted(expected.keys() - tensors.keys())
             raise invalid(
@@ -48,16 +50,15 @@ class Signature:
         return {name: self._array(name, tensors[name]) for name in expected}
 
     def _array(self, name: str, tensor: Any) -> np.ndarray:
-        spec = self.definition.inputs[name]
-        wanted, sent = _shape(spec.tensor_shape), _shape(tensor.tensor_shape)
+        (dtype, wanted), sent = self._inputs[name], _shape(tensor.tensor_shape)
         fits = wanted is None or (
             sent is not None
             and len(sent) == len(wanted)
             and all(want in (-1, size) for want, size in zip(wanted, sent, strict=True))
         )
-        if tensor.dtype != spec.dtype or not fits:
+        if tensor.dtype != dtype or not fits:
             raise invalid(
-                f'input "{name}" of signature "{self.name}" must be {type_name(spec.dtype)} {wanted or []},'
+                f'input "{name}" of signature "{self.name}" must be {type_name(dtype)} {wanted or []},'
                 f" not {type_name(tensor.dtype)} {sent if sent is not None else 'of unknown shape'}"
             )
         try:
@@ -72,14 +73,14 @@ class Signature:
             StatusError: INVALID_ARGUMENT for an output that is unknown or named twice.
         """
         for index, name in enumerate(names):
-            if name not in self.definition.outputs:
+            if name not in self._outputs:
                 raise invalid(
                     f"output tensor alias not found in signature: {name}"
-                    f" Outputs expected to be in the set {_set(sorted(self.definition.outputs))}."
+                    f" Outputs expected to be in the set {_set(self._outputs)}."
                 )
             if name in names[:index]:
                 raise invalid(f"duplicate output tensor alias: {name}")
-        return list(names) or sorted(self.definition.outputs)
+        return list(names) or self._outputs
 
     def run(self, inputs: Mapping[str, np.ndarray]) -> dict[str, np.ndarray]:
         """Calls the function.
@@ -175,13 +176,17 @@ class Servable:
                 signature.run(signature.inputs_of(request.inputs))
             elif entry.HasField("classify_log"):
                 request = entry.classify_log.request
-                examples = [example.SerializeToString() for example in request.input.example_list.examples]
-                self.classifier(request.model_spec.signature_name).run({"inputs": np.array(examples, object)})
+                self.classifier(request.model_spec.signature_name).run(examples_of(request))
             else:
                 log.warning("Skipped a warm-up request of a kind this stand-in does not answer.")
                 continue
             count += 1
         log.info("Warmed up %s version %d with %d requests.", self.name, self.version, count)
+
+
+def examples_of(request: classification_pb2.ClassificationRequest) -> dict[str, np.ndarray]:
+    """The input of a classification signature: `inputs`, serialized tf.Examples [N]."""
+    return {"inputs": strings(example.SerializeToString() for example in request.input.example_list.examples)}
 
 
 def _own_words(message: str) -> str:

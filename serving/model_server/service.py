@@ -23,7 +23,7 @@ from tensorflow_serving.apis import (
 from serving.model_server.batching import Arrays, Parameters, Queue
 from serving.model_server.manager import Manager
 from serving.model_server.metrics import Metrics
-from serving.model_server.servable import Servable, Signature
+from serving.model_server.servable import Servable, Signature, examples_of
 from serving.model_server.status import StatusError, invalid
 from serving.tensors import fill
 
@@ -143,14 +143,13 @@ class Services:
     ) -> classification_pb2.ClassificationResponse:
         with self._manager.hold(request.model_spec) as servable:
             signature = servable.classifier(request.model_spec.signature_name)
-            given = request.input.example_list.examples
-            if not given:
+            count = len(request.input.example_list.examples)
+            if not count:
                 raise invalid("Input is empty.")
-            examples = np.array([example.SerializeToString() for example in given], object)
-            outputs = await self._runner.run(servable, signature, {"inputs": examples})
+            outputs = await self._runner.run(servable, signature, examples_of(request))
             response = classification_pb2.ClassificationResponse()
             _identify(response.model_spec, servable, signature.name)
-            _fill_classes(response.result, len(given), outputs.get("classes"), outputs.get("scores"))
+            _fill_classes(response.result, count, outputs.get("classes"), outputs.get("scores"))
             return response
 
     async def _model_metadata(

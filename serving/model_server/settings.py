@@ -10,10 +10,9 @@ from pathlib import Path
 from typing import Any, NoReturn
 
 import grpc
-from google.protobuf import text_format
 from tensorflow_serving.config import model_server_config_pb2
 
-from serving import protos
+from serving import protos, textformat
 from serving.errors import ConfigError
 from serving.model_server.batching import Parameters, parameters_of
 
@@ -45,7 +44,7 @@ class Settings:
         """
         config = model_server_config_pb2.ModelServerConfig()
         if self.model_config_file is not None:
-            return _parse(self.model_config_file, config)
+            return textformat.parse(self.model_config_file, config)
         config.model_config_list.config.add(
             name=self.model_name, base_path=str(Path(self.model_base_path).absolute()), model_platform="tensorflow"
         )
@@ -140,16 +139,7 @@ def _boolean(text: str) -> bool:
 
 
 def _read(name: str, message: Any) -> Any:
-    return _parse(Path(name), message) if name else message
-
-
-def _parse(path: Path, message: Any) -> Any:
-    try:
-        return text_format.Parse(path.read_text(), message)
-    except OSError as error:
-        raise ConfigError(f"{path} cannot be read: {error.strerror}.") from None
-    except (text_format.ParseError, UnicodeDecodeError) as error:
-        raise ConfigError(f"{path} is no {message.DESCRIPTOR.name} in text format: {str(error).rstrip('.')}.") from None
+    return textformat.parse(Path(name), message) if name else message
 
 
 _METAVARS: dict[Any, str] = {_port: "PORT", _boolean: "true|false", str: "TEXT", int: "N", float: "SECONDS"}

@@ -3,7 +3,6 @@
 from __future__ import annotations
 
 import asyncio
-import socket
 from collections.abc import Callable, Iterator
 from typing import Any
 
@@ -60,12 +59,6 @@ class Awaited:
         self.close()
         self.loop.close()
         assert not self.unfetched
-
-
-def free_port() -> int:
-    with socket.socket() as probe:
-        probe.bind(("localhost", 0))
-        return int(probe.getsockname()[1])
 
 
 def numbered(*first_pixels: int) -> np.ndarray:

@@ -14,7 +14,8 @@ import pytest
 import tensorflow as tf
 
 from serving import errors
-from tests.serving.clients import Connect, free_port, numbered
+from serving.launch import free_port
+from tests.serving.clients import Connect, numbered
 from tests.serving.conftest import Fake, by_field, listening, refuse
 
 

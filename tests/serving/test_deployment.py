@@ -21,7 +21,7 @@ import yaml
 from google.protobuf import text_format
 from kubernetes_validate import ValidationError, latest_version, validate
 
-from serving.launch import model_server, wait_until_available
+from serving.launch import free_port, model_server, wait_until_available
 from serving.protos import BatchingParameters, MonitoringConfig, SSLConfig
 
 ROOT = Path(__file__).parents[2]
@@ -226,9 +226,7 @@ def test_the_stand_in_takes_the_deployment_s_flags_and_files(tmp_path: Path, mod
     text = (CONFIG / "models.config").read_text()
     (tmp_path / "config" / "models.config").write_text(text.replace("/models/mnist", str(models / "mnist")))
     (container,) = kind("Deployment", manifests(BASE))["spec"]["template"]["spec"]["containers"]
-    with socket.socket() as probe:
-        probe.bind(("localhost", 0))
-        rest = probe.getsockname()[1]
+    rest = free_port()
     flags = [arg.replace("/config", str(tmp_path / "config")).replace("=8501", f"={rest}") for arg in container["args"]]
     with model_server(
         [flag for flag in flags if not flag.startswith("--port")], tmp_path / "log", real=False
