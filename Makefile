@@ -63,7 +63,7 @@ protos: $(READY)  ## generate serving/protos/messages.binpb from the .proto file
 	  --descriptor_set_out=serving/protos/messages.binpb serving/protos/tensorflow.proto serving/protos/tensorflow_serving.proto
 
 lock:  ## resolve requirements.lock again; needs uv
-	uv pip compile pyproject.toml --universal --python-version 3.10 --extra pipeline --extra kubeflow --extra dev \
+	uv pip compile pyproject.toml --universal --python-version 3.10 --extra pipeline --extra kubeflow --extra s3 --extra dev \
 	  --generate-hashes --no-annotate --no-emit-index-url --custom-compile-command "make lock" --output-file requirements.lock
 
 clean:  ## remove .venv and caches; runs and models stay
