@@ -62,9 +62,18 @@ protos: $(READY)  ## generate serving/protos/messages.binpb from the .proto file
 	@$(PY) -m grpc_tools.protoc -I serving/protos --include_imports \
 	  --descriptor_set_out=serving/protos/messages.binpb serving/protos/tensorflow.proto serving/protos/tensorflow_serving.proto
 
-lock:  ## resolve requirements.lock again; needs uv
-	uv pip compile pyproject.toml --universal --python-version 3.10 --extra pipeline --extra kubeflow --extra s3 --extra dev \
-	  --generate-hashes --no-annotate --no-emit-index-url --custom-compile-command "make lock" --output-file requirements.lock
+# What no command loads: a debugger, TensorBoard's faster reader, Beam's connectors to Google's databases and AI services.
+IMAGE_LEAVES_OUT := debugpy tensorboard-data-server $(addprefix google-cloud-,bigtable datastore dlp language \
+  monitoring pubsublite recommendations-ai spanner videointelligence vision)
+COMPILE := uv pip compile pyproject.toml --extra pipeline --extra kubeflow --extra s3 \
+  --generate-hashes --no-annotate --no-emit-index-url --custom-compile-command "make lock"
+IMAGE := $(COMPILE) --python-version 3.11 --python-platform x86_64-manylinux_2_28 --constraint requirements.lock \
+  --excludes /dev/stdin
+
+lock:  ## resolve requirements.lock again, and the image's locks from it; needs uv
+	$(COMPILE) --extra dev --universal --python-version 3.10 --output-file requirements.lock
+	printf '%s\n' tensorflow $(IMAGE_LEAVES_OUT) | $(IMAGE) --extra cpu --output-file requirements-cpu.lock
+	printf '%s\n' $(IMAGE_LEAVES_OUT) | $(IMAGE) --extra gpu --output-file requirements-gpu.lock
 
 clean:  ## remove .venv and caches; runs and models stay
 	rm -rf $(VENV) .pytest_cache .mypy_cache .ruff_cache .coverage

@@ -1,0 +1,18 @@
+"""What a command's exit code says; `python -m pipeline.run_local --help` lists them."""
+
+from __future__ import annotations
+
+from components.data_validation import DataGateError
+from data.errors import ConfigError, causes
+
+PUSHED, FAILED, WRONG_USE, MODEL_REFUSED, DATA_REFUSED, INTERRUPTED = 0, 1, 2, 3, 4, 130
+
+
+def exit_code(error: BaseException) -> int:
+    """The code for a run that `error` ended."""
+    for cause in causes(error):
+        if isinstance(cause, DataGateError):
+            return DATA_REFUSED
+        if isinstance(cause, ConfigError):
+            return WRONG_USE
+    return FAILED

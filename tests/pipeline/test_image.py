@@ -1,0 +1,152 @@
+"""The Dockerfile, its locks and its context; and the image itself, built as a folder."""
+
+from __future__ import annotations
+
+import re
+import shutil
+import subprocess
+import sys
+import tempfile
+from collections.abc import Iterator
+from pathlib import Path
+
+import pytest
+
+from tests.conftest import ROOT
+from tests.pipeline.image import Stage, build, context, structure
+
+if sys.version_info >= (3, 11):
+    import tomllib
+else:
+    import tomli as tomllib
+
+LOCKS = ["requirements-cpu.lock", "requirements-gpu.lock"]
+MODULES = """
+import importlib, pkgutil, sys
+for package in ("pipeline", "components", "data", "serving"):
+    folder = importlib.import_module(package).__path__
+    for module in pkgutil.walk_packages(folder, package + "."):
+        if not module.name.endswith("__main__"):
+            print(importlib.import_module(module.name).__file__)
+"""
+
+
+def pins(lock: str) -> dict[str, str]:
+    """A lock's versions by name, where it holds for Python 3.11."""
+    lines = re.findall(r"^([a-z0-9-]+)==(\S+)(.*)$", (ROOT / lock).read_text(), re.MULTILINE)
+    return {name: version for name, version, marker in lines if "python_full_version < '3.11'" not in marker}
+
+
+def test_the_dockerfile_is_clean() -> None:
+    hadolint = Path(sys.executable).with_name("hadolint")
+    done = subprocess.run([hadolint, ROOT / "Dockerfile"], capture_output=True, text=True, check=False)
+    assert done.returncode == 0, done.stdout
+    ignored = re.findall(r"^(#.*)\n# hadolint ignore=(\S+)$", (ROOT / "Dockerfile").read_text(), re.MULTILINE)
+    assert [rule for _, rule in ignored] == ["DL3008"]
+
+
+def test_what_docker_build_makes_runs_the_pipeline_as_an_ordinary_user() -> None:
+    stages = [step["value"] for step in structure() if step["instruction"] == "FROM"]
+    assert stages[0] == "python:${PYTHON} AS build" and stages[-1] == "image AS run"
+    assert [step["value"] for step in structure() if step["instruction"] == "USER"] == ["1000:1000", "${WORKER}"]
+    assert "WORKER=1000:1000" in [step["value"] for step in structure()]
+
+
+@pytest.mark.parametrize("lock", LOCKS)
+def test_the_image_s_lock_is_a_part_of_the_lock(lock: str) -> None:
+    image, whole = pins(lock), pins("requirements.lock")
+    assert {name: version for name, version in image.items() if name in whole and whole[name] != version} == {}
+    more = {name for name in image if name not in whole and not name.startswith("nvidia-")}
+    assert more == ({"tensorflow-cpu"} if "cpu" in lock else set())
+    assert image.get("tensorflow-cpu", image.get("tensorflow")) == whole["tensorflow"]
+    assert ("tensorflow" in image) == ("nvidia-cudnn-cu12" in image) == ("gpu" in lock)
+    assert {"apache-beam", "boto3", "kfp", "setuptools", "tensorflow-io", "tf-keras", "tfx", "wheel"} <= set(image)
+    extras = tomllib.loads((ROOT / "pyproject.toml").read_text())["project"]["optional-dependencies"]
+    tools = {re.split(r"[<>=\[]", requirement)[0].lower() for requirement in extras["dev"]}
+    assert {"mypy", "moto", "pytest", "ruff"} <= tools and not tools & set(image)
+
+
+@pytest.mark.parametrize("lock", LOCKS)
+def test_the_image_s_lock_has_hashes_and_no_addresses(lock: str) -> None:
+    text = (ROOT / lock).read_text()
+    assert "://" not in text and "--index" not in text and "--find-links" not in text
+    entries = re.split(r"^(?=[a-z0-9])", text, flags=re.MULTILINE)[1:]
+    assert len(entries) == len(pins(lock)) and all("==" in entry and "--hash=sha256:" in entry for entry in entries)
+
+
+def test_the_context_is_what_the_dockerfile_copies() -> None:
+    files = context()
+    folders = {name.split("/")[0] for name in files if "/" in name}
+    assert folders == {"components", "data", "pipeline", "serving"}
+    project = {"LICENSE", "README.md", "pyproject.toml"}
+    assert {name for name in files if "/" not in name} == {*project, *LOCKS}
+    for split in ("train", "eval", "test"):
+        assert any(re.fullmatch(rf"data/mnist/{split}-\S+\.tfrecord\.gz", name) for name in files)
+    assert {str(path.relative_to(ROOT)) for path in (ROOT / "components").rglob("*.py")} <= set(files)
+    assert not [name for name in files if "/kubernetes/" in name or "__pycache__" in name]
+
+
+def test_secrets_stay_out_of_the_context(monkeypatch: pytest.MonkeyPatch, tmp_path: Path) -> None:
+    shutil.copy(ROOT / ".dockerignore", tmp_path)
+    secrets = [".env", "server.key", "a.pem", "serving/.env", "serving/server.key", "data/x/ca.pem", "pipeline/a.crt"]
+    others = [".git/config", ".venv/bin/python", "runs/lock", "tests/x.py", "serving/__pycache__/x.pyc"]
+    for name in (*secrets, *others, "serving/x.py"):
+        (tmp_path / name).parent.mkdir(parents=True, exist_ok=True)
+        (tmp_path / name).touch()
+    monkeypatch.setattr("tests.pipeline.image.ROOT", tmp_path)
+    assert context() == ["serving/x.py"]
+
+
+@pytest.fixture(scope="module")
+def image() -> Iterator[Stage]:
+    """The cpu image as a folder, of 2.3 GB and made in a minute or two."""
+    if sys.version_info[:2] != (3, 11):
+        pytest.skip("the image has Python 3.11")
+    folder = Path(tempfile.mkdtemp(prefix="image-"))
+    try:
+        yield build(folder, VARIANT="cpu")
+    finally:
+        shutil.rmtree(folder)
+
+
+@pytest.mark.slow
+def test_the_image_is_small(image: Stage) -> None:
+    size = sum(path.lstat().st_size for path in image.root.rglob("*"))
+    assert size < 2.4 * 2**30
+    assert image.user == "1000:1000" and not image.path("/build").exists()
+
+
+@pytest.mark.slow
+def test_every_module_is_the_installed_one(image: Stage) -> None:
+    done = image.run("python", "-c", MODULES)
+    assert done.returncode == 0, done.stderr
+    site = image.path("/opt/venv/lib/python3.11/site-packages")
+    files = [line for line in done.stdout.splitlines() if line.endswith(".py")]
+    assert len(files) > 40 and all(Path(file).is_relative_to(site) for file in files)
+
+
+@pytest.mark.slow
+@pytest.mark.parametrize(
+    "module", ["pipeline.run_local", "pipeline.run_kubeflow", "pipeline.kubeflow_step", "serving.model_server"]
+)
+def test_the_commands_start(image: Stage, module: str) -> None:
+    done = image.run("python", "-m", module, "--help")
+    assert done.returncode == 0 and module in done.stdout, done.stderr
+
+
+@pytest.mark.slow
+def test_beam_s_workers_start(image: Stage) -> None:
+    done = image.run("python", "-m", "apache_beam.runners.worker.worker_pool_main", "--help")
+    assert done.returncode == 0 and "--service_port" in done.stdout, done.stderr
+    runners = "dataflow.dataflow_runner", "portability.flink_runner", "portability.spark_runner"
+    connectors = "io.gcp.gcsio", "io.aws.clients.s3.boto3_client"
+    lines = [f"import apache_beam.{name}" for name in (*(f"runners.{name}" for name in runners), *connectors)]
+    done = image.run("python", "-c", "\n".join(lines))
+    assert done.returncode == 0, done.stderr
+
+
+@pytest.mark.slow
+def test_the_image_s_command_reads_the_image_s_digits(image: Stage) -> None:
+    done = image.run(*image.command, "--to", "ExampleGen")
+    assert done.returncode == 0, done.stdout + done.stderr
+    assert "ExampleGen" in done.stdout and image.path("/runs/metadata.db").exists()
