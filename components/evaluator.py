@@ -12,6 +12,10 @@ import tensorflow_model_analysis as tfma
 import tf_keras
 from tfx import types
 from tfx import v1 as tfx
+from tfx.components.evaluator import executor
+from tfx.dsl.components.base import executor_spec
+from tfx.dsl.io import fileio
+from tfx.utils import path_utils
 
 from components.settings import Gates
 from components.trainer.export import PROBABILITIES
@@ -104,6 +108,30 @@ class ExpectedCalibrationError(tf_keras.metrics.Metric):
 
     def get_config(self) -> dict[str, Any]:
         return {**super().get_config(), "bins": self.bins, "code": self.code}
+
+
+class OptionalBaselineExecutor(executor.Executor):
+    """TFX's executor, without a baseline where the artifact is empty: ServedModel cannot leave it out."""
+
+    def Do(
+        self,
+        input_dict: dict[str, list[types.Artifact]],
+        output_dict: dict[str, list[types.Artifact]],
+        exec_properties: dict[str, Any],
+    ) -> None:
+        """Evaluates the model, and compares it with the baseline if there is one."""
+        baselines = [
+            model
+            for model in input_dict.get("baseline_model", [])
+            if fileio.isdir(path_utils.serving_model_path(model.uri, path_utils.is_old_model_artifact(model)))
+        ]
+        super().Do({**input_dict, "baseline_model": baselines}, output_dict, exec_properties)
+
+
+class Evaluator(tfx.components.Evaluator):
+    """Evaluator with the executor above."""
+
+    EXECUTOR_SPEC = executor_spec.BeamExecutorSpec(OptionalBaselineExecutor)
 
 
 class LatestOtherBlessedModel(tfx.dsl.experimental.LatestBlessedModelStrategy):

@@ -1,4 +1,4 @@
-"""Pusher whose push is atomic: a server that watches the folder sees a whole version or none."""
+"""Pusher whose push is atomic, and made once: a server that watches the folder sees a whole version or none."""
 
 from __future__ import annotations
 
@@ -12,13 +12,17 @@ from tfx.components.pusher import executor
 from tfx.dsl.components.base import executor_spec
 from tfx.dsl.io import fileio
 from tfx.types import artifact_utils
-from tfx.utils import proto_utils
+from tfx.utils import io_utils, proto_utils
+
+from components.served import same_model, versions
 
 
 class AtomicExecutor(executor.Executor):
     """TFX's executor, pushing to a hidden folder beside the versions, which is then renamed.
 
-    An object store (`gs://`, `s3://`) has no rename: there the push is TFX's own, `saved_model.pb` last.
+    A model that is the newest version already is not pushed again: a step may be tried twice, and an orchestrator
+    without a resolver judges an unchanged model anew. An object store (`gs://`, `s3://`) has no rename: there the
+    push is TFX's own, `saved_model.pb` last.
     """
 
     def Do(
@@ -31,6 +35,13 @@ class AtomicExecutor(executor.Executor):
         destination = tfx.proto.PushDestination()
         proto_utils.json_to_proto(exec_properties["push_destination"], destination)
         base = destination.filesystem.base_directory
+        pushed = artifact_utils.get_single_instance(output_dict["pushed_model"])
+        newest = str(next(iter(versions(base)), "none"))
+        served = os.path.join(base, newest)
+        if self.CheckBlessing(input_dict) and same_model(served, self.GetModelPath(input_dict)):
+            io_utils.copy_dir(served, pushed.uri)
+            self._MarkPushed(pushed, pushed_destination=served, pushed_version=newest)
+            return
         if "://" in base:
             super().Do(input_dict, output_dict, exec_properties)
             return
@@ -39,7 +50,6 @@ class AtomicExecutor(executor.Executor):
         try:
             hidden_push = {**exec_properties, "push_destination": proto_utils.proto_to_json(destination)}
             super().Do(input_dict, output_dict, hidden_push)
-            pushed = artifact_utils.get_single_instance(output_dict["pushed_model"])
             if pushed.get_int_custom_property("pushed"):
                 version = int(pushed.get_string_custom_property("pushed_version"))
                 while fileio.exists(os.path.join(base, str(version))):

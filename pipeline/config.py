@@ -11,6 +11,8 @@ from pydantic import Field, ValidationError
 
 from components.settings import Gates, Image, Infra, Model, Section, Training
 from data.errors import ConfigError
+from pipeline.beam import Beam
+from pipeline.kubeflow import Kubeflow
 
 if sys.version_info >= (3, 11):
     import tomllib
@@ -49,12 +51,6 @@ class Metadata(Section):
     )
 
 
-class Beam(Section):
-    """How Beam runs ExampleGen, StatisticsGen, Transform and Evaluator."""
-
-    args: tuple[str, ...] = Field((), strict=False, description="Beam options; none is the in-memory DirectRunner")
-
-
 class Config(Section):
     """The whole tree."""
 
@@ -67,6 +63,7 @@ class Config(Section):
     serving: Serving = Serving()
     metadata: Metadata = Metadata()
     beam: Beam = Beam()
+    kubeflow: Kubeflow = Kubeflow()
 
 
 def profiles() -> list[str]:
@@ -97,7 +94,8 @@ def load(profile: str, overrides: Sequence[str] = (), beam_args: Sequence[str] =
         _apply(tree, override)
     try:
         config = Config.model_validate(tree)
-        return config.model_copy(update={"beam": Beam(args=(*config.beam.args, *beam_args))})
+        beam = config.beam.model_copy(update={"args": (*config.beam.args, *beam_args)})
+        return config.model_copy(update={"beam": beam})
     except ValidationError as error:
         raise ConfigError("\n".join(_sentence(problem, path) for problem in error.errors())) from None
 

@@ -9,13 +9,15 @@ from tfx import v1 as tfx
 
 from components.data_validation.gate import DataGate
 from components.data_validation.schema import CuratedSchema, curated_schema
-from components.evaluator import LatestOtherBlessedModel, eval_config
+from components.evaluator import Evaluator, LatestOtherBlessedModel, eval_config
 from components.example_gen import example_gen
 from components.fingerprint import source_fingerprint
 from components.infra_validator.component import InfraValidator
 from components.pusher import AtomicPusher
+from components.served import ServedModel
 from components.settings import TrainerSettings
 from components.trainer.export import signature_names
+from pipeline.beam import pipeline_args
 from pipeline.config import Config
 
 artifacts = tfx.types.standard_artifacts
@@ -26,7 +28,10 @@ def create_pipeline(
     *,
     pipeline_root: str,
     serving_dir: str,
+    backup_dir: str | None = None,
+    data_path: str | tfx.dsl.experimental.RuntimeParameter | None = None,
     metadata: metadata_store_pb2.ConnectionConfig | None = None,
+    resolver: bool = True,
 ) -> tfx.dsl.Pipeline:
     """The pipeline of `config`: TFRecords in, a judged and pushed model out.
 
@@ -34,10 +39,13 @@ def create_pipeline(
         config: the profile.
         pipeline_root: where artifacts lie; any file system TFX can write.
         serving_dir: TF Serving's base path; a pushed model becomes `<serving_dir>/<version>`.
+        backup_dir: where an interrupted training leaves its state; by default in the pipeline root.
+        data_path: the data folder as the steps see it, or the run parameter that names it; by default the profile's.
         metadata: the ML Metadata connection; None where the orchestrator brings its own.
+        resolver: whether the orchestrator can ask ML Metadata for the baseline; else a step finds what is served.
     """
     image = config.data.image
-    source = str(Path(config.data.path).resolve())
+    source = data_path or str(Path(config.data.path).resolve())
 
     examples = example_gen(source, source_fingerprint("components.example_gen")).with_id("ExampleGen")
     schema = CuratedSchema(
@@ -76,7 +84,7 @@ def create_pipeline(
         image=image,
         model=config.model,
         training=config.training,
-        backup_dir=f"{pipeline_root}/Trainer/backup",
+        backup_dir=backup_dir or f"{pipeline_root}/Trainer/backup",
         code=source_fingerprint("components.trainer.run"),
     )
     trainer = tfx.components.Trainer(
@@ -87,13 +95,21 @@ def create_pipeline(
         eval_args=tfx.proto.EvalArgs(),
         custom_config=settings.model_dump(),
     ).with_id("Trainer")
-    baseline = tfx.dsl.Resolver(
-        strategy_class=LatestOtherBlessedModel,
-        model=tfx.dsl.Channel(type=artifacts.Model),
-        model_blessing=tfx.dsl.Channel(type=artifacts.ModelBlessing),
-        candidate=trainer.outputs["model"],
+    baseline = (
+        tfx.dsl.Resolver(
+            strategy_class=LatestOtherBlessedModel,
+            model=tfx.dsl.Channel(type=artifacts.Model),
+            model_blessing=tfx.dsl.Channel(type=artifacts.ModelBlessing),
+            candidate=trainer.outputs["model"],
+        )
+        if resolver
+        else ServedModel(
+            candidate=trainer.outputs["model"],
+            serving_dir=serving_dir,
+            code=source_fingerprint("components.served"),
+        )
     ).with_id("Baseline")
-    evaluator = tfx.components.Evaluator(
+    evaluator = Evaluator(
         examples=examples.outputs["examples"],
         model=trainer.outputs["model"],
         baseline_model=baseline.outputs["model"],
@@ -137,5 +153,5 @@ def create_pipeline(
         ],
         enable_cache=True,
         metadata_connection_config=metadata,
-        beam_pipeline_args=list(config.beam.args),
+        beam_pipeline_args=pipeline_args(config.beam),
     )

@@ -5,6 +5,7 @@ from pathlib import Path
 import tensorflow_data_validation as tfdv
 from tensorflow_metadata.proto.v0 import anomalies_pb2, schema_pb2, statistics_pb2
 from tfx import v1 as tfx
+from tfx.dsl.io import fileio
 from tfx.types import artifact_utils
 from tfx.utils import io_utils
 
@@ -51,7 +52,8 @@ def DataGate(
         statistics: of every split, computed with the schema so that images count as bytes.
         anomalies: what ExampleValidator found.
         schema: what it compared with.
-        source: the data folder ExampleGen read; searched for the culprits only when something is wrong.
+        source: the data folder ExampleGen read; searched for the culprits only when something is wrong,
+            and not in an object store.
         rows, columns: of an image.
         code: fingerprint of this file, for TFX's cache.
 
@@ -70,7 +72,8 @@ def DataGate(
     splits = artifact_utils.decode_split_names(statistics.split_names)
     for split in splits:
         found = anomalies_pb2.Anomalies()
-        found.ParseFromString(Path(artifact_utils.get_split_uri([anomalies], split), "SchemaDiff.pb").read_bytes())
+        with fileio.open(f"{artifact_utils.get_split_uri([anomalies], split)}/SchemaDiff.pb", "rb") as file:
+            found.ParseFromString(file.read())
         lines += schema_anomalies(found, expected, split)
         stats = tfdv.load_stats_binary(f"{artifact_utils.get_split_uri([statistics], split)}/FeatureStats.pb")
         examples += stats.datasets[0].num_examples
@@ -79,7 +82,8 @@ def DataGate(
             lines.append(f"{split}: expected examples; seen: none")
     lines += [f"{name}: the split is missing" for name in SPLITS if name not in splits]
     if lines:
-        lines += [f"in {source}: {finding}" for finding in examine(Path(source), rows, columns, classes)]
+        if "://" not in source:
+            lines += [f"in {source}: {finding}" for finding in examine(Path(source), rows, columns, classes)]
         raise DataGateError(
             "The data gate stopped the run, nothing was trained:\n  "
             + "\n  ".join(lines)

@@ -1,0 +1,98 @@
+"""A Kubeflow Pipelines API as far as a submission needs it: it notes each request and answers as the server does."""
+
+from __future__ import annotations
+
+import json
+import threading
+from collections.abc import Iterator
+from contextlib import contextmanager
+from http.server import BaseHTTPRequestHandler, ThreadingHTTPServer
+from typing import Any
+
+
+class Server(ThreadingHTTPServer):
+    """`requests` are (method, path, headers, body), in their order; `pipelines` maps names to ids."""
+
+    def __init__(self) -> None:
+        super().__init__(("localhost", 0), Handler)
+        self.requests: list[tuple[str, str, dict[str, str], Any]] = []
+        self.pipelines: dict[str, str] = {}
+        self.multi_user = False
+        self.refusal: tuple[int, str] | None = None
+
+    @property
+    def host(self) -> str:
+        return f"http://localhost:{self.server_address[1]}"
+
+    def body_of(self, path: str) -> Any:
+        """The body of the only POST to `path`."""
+        (body,) = [body for method, where, _, body in self.requests if method == "POST" and where.startswith(path)]
+        return body
+
+
+class Handler(BaseHTTPRequestHandler):
+    server: Server
+
+    def do_GET(self) -> None:
+        self._note(None)
+        api = self.path.split("/apis/v2beta1/")[1].split("?")[0]
+        if self.server.refusal:
+            return
+        if api == "pipelines":
+            self._answer(
+                {"pipelines": [{"pipeline_id": i, "display_name": n} for n, i in self.server.pipelines.items()]}
+            )
+        elif api.endswith("/versions"):
+            self._answer({"pipeline_versions": [{"pipeline_version_id": "version-1"}]})
+        elif api == "experiments":
+            self._answer({"experiments": []})
+        else:
+            self._answer({"multi_user": self.server.multi_user})
+
+    def do_POST(self) -> None:
+        content = self.rfile.read(int(self.headers["Content-Length"]))
+        is_json = self.headers["Content-Type"].startswith("application/json")
+        self._note(json.loads(content) if is_json else content.decode())
+        api = self.path.split("/apis/v2beta1/")[1].split("?")[0]
+        ids = {
+            "pipelines/upload": "pipeline",
+            "experiments": "experiment",
+            "runs": "run",
+            "recurringruns": "recurring_run",
+        }
+        if self.server.refusal:
+            return
+        if api == "pipelines/upload_version":
+            self._answer({"pipeline_id": "pipeline-1", "pipeline_version_id": "version-2"})
+        else:
+            self._answer({f"{ids[api]}_id": f"{ids[api]}-1"})
+
+    def _note(self, body: Any) -> None:
+        self.server.requests.append((self.command, self.path, dict(self.headers), body))
+        if self.server.refusal:
+            code, message = self.server.refusal
+            self._answer({"message": message}, code)
+
+    def _answer(self, value: Any, code: int = 200) -> None:
+        content = json.dumps(value).encode()
+        self.send_response(code)
+        self.send_header("Content-Type", "application/json")
+        self.send_header("Content-Length", str(len(content)))
+        self.end_headers()
+        self.wfile.write(content)
+
+    def log_message(self, format: str, *args: Any) -> None:
+        pass
+
+
+@contextmanager
+def kubeflow_api() -> Iterator[Server]:
+    """Serves on loopback while inside."""
+    with Server() as server:
+        thread = threading.Thread(target=server.serve_forever)
+        thread.start()
+        try:
+            yield server
+        finally:
+            server.shutdown()
+            thread.join()

@@ -1,0 +1,240 @@
+"""Runs a compiled spec here, step by step, as open-source Kubeflow's driver and launcher run it in a cluster.
+
+What is copied from them (kubeflow/pipelines, backend/src/v2): how an ExecutorInput is built, and that its input
+artifacts have no type; the copies of artifacts under /minio, /s3 and /gcs, of which only files are uploaded; what the
+metadata store does to an artifact's metadata; the cache's key; retries and deadlines. What a container would give is
+given by other means: mounts by replacing paths, the image by this Python and this checkout.
+"""
+
+from __future__ import annotations
+
+import hashlib
+import json
+import os
+import shutil
+import subprocess
+import sys
+from collections.abc import Iterator, Mapping
+from dataclasses import dataclass, field
+from pathlib import Path
+from typing import Any
+
+import yaml
+
+ROOT = Path(__file__).parents[2]
+FOLDERS = {"gs": "gcs", "s3": "s3", "minio": "minio"}
+
+
+@dataclass
+class Step:
+    """How one task ended, and what it printed in all its attempts."""
+
+    state: str
+    outputs: dict[str, dict[str, Any]] = field(default_factory=dict)
+    printed: str = ""
+    code: int = 0
+    attempts: int = 0
+
+
+class Launcher:
+    """A backend with its own object store, cache and volume under `work`."""
+
+    def __init__(self, work: Path, python: str = sys.executable, app: Path = ROOT, path: Path | None = ROOT) -> None:
+        self.work, self.python, self.app, self.path = work, python, app, path
+        self.volume = work / "volume"
+        self.volume.mkdir(parents=True)
+        self._ids = 0
+        self._cache: dict[str, dict[str, dict[str, Any]]] = {}
+
+    def run(
+        self, package: Path, parameters: Mapping[str, Any] | None = None, environment: Mapping[str, str] | None = None
+    ) -> dict[str, Step]:
+        """Every task whose inputs came to be; the others are SKIPPED."""
+        spec, *rest = yaml.safe_load_all(package.read_text())
+        platform = rest[0]["platforms"]["kubernetes"]["deploymentSpec"]["executors"] if rest else {}
+        self._ids += 1
+        run_id = f"run-{self._ids}"
+        steps: dict[str, Step] = {}
+        for name, task in _in_order(spec["root"]["dag"]["tasks"]):
+            upstream = _upstream(task)
+            if any(steps[other].state not in ("SUCCEEDED", "CACHED") for other in upstream):
+                steps[name] = Step("SKIPPED")
+                continue
+            component = spec["components"][task["componentRef"]["name"]]
+            label = component["executorLabel"]
+            container = spec["deploymentSpec"]["executors"][label]["container"]
+            given = {**_defaults(spec), **(parameters or {})}
+            root = f"{spec['defaultPipelineRoot']}/{spec['pipelineInfo']['name']}/{run_id}/{name}"
+            invocation = _executor_input(task, component, given, steps, root)
+            key = _cache_key(invocation, container)
+            if task.get("cachingOptions", {}).get("enableCache") and key in self._cache:
+                steps[name] = Step("CACHED", self._cache[key])
+                continue
+            steps[name] = step = self._launch(name, task, container, platform.get(label, {}), invocation, environment)
+            if step.state == "SUCCEEDED":
+                self._cache[key] = step.outputs
+        return steps
+
+    def _launch(
+        self,
+        name: str,
+        task: Mapping[str, Any],
+        container: Mapping[str, Any],
+        platform: Mapping[str, Any],
+        invocation: dict[str, Any],
+        environment: Mapping[str, str] | None,
+    ) -> Step:
+        """One task: its attempts, each with a disk of its own."""
+        printed, code, attempts = "", 0, 1 + int(task.get("retryPolicy", {}).get("maxRetryCount", 0))
+        for attempt in range(1, attempts + 1):
+            disk = self.work / "disks" / f"{name}-{self._next_id()}"
+            (disk / "tmp").mkdir(parents=True)
+            for uri in _uris(invocation["inputs"]["artifacts"]):
+                source = self._object(uri)
+                if source.is_dir():
+                    shutil.copytree(source, _copy(disk, uri))
+                elif source.exists():
+                    _copy(disk, uri).parent.mkdir(parents=True, exist_ok=True)
+                    shutil.copy(source, _copy(disk, uri))
+            for uri in _uris(invocation["outputs"]["artifacts"]):
+                _copy(disk, uri).parent.mkdir(parents=True, exist_ok=True)
+            command = self._mounted(name, [*container["command"], *container["args"]], invocation, disk, platform)
+            done = subprocess.run(
+                command,
+                cwd=self.app,
+                env=self._environment(disk, environment),
+                stdout=subprocess.PIPE,
+                stderr=subprocess.STDOUT,
+                text=True,
+                timeout=int(platform.get("activeDeadlineSeconds", 600)),
+                check=False,
+            )
+            printed, code = printed + done.stdout, done.returncode
+            if not code:
+                return Step("SUCCEEDED", self._publish(disk, invocation), printed, code, attempt)
+            shutil.rmtree(disk)
+        return Step("FAILED", {}, printed, code, attempts)
+
+    def _mounted(
+        self, name: str, command: list[str], invocation: dict[str, Any], disk: Path, platform: Mapping[str, Any]
+    ) -> list[str]:
+        """The command with the ExecutorInput in it, and host paths where the container has mounts."""
+        text = json.dumps(invocation)
+        mounts = {mount["mountPath"]: self.volume for mount in platform.get("pvcMount", [])}
+        for inside, outside in {**mounts, "/app": self.app, "/tmp/kfp_outputs": disk / "tmp"}.items():
+            text = text.replace(f'"{inside}/', f'"{outside}/').replace(f'\\"{inside}/', f'\\"{outside}/')
+        assert "{{$}}" in command, name
+        replaced = {"{{$}}": text, "/": f"{disk}/", "python": self.python}
+        return [replaced.get(word, word) for word in command]
+
+    def _environment(self, disk: Path, extra: Mapping[str, str] | None) -> dict[str, str]:
+        clean = {"PATH": os.pathsep.join([str(Path(self.python).parent), os.defpath]), "HOME": str(disk / "tmp")}
+        path = {"PYTHONPATH": str(self.path)} if self.path else {}
+        return {**clean, **path, "TF_CPP_MIN_LOG_LEVEL": "2", **(extra or {})}
+
+    def _publish(self, disk: Path, invocation: dict[str, Any]) -> dict[str, dict[str, Any]]:
+        """Uploads the outputs' files and records the artifacts, as the next driver reads them."""
+        output = json.loads((disk / "tmp" / "output_metadata.json").read_text())
+        published = {}
+        for name, listed in invocation["outputs"]["artifacts"].items():
+            (declared,) = listed["artifacts"]
+            (returned,) = output.get("artifacts", {}).get(name, {}).get("artifacts", [{}])
+            uri = returned.get("uri") or declared["uri"]
+            copy = _copy(disk, uri)
+            files = [copy] if copy.is_file() else [path for path in copy.rglob("*") if path.is_file()]
+            for file in files:
+                target = self._object(uri) / file.relative_to(copy) if file != copy else self._object(uri)
+                target.parent.mkdir(parents=True, exist_ok=True)
+                shutil.copy(file, target)
+            metadata = {key: _recorded(value) for key, value in returned.get("metadata", {}).items()}
+            session = {"display_name": name, "store_session_info": "{}"}
+            published[name] = {"name": str(self._next_id()), "uri": uri, "metadata": {**metadata, **session}}
+        shutil.rmtree(disk)
+        return published
+
+    def object(self, step: Step, output: str) -> Path:
+        """Where the store keeps an output of a step."""
+        return self._object(step.outputs[output]["uri"])
+
+    def _object(self, uri: str) -> Path:
+        return self.work / "store" / uri.replace("://", "/")
+
+    def _next_id(self) -> int:
+        self._ids += 1
+        return self._ids
+
+
+def _in_order(tasks: dict[str, Any]) -> Iterator[tuple[str, Any]]:
+    todo, done = dict(sorted(tasks.items())), set()
+    while todo:
+        name = next(name for name, task in todo.items() if _upstream(task) <= done)
+        yield name, todo.pop(name)
+        done.add(name)
+
+
+def _upstream(task: Mapping[str, Any]) -> set[str]:
+    artifacts = task.get("inputs", {}).get("artifacts", {}).values()
+    return {*task.get("dependentTasks", []), *(item["taskOutputArtifact"]["producerTask"] for item in artifacts)}
+
+
+def _defaults(spec: Mapping[str, Any]) -> dict[str, Any]:
+    declared = spec["root"].get("inputDefinitions", {}).get("parameters", {})
+    return {name: item["defaultValue"] for name, item in declared.items() if "defaultValue" in item}
+
+
+def _executor_input(
+    task: Mapping[str, Any],
+    component: Mapping[str, Any],
+    given: Mapping[str, Any],
+    steps: Mapping[str, Step],
+    root: str,
+) -> dict[str, Any]:
+    inputs = task.get("inputs", {})
+    parameters = {
+        name: given[item["componentInputParameter"]] if "componentInputParameter" in item else _constant(item)
+        for name, item in inputs.get("parameters", {}).items()
+    }
+    sources = {name: item["taskOutputArtifact"] for name, item in inputs.get("artifacts", {}).items()}
+    artifacts = {
+        name: {"artifacts": [steps[source["producerTask"]].outputs[source["outputArtifactKey"]]]}
+        for name, source in sources.items()
+    }
+    outputs = {
+        name: {"artifacts": [{"name": name, "uri": f"{root}/{name}", "type": item["artifactType"], "metadata": {}}]}
+        for name, item in component.get("outputDefinitions", {}).get("artifacts", {}).items()
+    }
+    return {
+        "inputs": {"parameterValues": parameters, "artifacts": artifacts},
+        "outputs": {"artifacts": outputs, "outputFile": "/tmp/kfp_outputs/output_metadata.json"},
+    }
+
+
+def _constant(item: Mapping[str, Any]) -> Any:
+    return item["runtimeValue"]["constant"]
+
+
+def _cache_key(invocation: Mapping[str, Any], container: Mapping[str, Any]) -> str:
+    inputs = invocation["inputs"]
+    names = {key: [item["name"] for item in listed["artifacts"]] for key, listed in inputs["artifacts"].items()}
+    outputs = sorted(invocation["outputs"]["artifacts"])
+    what = [inputs["parameterValues"], names, outputs, container["command"], container["args"], container["image"]]
+    return hashlib.sha256(json.dumps(what, sort_keys=True).encode()).hexdigest()
+
+
+def _recorded(value: Any) -> Any:
+    """What MLMD gives back of a value; it has no null and no boolean."""
+    assert isinstance(value, (str, int, float, list, dict)) and not isinstance(value, bool), value
+    if isinstance(value, list):
+        return {"list": value}
+    if isinstance(value, dict):
+        return {"struct": value}
+    return float(value) if isinstance(value, (int, float)) else value
+
+
+def _uris(artifacts: Mapping[str, Any]) -> list[str]:
+    return [item["uri"] for listed in artifacts.values() for item in listed["artifacts"]]
+
+
+def _copy(disk: Path, uri: str) -> Path:
+    scheme, path = uri.split("://")
+    return disk / FOLDERS[scheme] / path

@@ -1,0 +1,219 @@
+"""Beam's engines: every preset held against Beam's own parser, and those that can run here run."""
+
+from __future__ import annotations
+
+from pathlib import Path
+
+import pytest
+from apache_beam.options.pipeline_options import (
+    FlinkRunnerOptions,
+    GoogleCloudOptions,
+    PipelineOptions,
+    PortableOptions,
+    SetupOptions,
+    StandardOptions,
+    WorkerOptions,
+    _BeamArgumentParser,
+)
+from apache_beam.options.pipeline_options_validator import PipelineOptionsValidator
+from apache_beam.portability.api import beam_runner_api_pb2
+from apache_beam.portability.common_urns import environments as urns
+from apache_beam.portability.python_urns import EMBEDDED_PYTHON_LOOPBACK
+from apache_beam.runners import create_runner
+from apache_beam.runners.dataflow.internal.apiclient import get_container_image_from_options
+from apache_beam.runners.portability.flink_runner import FlinkJarJobServer
+from apache_beam.runners.portability.spark_runner import SparkJarJobServer
+from apache_beam.transforms.environments import Environment
+from tfx.utils import dependency_utils
+
+from pipeline.beam import FLINK_VERSIONS, Beam, pipeline_args
+from pipeline.config import load
+from pipeline.definition import create_pipeline
+from pipeline.run_local import WRONG_USE, main
+from tests.conftest import ROOT
+
+JARS = {"flink": "beam-runners-flink-1.18-job-server-2.60.0.jar", "spark": "beam-runners-spark-3-job-server-2.60.0.jar"}
+ENVIRONMENTS = {
+    "loopback": ("beam.environment=loopback",),
+    "external": ("beam.environment=external", "beam.worker_pool=localhost:50000"),
+    "docker": ("beam.environment=docker", "beam.image=registry/digit-rows:1"),
+}
+GOOGLE = ("beam.project=digits-1", "beam.region=europe-west1", "beam.temp_location=gs://digits/temp")
+PRESETS = {
+    **{
+        f"{engine}-{server}-{environment}": (f"beam.engine={engine}", f"beam.job_server={address}", *settings)
+        for engine, jar in JARS.items()
+        for server, address in (("running", "localhost:8099"), ("jar", f"/opt/{jar}"))
+        for environment, settings in ENVIRONMENTS.items()
+    },
+    "dataflow": ("beam.engine=dataflow", *GOOGLE, "beam.image=registry/digit-rows:1"),
+    "direct-processes": ('beam.args=["--direct_running_mode=multi_processing", "--direct_num_workers=2"]',),
+}
+
+
+def expand(*overrides: str) -> list[str]:
+    return pipeline_args(load("default", overrides).beam)
+
+
+def unknown(options: list[str]) -> list[str]:
+    """What Beam's parser, with every class of options there is, leaves over. Beam itself would drop it with a warning,
+    and take an abbreviation for the whole name."""
+    parser = _BeamArgumentParser(allow_abbrev=False)
+    for kind in {str(kind): kind for kind in PipelineOptions.__subclasses__()}.values():
+        kind._add_argparse_args(parser)
+    return parser.parse_known_args(options)[1]
+
+
+@pytest.mark.parametrize("preset", PRESETS.values(), ids=PRESETS)
+def test_beam_knows_every_option_of_every_preset(preset: tuple[str, ...], monkeypatch: pytest.MonkeyPatch) -> None:
+    options = expand(*preset)
+    assert options and not unknown(options)
+    # Given twice, the last would win silently.
+    names = [option.partition("=")[0] for option in options]
+    assert len(names) == len(set(names))
+    setup = PipelineOptions(options).view_as(SetupOptions)
+    assert not setup.save_main_session and not setup.extra_packages and setup.pickle_library == "default"
+    # Without an image among the options TFX would pack itself for the workers, in every step.
+    monkeypatch.setattr(dependency_utils, "build_ephemeral_package", lambda: pytest.fail("TFX packs itself"))
+    assert dependency_utils.make_beam_dependency_flags(options) == options
+
+
+def test_a_misspelt_option_is_found() -> None:
+    for wrong in ("--job_endpont=localhost:8099", "--environment_typ=EXTERNAL", "--flink_job_server=x.jar"):
+        assert unknown([*expand(*PRESETS["flink-running-external"]), wrong]) == [wrong]
+    for wrong in ("--flink_version=1.14", "--flink_version=1.19", "--spark_version=2"):
+        with pytest.raises(SystemExit):
+            unknown([wrong])
+
+
+def test_the_versions_are_beam_s_own_and_the_image_s_the_project_s() -> None:
+    assert list(FLINK_VERSIONS) == FlinkRunnerOptions.PUBLISHED_FLINK_VERSIONS
+    project = (ROOT / "pyproject.toml").read_text()
+    assert f'\nversion = "{Beam().image.removeprefix("digit-rows:").removesuffix("-beam-worker")}"\n' in project
+
+
+@pytest.mark.parametrize("name", PRESETS)
+def test_the_values_arrive(name: str) -> None:
+    options = PipelineOptions([*expand(*PRESETS[name]), "--experiments=disable_logging_submission_environment"])
+    engine, server, environment = (*name.split("-"), "", "")[:3]
+    runner = create_runner(options.view_as(StandardOptions).runner or "DirectRunner")
+    runners = {"flink": "FlinkRunner", "spark": "SparkRunner", "dataflow": "DataflowRunner"}
+    expected = "PortableRunner" if server == "running" else runners.get(engine, "SwitchingDirectRunner")
+    assert type(runner).__name__ == expected
+    assert options.view_as(WorkerOptions).sdk_container_image in ("registry/digit-rows:1", Beam().image)
+    validator = PipelineOptionsValidator(options, runner)
+    if engine == "dataflow":
+        google = options.view_as(GoogleCloudOptions)
+        assert not validator.validate_cloud_options(google) and not validator.validate_gcs_path(google, "temp_location")
+        assert google.region == "europe-west1"
+        assert get_container_image_from_options(options) == "registry/digit-rows:1"
+        return
+    assert not validator.validate()
+    if server == "running":
+        assert options.view_as(PortableOptions).job_endpoint == "localhost:8099"
+    if environment:
+        proto = Environment.from_options(options.view_as(PortableOptions)).to_runner_api(None)
+        assert not proto.dependencies
+        if environment == "loopback":
+            assert proto.urn == EMBEDDED_PYTHON_LOOPBACK
+        elif environment == "external":
+            assert proto.urn == urns.EXTERNAL.urn
+            assert beam_runner_api_pb2.ExternalPayload.FromString(proto.payload).endpoint.url == "localhost:50000"
+        else:
+            assert proto.urn == urns.DOCKER.urn
+            assert (
+                beam_runner_api_pb2.DockerPayload.FromString(proto.payload).container_image == "registry/digit-rows:1"
+            )
+
+
+@pytest.mark.parametrize(("engine", "kind"), [("flink", FlinkJarJobServer), ("spark", SparkJarJobServer)])
+def test_a_jar_is_started_with_its_master(engine: str, kind: type, tmp_path: Path) -> None:
+    jar = tmp_path / JARS[engine]
+    jar.touch()
+
+    def command(*settings: str) -> str:
+        options = PipelineOptions(expand(f"beam.engine={engine}", f"beam.job_server={jar}", *settings))
+        server = kind(options)
+        server._local_temp_root = str(tmp_path)
+        return " ".join(map(str, server.subprocess_cmd_and_endpoint()[0]))
+
+    option = "--flink-master" if engine == "flink" else "--spark-master-url"
+    embedded = "[local]" if engine == "flink" else "local[*]"
+    assert f"java -jar {jar} {option} {embedded} " in command()
+    pool = ("beam.environment=external", "beam.worker_pool=localhost:50000")
+    assert f"{option} spark://master:7077 " in command("beam.master=spark://master:7077", *pool)
+
+
+def test_settings_reach_their_options() -> None:
+    options = expand(*PRESETS["flink-running-external"], "beam.parallelism=4", "beam.artifact_endpoint=server:8098")
+    assert {"--parallelism=4", "--artifact_endpoint=server:8098"} < set(options) and not unknown(options)
+
+
+def test_in_memory_is_the_default_and_what_the_user_adds_comes_last() -> None:
+    assert pipeline_args(Beam()) == [] == expand("beam.engine=direct")
+    config = load("default", [*PRESETS["flink-running-loopback"], 'beam.args=["--a=1"]'], ["--a=2"])
+    assert config.beam.engine == "flink" and config.beam.args == ("--a=1", "--a=2")
+    assert pipeline_args(config.beam)[-2:] == ["--a=1", "--a=2"]
+
+
+def test_the_pipeline_takes_them(tmp_path: Path) -> None:
+    for preset in ((), PRESETS["flink-running-external"]):
+        config = load("default", preset)
+        pipeline = create_pipeline(config, pipeline_root=str(tmp_path), serving_dir=str(tmp_path / "serving"))
+        assert pipeline.beam_pipeline_args == pipeline_args(config.beam)
+
+
+FLINK = ("beam.engine=flink", "beam.job_server=localhost:8099")
+
+
+@pytest.mark.parametrize(
+    ("overrides", "words"),
+    [
+        (("beam.engine=samza",), "beam.engine = 'samza': input should be 'direct', 'flink', 'spark' or 'dataflow'"),
+        (("beam.job_server=localhost:8099",), "engine = direct has no use for job_server"),
+        (("beam.engine=flink",), "engine = flink needs job_server, host:port of a Beam job server or the path of"),
+        (("beam.engine=spark",), "engine = spark needs job_server"),
+        (("beam.engine=flink", "beam.job_server=flink"), "job_server = flink is neither host:port nor a .jar"),
+        ((*FLINK, "beam.environment=external"), "environment = external needs worker_pool"),
+        ((*FLINK, *ENVIRONMENTS["external"], "beam.worker_pool=pool"), "worker_pool = pool is not host:port"),
+        ((*FLINK, "beam.worker_pool=localhost:50000"), "environment = loopback has no use for worker_pool"),
+        ((*FLINK, "beam.environment=docker", 'beam.image=""'), "beam.image = '': string should have at least 1"),
+        ((*FLINK, "beam.artifact_endpoint=flink"), "artifact_endpoint = flink is not host:port"),
+        ((*FLINK, "beam.master=localhost:8081"), "master goes with a job server's .jar"),
+        (
+            ("beam.engine=flink", "beam.job_server=flink:8099"),
+            "environment = loopback runs the workers on this machine",
+        ),
+        (
+            ("beam.engine=flink", "beam.job_server=a.jar", "beam.master=http://flink:8081"),
+            "http://flink:8081 is another",
+        ),
+        (
+            ("beam.engine=flink", "beam.job_server=a.jar", "beam.artifact_endpoint=a:1"),
+            "goes with a running job server",
+        ),
+        (("beam.engine=flink", f"beam.job_server={JARS['spark']}"), "is none for engine = flink"),
+        (
+            ("beam.engine=flink", f"beam.job_server={JARS['flink'].replace('1.18', '1.19')}"),
+            "is for Flink 1.19: Beam supports 1.15, 1.16, 1.17, 1.18",
+        ),
+        (("beam.engine=flink", f"beam.job_server={JARS['flink'].replace('2.60', '2.59')}"), "of the Beam installed"),
+        (("beam.engine=spark", "beam.job_server=localhost:8099", "beam.parallelism=2"), "has no use for parallelism"),
+        (("beam.engine=dataflow",), "engine = dataflow needs project, region, temp_location"),
+        (("beam.engine=dataflow", *GOOGLE, "beam.temp_location=/tmp"), "temp_location = /tmp must be a folder of a"),
+        (("beam.engine=dataflow", *GOOGLE), "pulls its image from a registry, which digit-rows:0.1.0-beam-worker does"),
+        (("beam.engine=dataflow", *GOOGLE, "beam.environment=loopback"), "dataflow has no use for environment"),
+        ((*FLINK, *GOOGLE), "engine = flink has no use for project, region, temp_location"),
+    ],
+)
+def test_what_cannot_work_is_a_sentence_and_exit_code_2(
+    overrides: tuple[str, ...], words: str, capsys: pytest.CaptureFixture[str], tmp_path: Path
+) -> None:
+    assert main(["--run-root", str(tmp_path / "root"), "--set", *overrides]) == WRONG_USE
+    (line,) = capsys.readouterr().err.splitlines()
+    assert line.startswith("run_local: default.toml: beam") and words in line and line.endswith(".")
+    assert not (tmp_path / "root").exists()
+
+
+def test_nothing_of_the_user_s_code_is_pickled_with_the_main_session() -> None:
+    assert not any("main_session" in option for preset in PRESETS.values() for option in expand(*preset))

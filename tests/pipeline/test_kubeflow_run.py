@@ -1,0 +1,104 @@
+"""The compiled spec, executed: every container command as a process, on real digits, to a pushed model or to a stop."""
+
+from pathlib import Path
+
+import numpy as np
+import pytest
+import tensorflow as tf
+
+from data.readers import Images
+from pipeline import STEPS
+from pipeline.exit_codes import DATA_REFUSED, MODEL_REFUSED
+from pipeline.run_kubeflow import main
+from tests.conftest import QUICK, write_folder
+from tests.pipeline.kubeflow_launcher import Launcher, Step
+
+pytestmark = pytest.mark.slow
+
+SECRET = "pa55word-of-the-object-store"
+
+
+@pytest.fixture(scope="module")
+def launcher(tmp_path_factory: pytest.TempPathFactory) -> Launcher:
+    """One backend that the tests of this file use in turn."""
+    return Launcher(tmp_path_factory.mktemp("kubeflow"))
+
+
+def compiled(folder: Path, *overrides: str) -> Path:
+    package = folder / "pipeline.yaml"
+    common = ["--image", "digit-rows:0.1.0", "--pipeline-root", "minio://mlpipeline/v2/artifacts", "--volume", "models"]
+    assert main(["compile", *common, "-o", str(package), "--set", *QUICK, *overrides]) == 0
+    return package
+
+
+def states(steps: dict[str, Step]) -> dict[str, str]:
+    return {name: step.state for name, step in steps.items()}
+
+
+def served(launcher: Launcher) -> list[Path]:
+    return sorted(launcher.volume.glob("serving_models/mnist/*"))
+
+
+def test_1_every_step_runs_in_its_container_to_a_pushed_model(
+    launcher: Launcher, tmp_path: Path, small_mnist: Path, digits: dict[str, Images]
+) -> None:
+    parameters, environment = {"data_path": str(small_mnist)}, {"AWS_SECRET_ACCESS_KEY": SECRET}
+    steps = launcher.run(compiled(tmp_path), parameters, environment)
+    assert states(steps) == dict.fromkeys(STEPS, "SUCCEEDED"), "".join(step.printed for step in steps.values())
+    assert all(step.attempts == 1 for step in steps.values())
+    assert "epoch 3/3" in steps["Trainer"].printed and "checks passed" in steps["InfraValidator"].printed
+    assert "There is no baseline" in steps["Baseline"].printed
+    # ExampleGen's driver ran though no backend hook called it.
+    metadata = steps["ExampleGen"].outputs["examples"]["metadata"]
+    assert metadata["custom:span"] == 0 and "total_bytes" in metadata["input_fingerprint"]
+    (version,) = served(launcher)
+    answer = tf.saved_model.load(str(version)).signatures["predict_images"](images=tf.constant(digits["test"].pixels))
+    assert np.mean(answer["class_ids"].numpy() == digits["test"].labels) > 0.75
+    assert (version / "assets.extra" / "tf_serving_warmup_requests").exists()
+    assert steps["Pusher"].outputs["pushed_model"]["metadata"]["pushed_version"] == version.name
+    # Nothing secret in what was printed, recorded or stored.
+    assert not any(SECRET in step.printed or SECRET in str(step.outputs) for step in steps.values())
+    stored = [path for path in launcher.work.rglob("*") if path.is_file()]
+    assert len(stored) > 30 and not any(SECRET.encode() in path.read_bytes() for path in stored)
+
+
+def test_2_an_unchanged_run_judges_again_and_pushes_nothing_twice(
+    launcher: Launcher, tmp_path: Path, small_mnist: Path
+) -> None:
+    before = served(launcher)
+    steps = launcher.run(compiled(tmp_path), {"data_path": str(small_mnist)})
+    again = {"Baseline", "Evaluator", "InfraValidator", "Pusher"}
+    assert states(steps) == {name: "SUCCEEDED" if name in again else "CACHED" for name in STEPS}
+    # What is served is the candidate itself, so there is nothing to compare it with.
+    assert "There is no baseline" in steps["Baseline"].printed
+    assert served(launcher) == before
+    assert steps["Pusher"].outputs["pushed_model"]["metadata"]["pushed_version"] == before[0].name
+
+
+def test_3_a_model_worse_than_what_is_served_is_refused_and_the_run_is_red(
+    launcher: Launcher, tmp_path: Path, small_mnist: Path
+) -> None:
+    before = served(launcher)
+    weaker = compiled(tmp_path, "training.epochs=2", "gates.accuracy=0.1", "gates.class_accuracy=0.0")
+    steps = launcher.run(weaker, {"data_path": str(small_mnist)})
+    assert f"The baseline is version {before[0].name}" in steps["Baseline"].printed
+    assert states(steps)["Evaluator"] == "SUCCEEDED"
+    assert (launcher.object(steps["Evaluator"], "blessing") / "NOT_BLESSED").exists()
+    assert steps["Pusher"].state == "FAILED" and steps["Pusher"].code == MODEL_REFUSED
+    assert steps["Pusher"].printed.count("A gate refused the model, nothing was pushed") == steps["Pusher"].attempts
+    assert "Traceback" not in steps["Pusher"].printed
+    assert served(launcher) == before
+
+
+def test_4_data_that_the_gate_refuses_stops_the_run_before_the_training(
+    launcher: Launcher, tmp_path: Path, digits: dict[str, Images]
+) -> None:
+    folder = write_folder(tmp_path / "bad", digits)
+    before = served(launcher)
+    steps = launcher.run(compiled(tmp_path, "data.classes=7"), {"data_path": str(folder)})
+    assert steps["DataGate"].state == "FAILED" and steps["DataGate"].code == DATA_REFUSED
+    assert "The data gate stopped the run" in steps["DataGate"].printed
+    assert "Traceback" not in steps["DataGate"].printed
+    later = STEPS[STEPS.index("Transform") :]
+    assert {steps[name].state for name in later} == {"SKIPPED"}
+    assert served(launcher) == before and not list((launcher.work / "disks").iterdir())
