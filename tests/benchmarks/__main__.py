@@ -2,7 +2,7 @@
 
 python -m tests.benchmarks pipeline    the default pipeline against tfx.examples.mnist, step by step
 python -m tests.benchmarks training    images per second against plain Keras fit
-python -m tests.benchmarks memory      peak memory of each step at 70,000 and at 280,000 records
+python -m tests.benchmarks scale       time and peak memory of each step at 7,000, 70,000 and 280,000 records
 """
 
 from __future__ import annotations
@@ -81,19 +81,49 @@ def training() -> None:
         print(f"{cell}: profile {profile} {left:,.0f} images/s, plain Keras {right:,.0f}, ratio {left / right:.2f}")
 
 
-def memory() -> None:
-    steps = ("ExampleGen", "StatisticsGen", "Transform", "Trainer", "Evaluator")
-    peaks: dict[int, dict[str, float]] = {}
-    for times in (1, 4):
+SCALED_STEPS = (
+    "ExampleGen",
+    "StatisticsGen",
+    "DataGate",
+    "Transform",
+    "Trainer",
+    "Evaluator",
+    "InfraValidator",
+    "Pusher",
+)
+
+
+def scale() -> None:
+    measured = {}
+    for name, make in (
+        ("7,000", lambda folder: thinned(10, folder)),
+        ("70,000", lambda folder: repeated(1, folder)),
+        ("280,000", lambda folder: repeated(4, folder)),
+        ("7,000 of 56 × 56", lambda folder: enlarged(10, folder)),
+    ):
         with tempfile.TemporaryDirectory() as folder:
-            repeated(times, Path(folder, "data"))
-            options = ["--run-root", f"{folder}/root", "--set", f"data.path={folder}/data", "training.epochs=2"]
+            make(Path(folder, "data"))
+            size = ["data.rows=56", "data.columns=56"] if "×" in name else []
+            easy = [
+                "training.epochs=2",
+                "gates.accuracy=0.1",
+                "gates.class_accuracy=0.0",
+                "infra.max_latency_ratio=1000",
+            ]
+            options = ["--run-root", f"{folder}/root", "--set", f"data.path={folder}/data", *easy, *size]
             # Each step runs in a process of its own, so that its peak is its own.
-            for step in steps:
-                peaks.setdefault(times, {})[step], _ = run("-m", "pipeline.run_local", *options, "--to", step)
-    for step in steps:
-        one, four = peaks[1][step], peaks[4][step]
-        print(f"{step}: {one:,.0f} MiB at 70,000 records, {four:,.0f} MiB at 280,000, ratio {four / one:.2f}")
+            for step in SCALED_STEPS:
+                peak, _ = run("-m", "pipeline.run_local", *options, "--to", step)
+                seconds = step_seconds(Path(folder, "root", "metadata.db"), "digit-rows")
+                measured[step, name] = seconds[step], peak
+                print(f"{name} records, {step}: {seconds[step]:.1f} s, {peak:,.0f} MiB", flush=True)
+    for step in SCALED_STEPS:
+        (few, few_peak), (some, some_peak), (many, many_peak), (large, _) = (
+            measured[step, name] for name in ("7,000", "70,000", "280,000", "7,000 of 56 × 56")
+        )
+        times = f"{few:.1f} s | {some:.1f} s | {many:.1f} s | {many / some:.2f}"
+        peaks = f"{few_peak:,.0f} | {some_peak:,.0f} | {many_peak:,.0f} MiB | {many_peak / some_peak:.2f}"
+        print(f"| {step} | {times} | {peaks} | {large / few:.2f} |")
 
 
 def repeated(times: int, folder: Path) -> None:
@@ -104,8 +134,25 @@ def repeated(times: int, folder: Path) -> None:
             (folder / shard.name.replace("-of-", f"{copy}-of-")).symlink_to(shard)
 
 
+def thinned(step: int, folder: Path, zoom: int = 1) -> None:
+    """A data folder with every `step`-th digit, each pixel as `zoom` × `zoom` pixels."""
+    from data.readers import Images
+    from data.records import read_split, write_split
+
+    folder.mkdir()
+    for split in ("train", "eval", "test"):
+        images = read_split(MNIST, split, 28, 28).take(slice(0, None, step))
+        pixels = images.pixels.repeat(zoom, axis=1).repeat(zoom, axis=2)
+        write_split(folder, split, Images(pixels, images.labels), shards=1)
+
+
+def enlarged(step: int, folder: Path) -> None:
+    """As `thinned`, with 56 × 56 pixels."""
+    thinned(step, folder, zoom=2)
+
+
 def main() -> None:
-    measures = {"pipeline": pipeline, "training": training, "memory": memory}
+    measures = {"pipeline": pipeline, "training": training, "scale": scale}
     parser = argparse.ArgumentParser(
         prog="python -m tests.benchmarks", description=__doc__, formatter_class=argparse.RawDescriptionHelpFormatter
     )
