@@ -16,7 +16,7 @@ from components.pusher import AtomicExecutor
 FILES = {f"variables/part-{number}": bytes([number]) * 200_000 for number in range(20)} | {"saved_model.pb": b"graph"}
 
 
-def push(executor: Executor, folder: Path, base: Path, blessed: int = 1) -> standard_artifacts.PushedModel:
+def push(executor: Executor, folder: Path, base: Path | str, blessed: int = 1) -> standard_artifacts.PushedModel:
     blessing, pushed = standard_artifacts.InfraBlessing(), standard_artifacts.PushedModel()
     blessing.uri, pushed.uri = str(folder / "blessing"), str(folder / "pushed")
     blessing.set_int_custom_property("blessed", blessed)

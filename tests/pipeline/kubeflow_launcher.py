@@ -14,7 +14,7 @@ import os
 import shutil
 import subprocess
 import sys
-from collections.abc import Iterator, Mapping
+from collections.abc import Container, Iterator, Mapping
 from dataclasses import dataclass, field
 from pathlib import Path
 from typing import Any
@@ -47,9 +47,13 @@ class Launcher:
         self._cache: dict[str, dict[str, dict[str, Any]]] = {}
 
     def run(
-        self, package: Path, parameters: Mapping[str, Any] | None = None, environment: Mapping[str, str] | None = None
+        self,
+        package: Path,
+        parameters: Mapping[str, Any] | None = None,
+        environment: Mapping[str, str] | None = None,
+        only: Container[str] | None = None,
     ) -> dict[str, Step]:
-        """Every task whose inputs came to be; the others are SKIPPED."""
+        """Every task, or those of `only`, whose inputs came to be; the others are SKIPPED."""
         spec, *rest = yaml.safe_load_all(package.read_text())
         platform = rest[0]["platforms"]["kubernetes"]["deploymentSpec"]["executors"] if rest else {}
         self._ids += 1
@@ -57,7 +61,9 @@ class Launcher:
         steps: dict[str, Step] = {}
         for name, task in _in_order(spec["root"]["dag"]["tasks"]):
             upstream = _upstream(task)
-            if any(steps[other].state not in ("SUCCEEDED", "CACHED") for other in upstream):
+            if (only is not None and name not in only) or any(
+                steps[other].state not in ("SUCCEEDED", "CACHED") for other in upstream
+            ):
                 steps[name] = Step("SKIPPED")
                 continue
             component = spec["components"][task["componentRef"]["name"]]

@@ -12,8 +12,10 @@ from pathlib import Path
 
 import pytest
 
+from pipeline.run_kubeflow import main as compile_pipeline
 from tests.conftest import ROOT
 from tests.pipeline.image import Stage, build, context, structure
+from tests.pipeline.kubeflow_launcher import Launcher
 
 if sys.version_info >= (3, 11):
     import tomllib
@@ -132,6 +134,18 @@ def test_every_module_is_the_installed_one(image: Stage) -> None:
 def test_the_commands_start(image: Stage, module: str) -> None:
     done = image.run("python", "-m", module, "--help")
     assert done.returncode == 0 and module in done.stdout, done.stderr
+
+
+@pytest.mark.slow
+def test_a_step_that_kubeflow_s_spec_names_runs(image: Stage, tmp_path: Path) -> None:
+    package = tmp_path / "pipeline.yaml"
+    options = ["--image", "digit-rows:0.1.0", "--pipeline-root", "gs://bucket/root", "-o", str(package)]
+    assert compile_pipeline(["compile", *options]) == 0
+    python = image.path("/opt/venv/bin/python")
+    launcher = Launcher(tmp_path / "kubeflow", str(python), app=image.path("/app"), path=None)
+    step = launcher.run(package, only=["CuratedSchema"])["CuratedSchema"]
+    assert step.state == "SUCCEEDED", step.printed
+    assert "image_domain" in (launcher.object(step, "schema") / "schema.pbtxt").read_text()
 
 
 @pytest.mark.slow

@@ -10,7 +10,7 @@ from data.readers import Images
 from pipeline import STEPS
 from pipeline.exit_codes import DATA_REFUSED, MODEL_REFUSED
 from pipeline.run_kubeflow import main
-from tests.conftest import QUICK, write_folder
+from tests.conftest import QUICK
 from tests.pipeline.kubeflow_launcher import Launcher, Step
 
 pytestmark = pytest.mark.slow
@@ -91,11 +91,10 @@ def test_3_a_model_worse_than_what_is_served_is_refused_and_the_run_is_red(
 
 
 def test_4_data_that_the_gate_refuses_stops_the_run_before_the_training(
-    launcher: Launcher, tmp_path: Path, digits: dict[str, Images]
+    launcher: Launcher, tmp_path: Path, small_mnist: Path
 ) -> None:
-    folder = write_folder(tmp_path / "bad", digits)
     before = served(launcher)
-    steps = launcher.run(compiled(tmp_path, "data.classes=7"), {"data_path": str(folder)})
+    steps = launcher.run(compiled(tmp_path, "data.classes=7"), {"data_path": str(small_mnist)})
     assert steps["DataGate"].state == "FAILED" and steps["DataGate"].code == DATA_REFUSED
     assert "The data gate stopped the run" in steps["DataGate"].printed
     assert "Traceback" not in steps["DataGate"].printed

@@ -1,0 +1,109 @@
+"""Steps that use an object store by its addresses, as they do with a distributed Beam engine: a real S3 protocol."""
+
+from __future__ import annotations
+
+import subprocess
+import sys
+from collections.abc import Iterator
+from pathlib import Path
+
+import boto3
+import pytest
+import yaml
+from moto.server import ThreadedMotoServer
+
+from pipeline.run_kubeflow import main
+from tests.conftest import ROOT
+from tests.pipeline.kubeflow_launcher import Launcher
+from tests.pipeline.test_kubeflow_run import SECRET
+
+pytestmark = pytest.mark.slow
+
+# What the Baseline and the Pusher do with TF Serving's base path, in a process with the S3 file system.
+PUSHES = """
+import os, sys
+from pathlib import Path
+from tests.components.test_pusher import push
+import tensorflow as tf, tensorflow_io
+from tfx.types import standard_artifacts
+from tfx.utils import path_utils
+from components.pusher import AtomicExecutor
+from components.served import ServedModel, versions
+work, base = Path(sys.argv[1]), "s3://bucket/serving_models/mnist"
+seen = [versions(base)]
+tf.saved_model.save(tf.Module(), str(work / "blessing" / "stamped_model"))
+for _ in range(2):
+    push(AtomicExecutor(), work, base)
+    seen.append(versions(base))
+candidate, found = standard_artifacts.Model(), standard_artifacts.Model()
+candidate.uri, found.uri = str(work / "candidate"), str(work / "found")
+tf.saved_model.save(tf.Module(), path_utils.serving_model_path(candidate.uri))
+ServedModel.test_call(candidate=candidate, model=found, serving_dir=base, code="")
+assert os.path.exists(path_utils.serving_model_path(found.uri) + "/saved_model.pb")
+print(seen, found.get_string_custom_property("version"), flush=True)
+os._exit(0)
+"""
+
+
+@pytest.fixture(scope="module")
+def store() -> Iterator[dict[str, str]]:
+    """An S3 server on loopback with a bucket; the variables that lead to it."""
+    server = ThreadedMotoServer("localhost", 0, verbose=False)
+    server.start()
+    _, port = server.get_host_and_port()
+    endpoint = f"http://localhost:{port}"
+    keys = {"AWS_ACCESS_KEY_ID": "digits", "AWS_SECRET_ACCESS_KEY": SECRET, "AWS_DEFAULT_REGION": "us-east-1"}
+    # Beam asks boto3, TensorFlow its own client.
+    client = {"S3_ENDPOINT": endpoint, "S3_USE_HTTPS": "0", "S3_VERIFY_SSL": "0", "AWS_REGION": "us-east-1"}
+    yield {**keys, **client, "AWS_ENDPOINT_URL": endpoint}
+    server.stop()
+
+
+@pytest.fixture(scope="module")
+def bucket(store: dict[str, str]):
+    session = boto3.Session(store["AWS_ACCESS_KEY_ID"], SECRET, region_name=store["AWS_DEFAULT_REGION"])
+    bucket = session.resource("s3", endpoint_url=store["AWS_ENDPOINT_URL"]).Bucket("bucket")
+    bucket.create()
+    return bucket
+
+
+def test_beams_steps_read_and_write_a_bucket(store: dict[str, str], bucket, tmp_path: Path, small_mnist: Path) -> None:
+    for shard in small_mnist.iterdir():
+        bucket.upload_file(str(shard), f"mnist/{shard.name}")
+    package = tmp_path / "pipeline.yaml"
+    options = ["--image", "digit-rows:0.1.0", "--pipeline-root", "s3://bucket/root", "-o", str(package)]
+    assert main(["compile", *options, "--set", "data.path=s3://bucket/mnist"]) == 0
+    package.write_text(by_address(package.read_text()))
+    launcher = Launcher(tmp_path / "kubeflow")
+    only = ["CuratedSchema", "ExampleGen", "StatisticsGen", "ExampleValidator", "DataGate"]
+    steps = launcher.run(package, environment=store, only=only)
+    assert {steps[name].state for name in only} == {"SUCCEEDED"}, "".join(step.printed for step in steps.values())
+    written = {item.key for item in bucket.objects.filter(Prefix="root/digit-rows/run-1")}
+    for artifact in ("ExampleGen/examples/Split-train/", "StatisticsGen/statistics/Split-test/FeatureStats.pb"):
+        assert any(artifact in key for key in written), sorted(written)
+    assert not any(SECRET in step.printed or SECRET in str(step.outputs) for step in steps.values())
+
+
+def by_address(package: str) -> str:
+    """The spec as a distributed engine has it, without running one."""
+    documents = list(yaml.safe_load_all(package))
+    for executor in documents[0]["deploymentSpec"]["executors"].values():
+        args = executor["container"]["args"]
+        executor["container"]["args"] = args[: args.index("--copies")]
+    return yaml.safe_dump_all(documents)
+
+
+def test_a_model_is_pushed_to_a_bucket_once_and_found_there(store: dict[str, str], bucket, tmp_path: Path) -> None:
+    done = subprocess.run(
+        [sys.executable, "-c", PUSHES, str(tmp_path)],
+        env={**store, "PYTHONPATH": str(ROOT), "TF_USE_LEGACY_KERAS": "1", "TF_CPP_MIN_LOG_LEVEL": "3", "HOME": "/tmp"},
+        capture_output=True,
+        text=True,
+        check=False,
+    )
+    assert done.returncode == 0, done.stderr
+    pushed = [
+        item.key for item in bucket.objects.filter(Prefix="serving_models") if item.key.endswith("saved_model.pb")
+    ]
+    version = pushed[0].split("/")[-2]
+    assert len(pushed) == 1 and done.stdout.splitlines()[-1] == f"[[], [{version}], [{version}]] {version}"
