@@ -11,8 +11,10 @@ from tfx import v1 as tfx
 from tfx.components.example_gen.component import FileBasedExampleGen
 from tfx.components.example_gen.import_example_gen import executor
 from tfx.dsl.components.base import executor_spec
+from tfx.dsl.io import fileio
 from tfx.types import artifact_utils
 
+from data.errors import missing_split
 from data.features import SPLITS, shard_pattern
 
 
@@ -28,6 +30,15 @@ class StreamingExecutor(executor.Executor):
         output_dict: dict[str, list[types.Artifact]],
         exec_properties: dict[str, Any],
     ) -> None:
+        """Imports the shards.
+
+        Raises:
+            DataError: no shard of a split.
+        """
+        folder = exec_properties["input_base"]
+        for split in SPLITS:
+            if not fileio.glob(f"{folder}/{shard_pattern(split)}"):
+                raise missing_split(folder, split)
         self._examples = output_dict["examples"]
         super().Do(input_dict, output_dict, exec_properties)
 

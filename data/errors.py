@@ -59,7 +59,7 @@ def causes(error: BaseException) -> Iterator[BaseException]:
         cause = cause.__cause__ or cause.__context__
 
 
-def missing_split(folder: Path, split: str) -> DataError:
+def missing_split(folder: Path | str, split: str) -> DataError:
     """The error for a data folder without shards of `split`."""
     return DataError(
         f"{folder} holds no file {shard_pattern(split)}, so the {split} split is missing:"

@@ -4,13 +4,16 @@ from __future__ import annotations
 
 from dataclasses import dataclass
 from pathlib import Path
-from typing import Any, Literal
+from typing import TYPE_CHECKING, Any, Literal
 
 from google.protobuf import json_format
 from pydantic import Field
 
 from components.settings import Section
 from data.errors import ConfigError
+
+if TYPE_CHECKING:
+    from pipeline.config import Config
 
 VOLUME = "/volume"
 # Where the image keeps the project's own data; a relative data.path counts from here.
@@ -29,7 +32,7 @@ class Needs(Section):
     gpu_type: str = Field("nvidia.com/gpu", description="the resource's name; on Vertex AI the accelerator's")
     node_selector: dict[str, str] = Field({}, description="labels a node must have")
     retries: int = Field(1, ge=0)
-    timeout_minutes: int = Field(30, ge=1, description="for all attempts of a pod; Vertex AI knows no such limit")
+    timeout_minutes: int = Field(30, ge=1, description="of each attempt; Vertex AI knows no such limit")
 
 
 class BeamNeeds(Needs):
@@ -88,6 +91,12 @@ class Deployment:
                 "Only Kubeflow's launcher understands minio://, and the model is pushed by a step: name a claim with"
                 " --volume, which then holds the served models, or an address of another kind with --serving-dir."
             )
+        kept = ("gs://", "s3://", *([f"{VOLUME}/"] if self.volume else []))
+        if self.serving_dir and not self.serving_dir.startswith(kept):
+            raise ConfigError(
+                f"The serving folder {self.serving_dir} would be gone with the Pusher's container: it must begin with"
+                f" {' or '.join(kept)}{'' if self.volume else f', or with {VOLUME}/ if --volume names a claim'}."
+            )
 
     @property
     def shared(self) -> str:
@@ -95,11 +104,11 @@ class Deployment:
         return VOLUME if self.volume else self.pipeline_root.rstrip("/")
 
 
-def compile_spec(config: Any, deployment: Deployment) -> list[dict[str, Any]]:
+def compile_spec(config: Config, deployment: Deployment) -> list[dict[str, Any]]:
     """The YAML documents of the pipeline: a PipelineSpec, and for Kubeflow a PlatformSpec.
 
     Args:
-        config: a pipeline.config.Config.
+        config: the profile.
         deployment: where to.
 
     Raises:

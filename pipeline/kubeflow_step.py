@@ -69,6 +69,7 @@ def run(args: argparse.Namespace, beam_args: list[str]) -> int:
 
     from google.protobuf import json_format
     from kfp.pipeline_spec import pipeline_spec_pb2
+    from tfx.dsl.io import fileio
     from tfx.orchestration.kubeflow.v2.container import kubeflow_v2_run_executor
     from tfx.orchestration.kubeflow.v2.file_based_example_gen import driver
 
@@ -89,8 +90,8 @@ def run(args: argparse.Namespace, beam_args: list[str]) -> int:
     output = _output(invocation)
     for name, listed in found.items():
         output.artifacts[name].artifacts[0].metadata.MergeFrom(listed.artifacts[0].metadata)
-    make_recordable(output)
-    with open(invocation.outputs.output_file, "w", encoding="utf-8") as file:
+    make_recordable(output, forget_uris=bool(args.copies))
+    with fileio.open(invocation.outputs.output_file, "w") as file:
         file.write(json_format.MessageToJson(output))
     return verdict(output)
 
@@ -121,10 +122,11 @@ def make_folders(invocation: ExecutorInput) -> None:
     )
 
 
-def make_recordable(output: ExecutorOutput) -> None:
-    """Leaves the URIs to the launcher, and drops what its metadata store refuses: null."""
+def make_recordable(output: ExecutorOutput, forget_uris: bool) -> None:
+    """Drops what Kubeflow's metadata store refuses, null; and the paths of copies, of which its launcher knows more."""
     for artifact in _each(output.artifacts):
-        artifact.uri = ""
+        if forget_uris:
+            artifact.uri = ""
         for key in [key for key, value in artifact.metadata.fields.items() if value.WhichOneof("kind") == "null_value"]:
             del artifact.metadata.fields[key]
 
@@ -141,8 +143,9 @@ def verdict(output: ExecutorOutput) -> int:
 def _output(invocation: ExecutorInput) -> ExecutorOutput:
     from google.protobuf import json_format
     from kfp.pipeline_spec import pipeline_spec_pb2
+    from tfx.dsl.io import fileio
 
-    with open(invocation.outputs.output_file, encoding="utf-8") as file:
+    with fileio.open(invocation.outputs.output_file) as file:
         return json_format.Parse(file.read(), pipeline_spec_pb2.ExecutorOutput())
 
 

@@ -152,6 +152,7 @@ def enlarged(step: int, folder: Path) -> None:
 
 
 def main() -> None:
+    os.environ.setdefault("TF_CPP_MIN_LOG_LEVEL", "3")
     measures = {"pipeline": pipeline, "training": training, "scale": scale}
     parser = argparse.ArgumentParser(
         prog="python -m tests.benchmarks", description=__doc__, formatter_class=argparse.RawDescriptionHelpFormatter

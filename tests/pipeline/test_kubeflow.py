@@ -148,6 +148,7 @@ def test_a_distributed_engine_is_given_addresses_not_copies(tmp_path: Path, comm
         ((*MINIO[:4],), "name a claim with --volume"),
         ((*MINIO, "--target", "vertex"), "must begin with gs://"),
         ((*GCS, "--target", "vertex", "--volume", "models"), "Vertex AI mounts no volume claims"),
+        ((*GCS, "--serving-dir", "/models"), "would be gone with the Pusher's container"),
         ((*MINIO, "--set", "kubeflow.trainer.gpu=1"), "there is no setting kubeflow.trainer.gpu"),
         ((*MINIO, "--set", "kubeflow.beam.memory=0"), "kubeflow.beam.memory"),
         ((*MINIO, "--profile", "nowhere"), "There is no profile nowhere"),
@@ -170,6 +171,7 @@ def test_an_output_that_cannot_be_written_is_a_sentence(command: Command, tmp_pa
 def test_a_deployment_can_push_elsewhere_than_where_artifacts_lie() -> None:
     deployment = Deployment("image", "minio://mlpipeline/v2/artifacts", volume="models")
     assert deployment.shared == "/volume"
+    assert Deployment("image", "gs://bucket/root", volume="models", serving_dir="/volume/elsewhere").serving_dir
     with pytest.raises(ConfigError, match="minio://"):
         Deployment("image", "gs://bucket/root", serving_dir="minio://mlpipeline/models")
 
