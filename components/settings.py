@@ -33,13 +33,17 @@ class Model(Section):
 
 
 class Training(Section):
-    """How the network learns."""
+    """How the network learns.
+
+    A replica is a GPU, or a CPU where there is none, of all the hosts that TF_CONFIG lists. The more replicas,
+    the larger the global batch; the learning rate then grows by the square root.
+    """
 
     epochs: int = Field(8, ge=1)
     batch_size: int = Field(256, ge=1, description="examples per replica and step; the global batch is this × replicas")
-    replicas: int = Field(1, ge=1, description="logical CPU devices to train on where there is no GPU")
+    replicas: int = Field(1, ge=1, description="logical CPU devices to train on, on one host without a GPU")
     optimizer: Literal["adamw", "adam"] = "adamw"
-    learning_rate: float = Field(1e-2, gt=0)
+    learning_rate: float = Field(1e-2, gt=0, description="of one replica, at its peak; in use is this × √replicas")
     schedule: Literal["cosine", "constant"] = "cosine"
     warmup_epochs: float = Field(1.0, ge=0)
     weight_decay: float = Field(1e-3, ge=0, description="AdamW's decoupled decay; biases are left out")

@@ -11,18 +11,17 @@ from collections.abc import Sequence
 from pathlib import Path
 from typing import TYPE_CHECKING
 
-from components.data_validation import DataGateError
 from data.errors import ConfigError, UserError, causes, missing_split, storage_trouble
 from data.features import SPLITS, shard_pattern
 from pipeline import STEPS
+from pipeline.exit_codes import DATA_REFUSED, FAILED, INTERRUPTED, MODEL_REFUSED, PUSHED, WRONG_USE, exit_code
 
 if TYPE_CHECKING:
+    from components.trainer.cluster import Host
     from pipeline.config import Config
     from pipeline.console import Account
     from pipeline.history import Run
     from pipeline.run_root import RunRoot
-
-PUSHED, FAILED, WRONG_USE, MODEL_REFUSED, DATA_REFUSED, INTERRUPTED = 0, 1, 2, 3, 4, 130
 
 
 def parse(argv: Sequence[str] | None) -> argparse.Namespace:
@@ -68,19 +67,68 @@ def main(argv: Sequence[str] | None = None) -> int:
 
     try:
         config = load(args.profile, args.set, args.beam_arg)
+        if helper := _helper(args.verbose):
+            return help_chief(helper, args.verbose)
         check_data(config)
         return execute(args, config)
     except UserError as error:
         print(f"run_local: {error}", file=sys.stderr)
-        return _exit_code(error)
+        return exit_code(error)
+
+
+def _helper(verbose: bool) -> Host | None:
+    """This host, if TF_CONFIG lists several and another is their chief, which alone runs the pipeline."""
+    if "TF_CONFIG" not in os.environ:
+        return None
+    _prepare_tensorflow()
+    from pipeline.run_root import output_into
+
+    with output_into(Path(os.devnull), verbose):
+        from components.trainer.cluster import this_host
+
+        host = this_host()
+    return None if host is None or host.is_chief else host
+
+
+def help_chief(host: Host, verbose: bool) -> int:
+    """Waits for the chief's Trainer and trains with it; touches neither the run root's lock nor its metadata."""
+    from components.trainer.cluster import in_own_process
+    from components.trainer.run import help_train
+    from pipeline.run_root import output_into
+
+    signal.signal(signal.SIGTERM, signal.default_int_handler)
+    with output_into(Path(os.devnull), verbose) as screen:
+        me = f"Worker {host.index} of {host.count - 1}"
+        print(f"{me}: waits for the Trainer of the chief {host.chief}.", file=screen, flush=True)
+        try:
+            in_own_process(help_train)
+        except KeyboardInterrupt:
+            print(f"{me}: interrupted.", file=screen)
+            return INTERRUPTED
+        except Exception as error:
+            print(f"{me}: {error}", file=screen)
+            return exit_code(error)
+        print(f"{me}: the training has ended; the chief goes on alone.", file=screen)
+        return PUSHED
+
+
+def _prepare_tensorflow() -> None:
+    os.environ["TF_USE_LEGACY_KERAS"] = "1"
+    os.environ.setdefault("TF_CPP_MIN_LOG_LEVEL", "1")
 
 
 def check_data(config: Config) -> None:
-    """Stops before anything is loaded when a split is missing.
+    """Stops before anything is loaded when a split is missing, or out of the workers' sight.
 
     Raises:
+        ConfigError: an engine whose workers see no folder of this machine.
         UserError: no data folder, or no shard of a split.
     """
+    if config.beam.engine == "dataflow":
+        raise ConfigError(
+            "beam.engine = dataflow reads and writes buckets only, and a run root is a folder:"
+            " use python -m pipeline.run_kubeflow with --pipeline-root gs://…"
+        )
     folder = Path(config.data.path)
     if not folder.is_dir():
         raise UserError(f"There is no data folder {folder}: set data.path, or build one with python -m data.build.")
@@ -114,7 +162,7 @@ def execute(args: argparse.Namespace, config: Config) -> int:
             except Exception as error:
                 logging.getLogger(__name__).exception("The run failed.")
                 console.print(_explain(error, config, root, account.broken, log), style="red")
-                return _exit_code(error)
+                return exit_code(error)
             finally:
                 signal.signal(signal.SIGTERM, previous)
             summary(console, run, log, before, root.versions())
@@ -130,8 +178,7 @@ RESUME = (
 def _run(args: argparse.Namespace, config: Config, root: RunRoot, account: Account) -> Run:
     """Loads TFX, runs the steps, and reads the result from ML Metadata."""
     account.begin("loading TFX")
-    os.environ["TF_USE_LEGACY_KERAS"] = "1"
-    os.environ.setdefault("TF_CPP_MIN_LOG_LEVEL", "1")
+    _prepare_tensorflow()
     from tfx import v1 as tfx
     from tfx.orchestration.pipeline import RunOptions
 
@@ -190,15 +237,6 @@ def _explain(error: BaseException, config: Config, root: RunRoot, step: str, log
             )
     reason = str(error).strip().splitlines() or [""]
     return f"{step} failed: {type(error).__name__}: {reason[0][:300]}\nThe whole story is in {log}."
-
-
-def _exit_code(error: BaseException) -> int:
-    for cause in causes(error):
-        if isinstance(cause, DataGateError):
-            return DATA_REFUSED
-        if isinstance(cause, ConfigError):
-            return WRONG_USE
-    return FAILED
 
 
 if __name__ == "__main__":

@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import io
 import logging
+import math
 import os
 
 import numpy as np
@@ -11,6 +12,7 @@ import tensorflow as tf
 import tf_keras
 
 from components.settings import Training
+from components.trainer.cluster import loss_of_host_told, part
 from components.trainer.input import Split
 from data.errors import UserError
 
@@ -20,7 +22,7 @@ log = logging.getLogger(__name__)
 def compile_network(network: tf_keras.Model, training: Training, steps_per_epoch: int) -> None:
     """Compiles with the optimizer, cross-entropy on logits, and accuracy; call it in the strategy's scope."""
     options = {"global_clipnorm": training.clip_norm} if training.clip_norm else {}
-    rate = learning_rate(training, steps_per_epoch)
+    rate = learning_rate(training, steps_per_epoch, tf.distribute.get_strategy().num_replicas_in_sync)
     if training.optimizer == "adamw":
         optimizer = tf_keras.optimizers.AdamW(rate, weight_decay=training.weight_decay, **options)
         optimizer.exclude_from_weight_decay(var_names=["bias"])
@@ -35,16 +37,22 @@ def compile_network(network: tf_keras.Model, training: Training, steps_per_epoch
 
 
 def learning_rate(
-    training: Training, steps_per_epoch: int
+    training: Training, steps_per_epoch: int, replicas: int = 1
 ) -> float | tf_keras.optimizers.schedules.LearningRateSchedule:
-    """A constant, or a linear warm-up from 0 followed by a cosine decay to 0 (Loshchilov and Hutter, SGDR, 2017)."""
+    """A constant, or a linear warm-up from 0 followed by a cosine decay to 0 (Loshchilov and Hutter, SGDR, 2017).
+
+    `replicas` make the batch as many times larger and the rate by the square root of that, the rule for adaptive
+    optimizers (Malladi et al., On the SDEs and Scaling Rules for Adaptive Gradient Algorithms, NeurIPS 2022).
+    The warm-up counts in epochs, so it stays as it is.
+    """
+    peak = training.learning_rate * math.sqrt(replicas)
     if training.schedule == "constant":
-        return training.learning_rate
+        return peak
     warmup = round(training.warmup_epochs * steps_per_epoch)
     return tf_keras.optimizers.schedules.CosineDecay(
-        initial_learning_rate=0.0 if warmup else training.learning_rate,
+        initial_learning_rate=0.0 if warmup else peak,
         decay_steps=training.epochs * steps_per_epoch - warmup,
-        warmup_target=training.learning_rate if warmup else None,
+        warmup_target=peak if warmup else None,
         warmup_steps=warmup,
     )
 
@@ -56,28 +64,35 @@ def fit(
 
     Where `training.patience` is 0, all epochs are run and the last one's weights stay.
 
-    An interrupted training goes on from its last finished epoch if `backup_dir` is the same.
+    An interrupted training goes on from its last finished epoch if `backup_dir` is the same. Of several hosts
+    only the chief writes to `logs` and `backup_dir`; all read the latter.
 
     Raises:
-        UserError: the loss became NaN or infinite.
+        UserError: the loss became NaN or infinite, or a training host was lost.
     """
-    best = BestWeights(backup_dir, training.patience) if training.patience else None
-    steps = len(train.dataset)
-    history = network.fit(
-        train.dataset.repeat(),
-        epochs=training.epochs,
-        steps_per_epoch=steps,
-        validation_data=validation.dataset,
-        verbose=0,
-        callbacks=[
-            tf_keras.callbacks.TerminateOnNaN(),
-            *([best] if best else []),
-            tf_keras.callbacks.TensorBoard(logs, write_graph=False),
-            tf_keras.callbacks.BackupAndRestore(os.path.join(backup_dir, "state"), delete_checkpoint=False),
-            # Last, so that an epoch that was told of is safe.
-            Progress(training.epochs, steps),
-        ],
-    )
+    strategy = network.distribute_strategy
+    chief = strategy.extended.should_checkpoint
+    best = BestWeights(backup_dir, training.patience, chief) if training.patience else None
+    progress = Progress(training.epochs, train.steps)
+    with loss_of_host_told(strategy, lambda: f"in epoch {progress.epoch} of {training.epochs}"):
+        history = network.fit(
+            train.distributed(strategy),
+            epochs=training.epochs,
+            steps_per_epoch=train.steps,
+            validation_data=validation.distributed(strategy),
+            validation_steps=validation.steps,
+            verbose=0,
+            callbacks=[
+                tf_keras.callbacks.TerminateOnNaN(),
+                *([best] if best else []),
+                *([tf_keras.callbacks.TensorBoard(logs, write_graph=False)] if chief else []),
+                # Every host takes part; Keras lets the others write to a folder of their own and removes it.
+                tf_keras.callbacks.BackupAndRestore(os.path.join(backup_dir, "state"), delete_checkpoint=False),
+                # Last, so that an epoch that was told of is safe.
+                progress,
+            ],
+        )
+        part(strategy)
     # A training that was resumed after its last epoch has no history.
     if not np.isfinite(history.history.get("loss", [0.0])[-1]):
         if best is None or not np.isfinite(best.best):
@@ -93,8 +108,9 @@ def fit(
 class BestWeights(tf_keras.callbacks.EarlyStopping):
     """EarlyStopping on the validation loss whose best weights survive an interruption, beside the backup."""
 
-    def __init__(self, folder: str, patience: int) -> None:
+    def __init__(self, folder: str, patience: int, writes: bool) -> None:
         super().__init__(monitor="val_loss", patience=patience, restore_best_weights=True)
+        self._writes = writes
         self._file = os.path.join(folder, "best.npz")
 
     def on_train_begin(self, logs: dict | None = None) -> None:
@@ -108,6 +124,8 @@ class BestWeights(tf_keras.callbacks.EarlyStopping):
 
     def on_epoch_end(self, epoch: int, logs: dict | None = None) -> None:
         super().on_epoch_end(epoch, logs)
+        if not self._writes:
+            return
         content = io.BytesIO()
         weights = {f"w{i}": array for i, array in enumerate(self.best_weights or [])}
         np.savez(content, best=self.best, epoch=self.best_epoch, last=epoch, **weights)
@@ -118,17 +136,20 @@ class BestWeights(tf_keras.callbacks.EarlyStopping):
 
 
 class Progress(tf_keras.callbacks.Callback):
-    """Logs each epoch in a line, and each execution's place and figures as the record's `progress`."""
+    """Notes the running `epoch`, from 1, and logs each in a line.
+
+    Each execution's place and figures go into a record of their own, as its `progress`.
+    """
 
     def __init__(self, epochs: int, steps: int) -> None:
         super().__init__()
-        self._epochs, self._steps, self._epoch = epochs, steps, 0
+        self._epochs, self._steps, self.epoch = epochs, steps, 1
 
     def on_epoch_begin(self, epoch: int, logs: dict | None = None) -> None:
-        self._epoch = epoch + 1
+        self.epoch = epoch + 1
 
     def on_train_batch_end(self, batch: int, logs: dict | None = None) -> None:
-        place = {"epoch": self._epoch, "epochs": self._epochs, "step": batch + 1, "steps": self._steps}
+        place = {"epoch": self.epoch, "epochs": self._epochs, "step": batch + 1, "steps": self._steps}
         log.debug("Step %d of %d.", batch + 1, self._steps, extra={"progress": {**place, **(logs or {})}})
 
     def on_epoch_end(self, epoch: int, logs: dict | None = None) -> None:

@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 import math
-from collections.abc import Sequence
+from collections.abc import Callable, Sequence
 from typing import NamedTuple
 
 import tensorflow as tf
@@ -16,10 +16,24 @@ from data.features import LABEL
 
 
 class Split(NamedTuple):
-    """A dataset of (`sequence` float32 [B, rows, columns], `label` int64 [B]) and how many examples it holds."""
+    """(`sequence` float32 [B, rows, columns], `label` int64 [B]) and how many examples and global batches there are.
 
-    dataset: tf.data.Dataset
+    `slices` gives the part of every global batch that one host's replicas take, one after the other.
+    """
+
+    slices: Callable[[tf.distribute.InputContext], tf.data.Dataset]
     examples: int
+    steps: int
+
+    @property
+    def dataset(self) -> tf.data.Dataset:
+        """The global batches themselves, once through."""
+        whole = self.slices(tf.distribute.InputContext())
+        return whole.apply(tf.data.experimental.assert_cardinality(self.steps))
+
+    def distributed(self, strategy: tf.distribute.Strategy) -> tf.distribute.DistributedDataset:
+        """Each of the strategy's replicas its slice of the global batches, without end: Keras must be told `steps`."""
+        return strategy.distribute_datasets_from_function(lambda context: self.slices(context).repeat())
 
 
 def read_splits(
@@ -29,7 +43,7 @@ def read_splits(
     training: Training,
     batch: int,
 ) -> tuple[Split, Split]:
-    """The training and validation splits, in batches of `batch` (global); the last batch may be smaller.
+    """The training and validation splits, in batches of `batch` examples (global); the last may be smaller.
 
     With `training.validation_split`, as in Keras' fit, the tail of both file sets together validates.
 
@@ -48,8 +62,8 @@ def read_splits(
             raise UserError(f"The {split} split holds no examples: give it some, or change training.validation_split.")
     shuffled = train.shuffle(training.shuffle_buffer, seed=training.seed, reshuffle_each_iteration=True)
     return (
-        _batches(shuffled, train_count, transform, batch),
-        _batches(validation, validation_count, transform, batch),
+        _split(shuffled, train_count, transform, batch),
+        _split(validation, validation_count, transform, batch),
     )
 
 
@@ -59,7 +73,8 @@ def read_records(patterns: Sequence[str]) -> tf.data.Dataset:
     return tf.data.TFRecordDataset(files, compression_type="GZIP")
 
 
-def _batches(records: tf.data.Dataset, count: int, transform: tft.TFTransformOutput, batch: int) -> Split:
+def _split(records: tf.data.Dataset, count: int, transform: tft.TFTransformOutput, batch: int) -> Split:
+    """Every host reads and shuffles all records, in the same order, and parses only its own slices."""
     spec, layer = transform.raw_feature_spec(), transform.transform_features_layer()
 
     @tf.autograph.experimental.do_not_convert
@@ -67,11 +82,32 @@ def _batches(records: tf.data.Dataset, count: int, transform: tft.TFTransformOut
         features = layer(tf.io.parse_example(serialized, spec))
         return features[SEQUENCE], tf.squeeze(features[LABEL], axis=1)
 
-    options = tf.data.Options()
-    options.experimental_distribute.auto_shard_policy = tf.data.experimental.AutoShardPolicy.OFF
-    batches = records.batch(batch).map(parse, num_parallel_calls=tf.data.AUTOTUNE).prefetch(4)
-    sized = batches.apply(tf.data.experimental.assert_cardinality(math.ceil(count / batch)))
-    return Split(sized.with_options(options), count)
+    def slices(context: tf.distribute.InputContext) -> tf.data.Dataset:
+        batches = slice_batches(records.batch(batch), context)
+        return batches.map(parse, num_parallel_calls=tf.data.AUTOTUNE).prefetch(4)
+
+    return Split(slices, count, math.ceil(count / batch))
+
+
+def slice_batches(batches: tf.data.Dataset, context: tf.distribute.InputContext) -> tf.data.Dataset:
+    """Of each batch, any dtype [B], the slices of this host's replicas in turn.
+
+    All replicas' slices together are the batch, each element once. They differ by one element at most,
+    and are empty for some replicas where a batch, the last of an epoch, has fewer elements than there are replicas.
+    """
+    replicas = context.num_replicas_in_sync
+    if replicas == 1:
+        return batches
+    local = replicas // context.num_input_pipelines
+    first = context.input_pipeline_id * local
+
+    @tf.autograph.experimental.do_not_convert
+    def slices(elements: tf.Tensor) -> tf.data.Dataset:
+        count = tf.shape(elements, tf.int64)[0]
+        bounds = tf.data.Dataset.range(first, first + local)
+        return bounds.map(lambda replica: elements[replica * count // replicas : (replica + 1) * count // replicas])
+
+    return batches.flat_map(slices)
 
 
 def _count(records: tf.data.Dataset) -> int:

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import logging
+import math
 from pathlib import Path
 from types import SimpleNamespace
 from typing import Any
@@ -120,6 +121,19 @@ def test_the_learning_rate_warms_up_and_decays() -> None:
     assert learning_rate(Training(schedule="constant", learning_rate=0.5), 10) == 0.5
 
 
+def test_the_learning_rate_grows_by_the_square_root_of_the_replicas() -> None:
+    assert learning_rate(Training(schedule="constant", learning_rate=0.5), 10, replicas=4) == 1.0
+    training = Training(epochs=5, learning_rate=0.01, warmup_epochs=1)
+    one, nine = (learning_rate(training, 10, replicas) for replicas in (1, 9))
+    assert [float(nine(step)) for step in (0, 5, 10, 30, 50)] == pytest.approx(
+        [3 * float(one(step)) for step in (0, 5, 10, 30, 50)]
+    )
+    with choose_strategy(2).scope():
+        network = build_network(Model(units=8), Image())
+        compile_network(network, Training(schedule="constant", learning_rate=0.5), 10)
+    assert network.optimizer.learning_rate.numpy() == pytest.approx(0.5 * math.sqrt(2))
+
+
 @pytest.mark.slow
 def test_the_same_seed_gives_the_same_weights(transform, example_files, tmp_path, caplog) -> None:
     folders = [tmp_path / name for name in ("a", "b", "c")]
@@ -134,7 +148,8 @@ def test_the_same_seed_gives_the_same_weights(transform, example_files, tmp_path
 @pytest.mark.slow
 def test_one_replica_and_two_give_the_same_curve(transform, example_files, tmp_path, caplog) -> None:
     one = train(tmp_path / "one", transform, example_files, caplog, batch_size=100)
-    two = train(tmp_path / "two", transform, example_files, caplog, batch_size=50, replicas=2)
+    rate = 5e-3 / math.sqrt(2)
+    two = train(tmp_path / "two", transform, example_files, caplog, batch_size=50, replicas=2, learning_rate=rate)
     assert len(tf.config.list_logical_devices("CPU")) == 2
     for left, right in zip(one, two, strict=True):
         for figure in ("loss", "val_loss"):

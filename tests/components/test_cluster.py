@@ -1,0 +1,224 @@
+"""Several hosts: what TF_CONFIG says of this one, and which part of each batch its replicas take."""
+
+from __future__ import annotations
+
+import json
+import os
+import signal
+import subprocess
+import sys
+import time
+from collections.abc import Iterator
+from pathlib import Path
+
+import numpy as np
+import pytest
+import tensorflow as tf
+import tensorflow_transform as tft
+
+from components.settings import Image, Model, Training
+from components.trainer.cluster import in_own_process, loss_of_host_told, reason, tell, this_host
+from components.trainer.distribution import choose_strategy
+from components.trainer.fit import compile_network
+from components.trainer.input import read_splits, slice_batches
+from components.trainer.model import build_network
+from data.errors import ConfigError, UserError
+from data.readers import Images
+from pipeline.run_local import INTERRUPTED
+from serving.launch import free_port
+from tests.conftest import ROOT
+
+TWO = {"chief": ["a:1"], "worker": ["b:2"]}
+THREE = {"worker": ["a:1", "b:2", "c:3"]}
+
+
+def contexts(hosts: int, devices: int) -> Iterator[tf.distribute.InputContext]:
+    for host in range(hosts):
+        yield tf.distribute.InputContext(hosts, host, hosts * devices)
+
+
+def configure(monkeypatch: pytest.MonkeyPatch, cluster: dict, kind: str, index: int) -> None:
+    monkeypatch.setenv("TF_CONFIG", json.dumps({"cluster": cluster, "task": {"type": kind, "index": index}}))
+
+
+@pytest.mark.parametrize(("hosts", "devices"), [(1, 1), (1, 2), (2, 1), (3, 1), (2, 4), (5, 2)])
+@pytest.mark.parametrize("records", [40, 41, 43, 59])
+def test_the_slices_of_all_replicas_are_the_global_batches(hosts: int, devices: int, records: int) -> None:
+    def batches(context: tf.distribute.InputContext) -> list[np.ndarray]:
+        tf.random.set_seed(5)
+        shuffled = tf.data.Dataset.range(records).shuffle(records, seed=3, reshuffle_each_iteration=True)
+        return list(slice_batches(shuffled.batch(20), context).repeat(2).as_numpy_iterator())
+
+    whole = batches(tf.distribute.InputContext())
+    taken = [batches(context) for context in contexts(hosts, devices)]
+    assert sorted(np.concatenate(whole[: len(whole) // 2])) == list(range(records))
+    for step, batch in enumerate(whole):
+        slices = [part for host in taken for part in host[step * devices : (step + 1) * devices]]
+        assert len(slices) == hosts * devices
+        np.testing.assert_array_equal(np.concatenate(slices), batch)
+        assert max(map(len, slices)) - min(map(len, slices)) <= 1
+    assert all(len(host) == len(whole) * devices for host in taken)
+
+
+@pytest.mark.parametrize("last", [1, 3])
+def test_a_last_batch_smaller_than_the_replicas_spoils_nothing(
+    last: int, transform: tft.TFTransformOutput, example_files: dict[str, list[str]], digits: dict[str, Images]
+) -> None:
+    """With one example in it, a replica's slice is empty.
+
+    TensorFlow keeps the shapes of collectives for a process's life: in all tests two replicas train this one network.
+    """
+    images = digits["eval"]
+    batch = len(images) - last
+    _, validation = read_splits(example_files["train"], example_files["eval"], transform, Training(), batch)
+    assert validation.steps == 2
+    strategy = choose_strategy(2)
+    with strategy.scope():
+        network = build_network(Model(units=32), Image())
+        compile_network(network, Training(schedule="constant", learning_rate=1e-3), 2)
+    logits = network(images.pixels.astype(np.float32) / 255, training=False)
+    each = tf.nn.sparse_softmax_cross_entropy_with_logits(images.labels, logits).numpy()
+    loss, accuracy = network.evaluate(validation.distributed(strategy), steps=2, verbose=0)
+    assert loss == pytest.approx(each.mean(), rel=1e-5)
+    assert accuracy == pytest.approx((logits.numpy().argmax(axis=1) == images.labels).mean(), abs=1e-6)
+    history = network.fit(validation.distributed(strategy), steps_per_epoch=2, verbose=0).history
+    assert np.isfinite(history["loss"]).all()
+    assert all(np.isfinite(array).all() for array in network.get_weights())
+
+
+def test_who_this_host_is(monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.delenv("TF_CONFIG", raising=False)
+    assert this_host() is None
+    for cluster, kind, index, expected in (
+        (TWO, "chief", 0, (0, 2, "a:1")),
+        (TWO, "worker", 0, (1, 2, "a:1")),
+        (THREE, "worker", 0, (0, 3, "a:1")),
+        (THREE, "worker", 2, (2, 3, "a:1")),
+    ):
+        configure(monkeypatch, cluster, kind, index)
+        host = this_host()
+        assert host is not None
+        assert (host.index, host.count, host.chief) == expected
+        assert host.is_chief == (host.index == 0)
+    configure(monkeypatch, {"worker": ["a:1"]}, "worker", 0)
+    assert this_host() is None
+    monkeypatch.setenv("TF_CONFIG", "{}")
+    assert this_host() is None
+
+
+@pytest.mark.parametrize(
+    ("text", "words"),
+    [
+        ("{", "TF_CONFIG cannot be used"),
+        ('{"cluster": 3, "task": {"type": "worker", "index": 0}}', "TF_CONFIG cannot be used"),
+        (json.dumps({"cluster": TWO}), "names no task for this host"),
+        (json.dumps({"cluster": TWO, "task": {"type": "worker"}}), "TF_CONFIG cannot be used"),
+        (json.dumps({"cluster": TWO, "task": {"type": "worker", "index": 1}}), "exceeds"),
+        (json.dumps({"cluster": TWO, "task": {"type": "worker", "index": "x"}}), "TF_CONFIG cannot be used"),
+        (json.dumps({"cluster": {**TWO, "ps": ["d:4"]}, "task": {"type": "ps", "index": 0}}), "a 'ps'"),
+        (json.dumps({"cluster": TWO, "task": {"type": "evaluator", "index": 0}}), "an? 'evaluator'"),
+    ],
+)
+def test_a_wrong_tf_config_is_a_sentence(text: str, words: str, monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setenv("TF_CONFIG", text)
+    with pytest.raises(ConfigError, match=words) as caught:
+        this_host()
+    assert "\n" not in str(caught.value)
+
+
+def test_the_command_line_refuses_a_wrong_tf_config() -> None:
+    environment = {**os.environ, "TF_CONFIG": json.dumps({"cluster": TWO, "task": {"type": "ps", "index": 0}})}
+    command = [sys.executable, "-m", "pipeline.run_local"]
+    done = subprocess.run(command, cwd=ROOT, env=environment, capture_output=True, text=True, check=False)
+    assert done.returncode == 2
+    assert "makes this host a 'ps'" in done.stderr and "Traceback" not in done.stderr
+
+
+def test_the_strategy_is_chosen_by_where_it_is(monkeypatch: pytest.MonkeyPatch) -> None:
+    from components.trainer import distribution
+
+    assert isinstance(choose_strategy(2), tf.distribute.MirroredStrategy)
+    assert [choose_strategy(replicas).num_replicas_in_sync for replicas in (1, 2)] == [1, 2]
+    configure(monkeypatch, {"worker": ["a:1"]}, "worker", 0)
+    assert isinstance(choose_strategy(1), tf.distribute.MirroredStrategy)
+    configure(monkeypatch, THREE, "worker", 1)
+    met: list[int] = []
+    monkeypatch.setattr(distribution, "meet", lambda host: met.append(host.index))
+    choose_strategy(1)
+    assert met == [1]
+
+
+def test_hosts_that_do_not_meet_are_a_sentence(monkeypatch: pytest.MonkeyPatch) -> None:
+    configure(monkeypatch, THREE, "worker", 1)
+    # TensorFlow runs in this process, which is one way not to meet.
+    with pytest.raises(UserError, match=r"The 3 training hosts did not meet: .*program startup"):
+        choose_strategy(1)
+
+
+@pytest.mark.slow
+def test_who_waits_dies_with_its_parent(monkeypatch: pytest.MonkeyPatch) -> None:
+    """Also while TensorFlow waits, holding Python's lock."""
+    cluster = {"worker": [f"127.0.0.1:{free_port()}" for _ in range(2)]}
+    configure(monkeypatch, cluster, "worker", 1)
+    code = (
+        "from components.trainer.cluster import in_own_process\nfrom components.trainer.run import help_train\n"
+        "print('ready', flush=True)\nif __name__ == '__main__': in_own_process(help_train)"
+    )
+    # The child holds the pipe's other end as long as it lives.
+    with subprocess.Popen([sys.executable, "-c", code], cwd=ROOT, stdout=subprocess.PIPE, text=True) as process:
+        assert process.stdout is not None and "ready" in process.stdout.readline()
+        time.sleep(8)
+        process.kill()
+        assert "ready" not in process.stdout.read()
+
+
+@pytest.mark.slow
+def test_what_goes_wrong_in_a_process_of_its_own_is_raised_here(monkeypatch: pytest.MonkeyPatch) -> None:
+    with pytest.raises(UserError, match="ended with code -9"):
+        in_own_process(signal.raise_signal, signal.SIGKILL)
+    with pytest.raises(RuntimeError, match="ValueError: invalid literal"):
+        in_own_process(int, "x")
+    monkeypatch.setenv("TF_CONFIG", "{")
+    with pytest.raises(ConfigError, match="TF_CONFIG cannot be used"):
+        in_own_process(this_host)
+
+
+@pytest.mark.slow
+@pytest.mark.parametrize("index", [0, 1])
+def test_a_host_that_waits_heeds_an_interrupt(index: int, tmp_path: Path, small_mnist: Path) -> None:
+    cluster = {"worker": [f"127.0.0.1:{free_port()}" for _ in range(2)]}
+    config = json.dumps({"cluster": cluster, "task": {"type": "worker", "index": index}})
+    command = [sys.executable, "-m", "pipeline.run_local", "--run-root", str(tmp_path)]
+    process = subprocess.Popen(
+        [*command, "--set", f"data.path={small_mnist}"],
+        cwd=ROOT,
+        env={**os.environ, "TF_CONFIG": config},
+        stdout=subprocess.PIPE,
+        stderr=subprocess.STDOUT,
+        text=True,
+    )
+    assert process.stdout is not None
+    shown = next(line for line in process.stdout if "waits for" in line)
+    assert ("Worker 1 of 1" if index else "Host 1 of 2") in shown
+    time.sleep(8)  # for the process that waits to begin
+    process.send_signal(signal.SIGTERM)
+    rest, _ = process.communicate(timeout=60)
+    assert process.returncode == INTERRUPTED
+    assert ("Worker 1 of 1: interrupted." if index else "Interrupted in Trainer.") in rest and "Traceback" not in rest
+
+
+def test_what_the_chief_tells_arrives() -> None:
+    text = '{"path": "/läufe/7"}'
+    assert tell(choose_strategy(2), text) == text
+
+
+def test_only_the_loss_of_a_host_is_told_as_one() -> None:
+    with pytest.raises(tf.errors.UnavailableError), loss_of_host_told(choose_strategy(1), lambda: ""):
+        raise tf.errors.UnavailableError(None, None, "something else")
+    message = (
+        "Graph execution error:\n\nDetected at node while/CollectiveReduceV2 defined at\n\n"
+        "Collective ops is aborted by: failed to connect to all addresses\n"
+        "Additional GRPC error information from remote target /job:worker/replica:0/task:0:\n:{}"
+    )
+    short = reason(tf.errors.UnavailableError(None, None, message))
+    assert short == "failed to connect to all addresses (/job:worker/replica:0/task:0)"

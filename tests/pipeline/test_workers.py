@@ -1,0 +1,128 @@
+"""Two training hosts, as two processes on loopback: the same model as one process, and what happens if one is lost."""
+
+from __future__ import annotations
+
+import json
+import os
+import re
+import signal
+import subprocess
+import sys
+import time
+from collections.abc import Callable, Iterator
+from pathlib import Path
+
+import pytest
+
+from pipeline.run_local import FAILED, PUSHED
+from serving.launch import free_port
+from tests.conftest import QUICK, ROOT, versions
+
+pytestmark = pytest.mark.slow
+EPOCH = re.compile(r"epoch (\d)/\d  loss (\S+)  accuracy (\S+)  val_loss (\S+)  val_accuracy (\S+)")
+PATIENCE = 600  # seconds a step may take on a busy machine
+
+
+class Host:
+    """A process of `python -m pipeline.run_local`, what it has shown so far, and how it ended."""
+
+    def __init__(
+        self, log: Path, root: Path, folder: Path, overrides: tuple[str, ...], config: dict, *options: str
+    ) -> None:
+        command = [sys.executable, "-m", "pipeline.run_local", "--run-root", str(root), *options]
+        self._log = log
+        with open(log, "w") as file:
+            self.process = subprocess.Popen(
+                [*command, "--set", f"data.path={folder}", *QUICK, *overrides],
+                cwd=ROOT,
+                env={**os.environ, "TF_CONFIG": json.dumps(config)},
+                stdout=file,
+                stderr=subprocess.STDOUT,
+            )
+
+    @property
+    def text(self) -> str:
+        return self._log.read_text()
+
+    def wait_for(self, words: str) -> None:
+        deadline = time.monotonic() + PATIENCE
+        while words not in self.text:
+            assert self.process.poll() is None, f"ended before {words!r}:\n{self.text}"
+            assert time.monotonic() < deadline, self.text
+            time.sleep(0.05)
+
+    def end(self, expected: int) -> str:
+        assert self.process.wait(PATIENCE) == expected, self.text
+        assert "Traceback" not in self.text
+        return self.text
+
+
+@pytest.fixture
+def start(tmp_path: Path, small_mnist: Path) -> Iterator[Callable[..., list[Host]]]:
+    """start(root, *overrides): a chief and its helper."""
+    started: list[Host] = []
+
+    def start(root: Path, *overrides: str) -> list[Host]:
+        cluster = {"worker": [f"127.0.0.1:{free_port()}" for _ in range(2)]}
+        for index in range(2):
+            config = {"cluster": cluster, "task": {"type": "worker", "index": index}}
+            started.append(Host(tmp_path / f"{len(started)}.txt", root, small_mnist, overrides, config))
+        return started[-2:]
+
+    yield start
+    for host in started:
+        if host.process.poll() is None:
+            host.process.kill()
+            host.process.wait()
+
+
+def curve(text: str) -> list[list[float]]:
+    return [[float(figure) for figure in line] for line in EPOCH.findall(text)]
+
+
+def test_two_hosts_train_the_model_of_one_process(
+    tmp_path: Path, small_mnist: Path, start: Callable[..., list[Host]]
+) -> None:
+    root = tmp_path / "two"
+    chief, helper = start(root)
+    alone = Host(tmp_path / "alone.txt", tmp_path / "one", small_mnist, ("training.replicas=2",), {}, "--to", "Trainer")
+    helper.wait_for("Worker 1 of 1: waits for the Trainer of the chief 127.0.0.1:")
+    text = chief.end(PUSHED)
+    assert "the training has ended" in helper.end(PUSHED)
+    assert "epoch" not in helper.text
+    assert len(versions(root)) == 1
+    assert len(list(root.glob("artifacts/Trainer/model/*/Format-Serving/saved_model.pb"))) == 1
+    assert not list((root / "artifacts" / "Trainer" / "backup").iterdir())
+    assert len(list((root / "logs").iterdir())) == 1
+    assert not list(root.rglob("workertemp*"))
+
+    expected = curve(alone.end(PUSHED))
+    assert len(curve(text)) == len(expected) == 3
+    for ours, theirs in zip(curve(text), expected, strict=True):
+        assert ours == pytest.approx(theirs, abs=2e-3)
+
+
+def test_a_lost_host_ends_the_run_which_then_goes_on(tmp_path: Path, start: Callable[..., list[Host]]) -> None:
+    root = tmp_path / "root"
+    longer = ("training.epochs=5", "training.batch_size=16", "training.steps_per_execution=1")
+    chief, helper = start(root, *longer)
+    chief.wait_for("epoch 1/5")
+    time.sleep(0.5)
+    helper.process.send_signal(signal.SIGKILL)
+    assert re.search(r"A training host was lost in epoch \d of 5: .+ Start the same command", chief.end(FAILED))
+    told = len(curve(chief.text))
+    assert versions(root) == []
+
+    chief, helper = start(root, *longer)
+    chief.wait_for(f"Going on with a training that was interrupted after epoch {told}.")
+    chief.wait_for(f"epoch {told + 1}/5")
+    chief.process.send_signal(signal.SIGKILL)
+    assert re.search(r"Worker 1 of 1: A training host was lost in epoch \d of 5: ", helper.end(FAILED))
+
+    chief, helper = start(root, *longer)
+    text = chief.end(PUSHED)
+    assert "the training has ended" in helper.end(PUSHED)
+    assert re.search(r"interrupted after epoch \d\.", text)
+    assert len(versions(root)) == 1
+    assert not list((root / "artifacts" / "Trainer" / "backup").iterdir())
+    assert not list(root.rglob("workertemp*"))
