@@ -12,12 +12,16 @@ log = logging.getLogger(__name__)
 
 
 def versions(serving_dir: str) -> list[int]:
-    """The versions TF Serving would find under its base path, newest first; none where there is no such folder."""
+    """The versions TF Serving would load from its base path, newest first; none where there is no such folder.
+
+    In an object store a push is many copies, `saved_model.pb` last: a folder without it is a push that broke off.
+    """
     if not fileio.isdir(serving_dir):
         return []
     # Object stores list a folder with a slash behind it.
     names = [name.rstrip("/") for name in fileio.listdir(serving_dir)]
-    return sorted((int(name) for name in names if name.isdecimal()), reverse=True)
+    found = (name for name in names if name.isdecimal() and fileio.exists(f"{serving_dir}/{name}/saved_model.pb"))
+    return sorted(map(int, found), reverse=True)
 
 
 def same_model(one: str, other: str) -> bool:

@@ -2,6 +2,8 @@
 
 from __future__ import annotations
 
+import re
+from collections.abc import Iterator
 from dataclasses import dataclass
 from pathlib import Path
 from typing import TYPE_CHECKING, Any, Literal
@@ -28,8 +30,6 @@ class Needs(Section):
 
     cpu: float = Field(1.0, gt=0, description="cores, requested and allowed")
     memory: float = Field(4.0, gt=0, description="GB, requested and allowed")
-    gpus: int = Field(0, ge=0)
-    gpu_type: str = Field("nvidia.com/gpu", description="the resource's name; on Vertex AI the accelerator's")
     node_selector: dict[str, str] = Field({}, description="labels a node must have")
     retries: int = Field(1, ge=0)
     timeout_minutes: int = Field(30, ge=1, description="of each attempt; Vertex AI knows no such limit")
@@ -42,6 +42,8 @@ class BeamNeeds(Needs):
 
 
 class TrainerNeeds(Needs):
+    gpus: int = Field(0, ge=0)
+    gpu_type: str = Field("nvidia.com/gpu", description="the resource's name; on Vertex AI the accelerator's")
     cpu: float = Field(4.0, gt=0)
     memory: float = Field(8.0, gt=0)
     retries: int = Field(2, ge=0)
@@ -49,7 +51,7 @@ class TrainerNeeds(Needs):
 
 
 class Kubeflow(Section):
-    """What the steps ask of a cluster. One step took 1.2 GB at most with 280,000 records (pipeline/SCALING.md)."""
+    """What the steps ask of a cluster. One step took 1.3 GB at most with 280,000 records (pipeline/SCALING.md)."""
 
     light: Needs = Field(Needs(), description="each step that is neither the Trainer nor Beam's")
     beam: BeamNeeds = Field(BeamNeeds(), description=f"each of {', '.join(BEAM_STEPS)}")
@@ -120,6 +122,8 @@ def compile_spec(config: Config, deployment: Deployment) -> list[dict[str, Any]]
 
     from pipeline.definition import create_pipeline
 
+    for problem in _problems(config, deployment):
+        raise ConfigError(problem)
     data_path = config.data.path if "://" in config.data.path else str(Path(WORKDIR, config.data.path))
     pipeline = create_pipeline(
         config,
@@ -160,10 +164,38 @@ def compile_spec(config: Config, deployment: Deployment) -> list[dict[str, Any]]
     return documents
 
 
+def _problems(config: Config, deployment: Deployment) -> Iterator[str]:
+    beam, kubeflow = config.beam, config.kubeflow
+    if config.data.path.startswith("minio://"):
+        yield "Only Kubeflow's launcher understands minio://, and ExampleGen reads the data itself: name them by s3://."
+    if beam.engine != "direct" and deployment.pipeline_root.startswith("minio://"):
+        yield f"Workers of beam.engine = {beam.engine} cannot read minio://: take a pipeline root of gs:// or s3://."
+    if beam.engine in ("flink", "spark") and beam.environment == "loopback":
+        yield "beam.environment = loopback means the machine of the job server, and a step is in a pod: take external."
+    if beam.has_jar:
+        yield f"beam.job_server = {beam.job_server} needs Java, and the image has none: name a running server."
+    for option in beam.args:
+        if re.search("secret|password|token", option.partition("=")[0], re.IGNORECASE):
+            yield (
+                f"{option.partition('=')[0]} would stand in the spec for all to read: give it to the steps as an"
+                " environment variable, by kubeflow.secrets."
+            )
+    if deployment.target == "vertex":
+        needs = {"light": kubeflow.light, "beam": kubeflow.beam, "trainer": kubeflow.trainer}
+        unknown = [f"kubeflow.{name}.node_selector" for name, need in needs.items() if need.node_selector]
+        if unknown := [*unknown, *(["kubeflow.secrets"] if kubeflow.secrets else [])]:
+            yield f"Vertex AI knows no {' and no '.join(unknown)}: leave it out."
+        if kubeflow.trainer.gpus and "/" in kubeflow.trainer.gpu_type:
+            yield (
+                f"kubeflow.trainer.gpu_type = {kubeflow.trainer.gpu_type} is none of Vertex AI's accelerators:"
+                " name one, such as NVIDIA_L4."
+            )
+
+
 def _ask(resources: Any, needs: Needs) -> None:
     resources.cpu_request = resources.cpu_limit = needs.cpu
     resources.memory_request = resources.memory_limit = needs.memory
-    if needs.gpus:
+    if isinstance(needs, TrainerNeeds) and needs.gpus:
         resources.accelerator.type, resources.accelerator.count = needs.gpu_type, needs.gpus
 
 

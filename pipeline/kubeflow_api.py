@@ -12,7 +12,7 @@ from datetime import datetime, timezone
 from pathlib import Path
 from typing import TYPE_CHECKING
 
-from data.errors import UserError
+from data.errors import ConfigError, UserError
 
 if TYPE_CHECKING:
     import kfp
@@ -39,6 +39,7 @@ def submit(host: str, namespace: str | None, package: str, submission: Submissio
         A sentence with the run's or the schedule's address.
 
     Raises:
+        ConfigError: a namespace is needed.
         UserError: nobody answers at `host`, or the request was refused.
     """
     import kfp_server_api
@@ -54,8 +55,13 @@ def submit(host: str, namespace: str | None, package: str, submission: Submissio
     try:
         with kfp_server_api.ApiClient(configuration, cookie=cookie) as first:
             several_users = kfp_server_api.HealthzServiceApi(first).healthz_service_get_healthz().multi_user
+        if several_users is None:
+            raise UserError(
+                f"{host} answers with a page and not as Kubeflow Pipelines' API: if one must log in there, set"
+                " KFP_TOKEN to a bearer token, or KFP_COOKIE to the session's cookie; else correct --host."
+            )
         if several_users and not namespace:
-            raise UserError(f"Kubeflow Pipelines at {host} has several users: name yours with --namespace.")
+            raise ConfigError(f"Kubeflow Pipelines at {host} has several users: name yours with --namespace.")
         api = client.Client(host=host, namespace=namespace or "kubeflow", existing_token=token, cookies=cookie)
         return _start(api, namespace, package, submission, host.rstrip("/"))
     except urllib3.exceptions.HTTPError as error:
@@ -64,16 +70,17 @@ def submit(host: str, namespace: str | None, package: str, submission: Submissio
             f"Kubeflow Pipelines does not answer at {host}: {type(reason).__name__}."
             " Check --host, or forward the port of ml-pipeline-ui to this machine."
         ) from None
-    except kfp_server_api.ApiException as error:
+    except (kfp_server_api.OpenApiException, ValueError) as error:
         raise UserError(f"Kubeflow Pipelines at {host} refused the request: {_words(error)}.") from None
 
 
 def _start(api: kfp.Client, namespace: str | None, package: str, submission: Submission, host: str) -> str:
-    name = submission.run_name or f"{submission.pipeline_name}-{datetime.now(timezone.utc):%Y%m%d-%H%M%S}"
+    stamped = f"{submission.pipeline_name}-{datetime.now(timezone.utc):%Y%m%d-%H%M%S}"
+    name = submission.run_name or stamped
     with tempfile.TemporaryDirectory() as folder:
         file = Path(folder, "pipeline.yaml")
         file.write_text(package, encoding="utf-8")
-        pipeline, version = _upload(api, namespace, str(file), submission.pipeline_name, name)
+        pipeline, version = _upload(api, namespace, str(file), submission.pipeline_name, stamped)
     experiment = api.create_experiment(submission.experiment, namespace=namespace).experiment_id
     what = {
         "params": submission.parameters,
@@ -94,11 +101,13 @@ def _upload(
     api: kfp.Client, namespace: str | None, file: str, pipeline_name: str, version_name: str
 ) -> tuple[str, str]:
     """Uploads a pipeline, or a new version of it where its name is known; returns both ids."""
-    known = api.get_pipeline_id(pipeline_name)
-    if known is None:
+    same_name = {"key": "display_name", "operation": "EQUALS", "stringValue": pipeline_name}
+    found = api.list_pipelines(namespace=namespace, filter=json.dumps({"predicates": [same_name]})).pipelines
+    if not found:
         pipeline = api.upload_pipeline(file, pipeline_name=pipeline_name, namespace=namespace).pipeline_id
         versions = api.list_pipeline_versions(pipeline, page_size=1, sort_by="created_at desc").pipeline_versions
         return pipeline, versions[0].pipeline_version_id
+    known = found[0].pipeline_id
     version = api.upload_pipeline_version(file, pipeline_version_name=version_name, pipeline_id=known)
     return known, version.pipeline_version_id
 
@@ -108,5 +117,5 @@ def _words(error: Exception) -> str:
     status, body = getattr(error, "status", ""), getattr(error, "body", "") or ""
     with suppress(ValueError, KeyError, TypeError):
         body = json.loads(body)["message"]
-    first = str(body).strip().splitlines()[:1] or [getattr(error, "reason", "")]
+    first = str(body or error).strip().splitlines()[:1] or [getattr(error, "reason", "")]
     return f"{status} {first[0]}".strip().rstrip(".")[:400]

@@ -53,12 +53,12 @@ def main(argv: Sequence[str] | None = None) -> int:
     try:
         return run(args, beam_args)
     except Exception as error:
-        step = args.executor_class_path.rsplit(".", maxsplit=1)[-1]
         known = next((str(cause) for cause in causes(error) if isinstance(cause, UserError)), None)
-        trouble = known or storage_trouble(error)
-        if trouble is None:
-            logging.exception("%s failed.", step)
-        print(trouble or f"{step} failed: {type(error).__name__}: {error}", file=sys.stderr)
+        if known is None:
+            logging.exception("The step failed.")
+            step, trouble = args.executor_class_path.rsplit(".", maxsplit=1)[-1], storage_trouble(error)
+            known = f"{step} failed: {f'{trouble}: ' if trouble else ''}{type(error).__name__}: {error}"
+        print(known, file=sys.stderr)
         return exit_code(error)
 
 

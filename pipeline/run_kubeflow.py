@@ -7,13 +7,15 @@ import os
 import sys
 import warnings
 from collections.abc import Sequence
+from importlib.util import find_spec
 from typing import TYPE_CHECKING, Any
 
-from data.errors import UserError, storage_trouble
+from data.errors import ConfigError, UserError, storage_trouble
 from pipeline.exit_codes import exit_code
 
 if TYPE_CHECKING:
     from pipeline.config import Config
+    from pipeline.kubeflow import Target
 
 
 def parse(argv: Sequence[str] | None) -> argparse.Namespace:
@@ -42,6 +44,13 @@ def parse(argv: Sequence[str] | None) -> argparse.Namespace:
     )
     common.add_argument("--beam-arg", action="append", default=[], metavar="ARG", help="a Beam option")
 
+    common.add_argument(
+        "--cache",
+        action=argparse.BooleanOptionalAction,
+        help="reuse steps whose inputs are the same; Kubeflow compares the data's path, not what lies there"
+        " (default: yes, and with --cron no)",
+    )
+
     compiling = commands.add_parser("compile", parents=[common], help="write the spec")
     compiling.add_argument("--target", choices=["kubeflow", "vertex"], default="kubeflow", help="default: kubeflow")
     compiling.add_argument("-o", "--output", default="pipeline.yaml", metavar="FILE", help="default: pipeline.yaml")
@@ -56,12 +65,6 @@ def parse(argv: Sequence[str] | None) -> argparse.Namespace:
     )
     submitting.add_argument(
         "--cron", metavar="EXPRESSION", help="start runs by this schedule, six fields with seconds: '0 0 3 * * *'"
-    )
-    submitting.add_argument(
-        "--cache",
-        action=argparse.BooleanOptionalAction,
-        help="reuse steps whose inputs are the same; Kubeflow compares the data's path, not what lies there"
-        " (default: yes, and with --cron no)",
     )
     return parser.parse_args(argv)
 
@@ -84,7 +87,7 @@ def main(argv: Sequence[str] | None = None) -> int:
 
 def compile_to(args: argparse.Namespace, config: Config) -> int:
     """Writes the spec, and says what is in it."""
-    documents = _documents(args, config, target=args.target, cache=True)
+    documents = _documents(args, config, args.target, cache=args.cache is not False)
     try:
         with open(args.output, "w", encoding="utf-8") as file:
             file.write(as_yaml(documents))
@@ -108,12 +111,14 @@ def submit(args: argparse.Namespace, config: Config) -> int:
         parameters=dict(_parameter(text) for text in args.parameter),
         cron=args.cron,
     )
-    package = as_yaml(_documents(args, config, target="kubeflow", cache=cache))
+    package = as_yaml(_documents(args, config, "kubeflow", cache))
     print(submit(args.host, args.namespace, package, submission))
     return 0
 
 
-def _documents(args: argparse.Namespace, config: Config, target: Any, cache: bool) -> list[dict[str, Any]]:
+def _documents(args: argparse.Namespace, config: Config, target: Target, cache: bool) -> list[dict[str, Any]]:
+    if find_spec("kfp") is None or find_spec("kfp.kubernetes") is None:
+        raise UserError("The packages kfp and kfp-kubernetes are missing: they come with make setup, on Python 3.11.")
     from pipeline.kubeflow import Deployment, compile_spec
 
     deployment = Deployment(args.image, args.pipeline_root, target, args.volume, args.serving_dir, cache)
@@ -129,7 +134,7 @@ def as_yaml(documents: list[dict[str, Any]]) -> str:
 def _parameter(text: str) -> tuple[str, str]:
     name, equals, value = text.partition("=")
     if not equals or name != "data_path":
-        raise UserError(f"The run parameter {text!r} is not data_path=…, the only one the pipeline has.")
+        raise ConfigError(f"The run parameter {text!r} is not data_path=…, the only one the pipeline has.")
     return name, value
 
 

@@ -117,8 +117,15 @@ def _from_chief(strategy: tf.distribute.Strategy, numbers: np.ndarray) -> np.nda
 
 
 def part(strategy: tf.distribute.Strategy) -> None:
-    """Waits until every host has come this far; a helper then lingers, lest its last answer to others be lost."""
-    _from_chief(strategy, np.zeros(1, np.int32))
+    """Waits until every host has come this far, the chief with its export, lest a restarted chief find nobody.
+
+    A helper then lingers, or its last answer to the others could be lost.
+
+    Raises:
+        UserError: a host was lost.
+    """
+    with loss_of_host_told(strategy, lambda: "after the last epoch"):
+        _from_chief(strategy, np.zeros(1, np.int32))
     if not strategy.extended.should_checkpoint:
         time.sleep(2)
 

@@ -12,7 +12,7 @@ import tensorflow as tf
 import tf_keras
 
 from components.settings import Training
-from components.trainer.cluster import loss_of_host_told, part
+from components.trainer.cluster import loss_of_host_told
 from components.trainer.input import Split
 from data.errors import UserError
 
@@ -92,7 +92,6 @@ def fit(
                 progress,
             ],
         )
-        part(strategy)
     # A training that was resumed after its last epoch has no history.
     if not np.isfinite(history.history.get("loss", [0.0])[-1]):
         if best is None or not np.isfinite(best.best):

@@ -13,7 +13,7 @@ import tf_keras
 from pydantic import BaseModel
 
 from components.settings import TrainerSettings
-from components.trainer.cluster import in_own_process, loss_of_host_told, tell, this_host
+from components.trainer.cluster import in_own_process, loss_of_host_told, part, tell, this_host
 from components.trainer.distribution import choose_strategy
 from components.trainer.export import export
 from components.trainer.fit import compile_network, fit
@@ -69,6 +69,7 @@ def train_and_export(assignment: Assignment) -> None:
     network = train(assignment, transform, strategy)
     export(network.get_weights(), transform, settings.model, settings.image, assignment.serving_model_dir)
     write_samples(network, transform, settings.image, assignment.eval_files, assignment.model_run_dir)
+    part(strategy)
     tf.io.gfile.rmtree(assignment.backup)
 
 
@@ -83,6 +84,7 @@ def help_train() -> None:
     strategy = choose_strategy(1)
     assignment = Assignment.model_validate_json(tell(strategy, ""))
     train(assignment, tft.TFTransformOutput(assignment.transform_output), strategy)
+    part(strategy)
 
 
 def train(assignment: Assignment, transform: tft.TFTransformOutput, strategy: tf.distribute.Strategy) -> tf_keras.Model:

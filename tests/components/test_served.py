@@ -66,6 +66,13 @@ def test_without_another_served_model_there_is_no_baseline(models: list[Path], t
     assert found.get_string_custom_property("version") == ""
 
 
+def test_a_push_that_broke_off_in_an_object_store_is_not_served(models: list[Path], tmp_path: Path) -> None:
+    serve(tmp_path / "served", v9=models[0], v10=models[1])
+    (tmp_path / "served" / "10" / "saved_model.pb").unlink()
+    assert versions(str(tmp_path / "served")) == [9]
+    assert baseline(models[2], tmp_path / "served", tmp_path).get_string_custom_property("version") == "9"
+
+
 def test_a_model_of_unknown_origin_is_another_model(models: list[Path], tmp_path: Path) -> None:
     serve(tmp_path / "served", v9=models[0])
     (tmp_path / "served" / "9" / "fingerprint.pb").unlink()

@@ -8,15 +8,17 @@ from collections.abc import Iterator
 from contextlib import contextmanager
 from http.server import BaseHTTPRequestHandler, ThreadingHTTPServer
 from typing import Any
+from urllib.parse import parse_qs, urlsplit
 
 
 class Server(ThreadingHTTPServer):
-    """`requests` are (method, path, headers, body), in their order; `pipelines` maps names to ids."""
+    """`requests` are (method, path, headers, body), in their order; `pipelines` are (namespace, name)."""
 
     def __init__(self) -> None:
         super().__init__(("localhost", 0), Handler)
         self.requests: list[tuple[str, str, dict[str, str], Any]] = []
-        self.pipelines: dict[str, str] = {}
+        self.pipelines: set[tuple[str, str]] = set()
+        self.page: str | None = None
         self.multi_user = False
         self.refusal: tuple[int, str] | None = None
 
@@ -38,10 +40,13 @@ class Handler(BaseHTTPRequestHandler):
         api = self.path.split("/apis/v2beta1/")[1].split("?")[0]
         if self.server.refusal:
             return
-        if api == "pipelines":
-            self._answer(
-                {"pipelines": [{"pipeline_id": i, "display_name": n} for n, i in self.server.pipelines.items()]}
-            )
+        query = parse_qs(urlsplit(self.path).query)
+        if self.server.page:
+            self._send(self.server.page, "text/html", 200)
+        elif api == "pipelines":
+            name = json.loads(query["filter"][0])["predicates"][0]["stringValue"]
+            known = (query.get("namespace", [""])[0], name) in self.server.pipelines
+            self._answer({"pipelines": [{"pipeline_id": "pipeline-1", "display_name": name}] if known else []})
         elif api.endswith("/versions"):
             self._answer({"pipeline_versions": [{"pipeline_version_id": "version-1"}]})
         elif api == "experiments":
@@ -62,6 +67,9 @@ class Handler(BaseHTTPRequestHandler):
         }
         if self.server.refusal:
             return
+        if api == "pipelines/upload":
+            query = parse_qs(urlsplit(self.path).query)
+            self.server.pipelines.add((query.get("namespace", [""])[0], query["name"][0]))
         if api == "pipelines/upload_version":
             self._answer({"pipeline_id": "pipeline-1", "pipeline_version_id": "version-2"})
         else:
@@ -74,9 +82,12 @@ class Handler(BaseHTTPRequestHandler):
             self._answer({"message": message}, code)
 
     def _answer(self, value: Any, code: int = 200) -> None:
-        content = json.dumps(value).encode()
+        self._send(json.dumps(value), "application/json", code)
+
+    def _send(self, text: str, kind: str, code: int) -> None:
+        content = text.encode()
         self.send_response(code)
-        self.send_header("Content-Type", "application/json")
+        self.send_header("Content-Type", kind)
         self.send_header("Content-Length", str(len(content)))
         self.end_headers()
         self.wfile.write(content)

@@ -2,8 +2,8 @@
 
 What is copied from them (kubeflow/pipelines, backend/src/v2): how an ExecutorInput is built, and that its input
 artifacts have no type; the copies of artifacts under /minio, /s3 and /gcs, of which only files are uploaded; what the
-metadata store does to an artifact's metadata; the cache's key; retries and deadlines. What a container would give is
-given by other means: mounts by replacing paths, the image by this Python and this checkout.
+metadata store does to an artifact's metadata; the cache's key; retries; secrets as variables. What a container
+would give is given by other means: mounts by replacing paths, the image by this Python and this checkout.
 """
 
 from __future__ import annotations
@@ -22,6 +22,7 @@ from typing import Any
 import yaml
 
 ROOT = Path(__file__).parents[2]
+SECRET = "pa55word-of-the-object-store"
 FOLDERS = {"gs": "gcs", "s3": "s3", "minio": "minio"}
 
 
@@ -37,13 +38,14 @@ class Step:
 
 
 class Launcher:
-    """A backend with its own object store, cache and volume under `work`."""
+    """A backend with its own object store, cache and volume under `work`; `secrets` are Kubernetes' by name and key."""
 
     def __init__(self, work: Path, python: str = sys.executable, app: Path = ROOT, path: Path | None = ROOT) -> None:
         self.work, self.python, self.app, self.path = work, python, app, path
         self.volume = work / "volume"
         self.volume.mkdir(parents=True)
         self._ids = 0
+        self.secrets: dict[str, dict[str, str]] = {}
         self._cache: dict[str, dict[str, dict[str, Any]]] = {}
 
     def run(
@@ -104,15 +106,20 @@ class Launcher:
                     shutil.copy(source, _copy(disk, uri))
             for uri in _uris(invocation["outputs"]["artifacts"]):
                 _copy(disk, uri).parent.mkdir(parents=True, exist_ok=True)
+            secrets = {
+                pair["envVar"]: self.secrets[item["secretName"]][pair["secretKey"]]
+                for item in platform.get("secretAsEnv", [])
+                for pair in item["keyToEnv"]
+            }
             command = self._mounted(name, [*container["command"], *container["args"]], invocation, disk, platform)
             done = subprocess.run(
                 command,
                 cwd=self.app,
-                env=self._environment(disk, environment),
+                env=self._environment(disk, {**(environment or {}), **secrets}),
                 stdout=subprocess.PIPE,
                 stderr=subprocess.STDOUT,
                 text=True,
-                timeout=int(platform.get("activeDeadlineSeconds", 600)),
+                timeout=600,
                 check=False,
             )
             printed, code = printed + done.stdout, done.returncode

@@ -94,7 +94,7 @@ def test_the_versions_are_beam_s_own_and_the_image_s_the_project_s() -> None:
 
 @pytest.mark.parametrize("name", PRESETS)
 def test_the_values_arrive(name: str) -> None:
-    options = PipelineOptions([*expand(*PRESETS[name]), "--experiments=disable_logging_submission_environment"])
+    options = PipelineOptions(expand(*PRESETS[name]))
     engine, server, environment = (*name.split("-"), "", "")[:3]
     runner = create_runner(options.view_as(StandardOptions).runner or "DirectRunner")
     runners = {"flink": "FlinkRunner", "spark": "SparkRunner", "dataflow": "DataflowRunner"}

@@ -11,7 +11,6 @@ import pytest
 import yaml
 from google.protobuf import json_format
 from kfp import components
-from kfp.kubernetes import kubernetes_executor_config_pb2
 from kfp.pipeline_spec import pipeline_spec_pb2
 
 from data.errors import ConfigError
@@ -22,8 +21,13 @@ from pipeline.run_kubeflow import main
 from tests.conftest import Outcome
 from tests.pipeline.kubeflow_api import Server, kubeflow_api
 
+kubernetes_executor_config_pb2 = pytest.importorskip(
+    "kfp.kubernetes.kubernetes_executor_config_pb2", reason="kfp-kubernetes goes with Python 3.11's protobuf only"
+)
+
 MINIO = ("--image", "digit-rows:0.1.0", "--pipeline-root", "minio://mlpipeline/v2/artifacts", "--volume", "models")
 GCS = ("--image", "registry.example.com/digit-rows:0.1.0", "--pipeline-root", "gs://bucket/root")
+FLINK = ("beam.engine=flink", "beam.job_server=jobs:8099", "beam.environment=docker")
 Command = Callable[..., Outcome]
 
 
@@ -133,8 +137,7 @@ def test_vertex_keeps_its_hook_and_gets_no_kubernetes(tmp_path: Path, command: C
 
 def test_a_distributed_engine_is_given_addresses_not_copies(tmp_path: Path, command: Command) -> None:
     file = tmp_path / "pipeline.yaml"
-    engine = ("--set", "beam.engine=flink", "beam.job_server=jobs:8099", "beam.environment=docker")
-    assert command("compile", *GCS, "-o", str(file), *engine).code == 0
+    assert command("compile", *GCS, "-o", str(file), "--set", *FLINK).code == 0
     spec = next(yaml.safe_load_all(file.read_text()))
     for step, container in containers(spec).items():
         assert "--copies" not in container["args"]
@@ -149,6 +152,15 @@ def test_a_distributed_engine_is_given_addresses_not_copies(tmp_path: Path, comm
         ((*MINIO, "--target", "vertex"), "must begin with gs://"),
         ((*GCS, "--target", "vertex", "--volume", "models"), "Vertex AI mounts no volume claims"),
         ((*GCS, "--serving-dir", "/models"), "would be gone with the Pusher's container"),
+        ((*MINIO, "--set", *FLINK), "cannot read minio://"),
+        ((*GCS, "--set", *FLINK[:1], "beam.job_server=localhost:8099"), "loopback means the machine of the job server"),
+        ((*GCS, "--set", *FLINK[:1], "beam.environment=docker", "beam.job_server=jobs.jar"), "the image has none"),
+        ((*MINIO, "--set", "data.path=minio://mnist"), "name them by s3://"),
+        ((*GCS, "--beam-arg=--s3_secret_access_key=abc"), "by kubeflow.secrets"),
+        ((*GCS, "--target", "vertex", "--set", 'kubeflow.secrets={a = ["B"]}'), "Vertex AI knows no kubeflow.secrets"),
+        ((*GCS, "--target", "vertex", "--set", 'kubeflow.beam.node_selector={a = "b"}'), "beam.node_selector"),
+        ((*GCS, "--target", "vertex", "--set", "kubeflow.trainer.gpus=1"), "none of Vertex AI's accelerators"),
+        ((*MINIO, "--set", "kubeflow.light.gpus=1"), "there is no setting kubeflow.light.gpus"),
         ((*MINIO, "--set", "kubeflow.trainer.gpu=1"), "there is no setting kubeflow.trainer.gpu"),
         ((*MINIO, "--set", "kubeflow.beam.memory=0"), "kubeflow.beam.memory"),
         ((*MINIO, "--profile", "nowhere"), "There is no profile nowhere"),
@@ -160,7 +172,7 @@ def test_what_cannot_work_is_a_sentence_before_anything_is_compiled(
     file = tmp_path / "pipeline.yaml"
     outcome = command("compile", *arguments, "-o", str(file))
     assert outcome.code == WRONG_USE and words in outcome.text and "Traceback" not in outcome.text
-    assert not file.exists()
+    assert "=abc" not in outcome.text and not file.exists()
 
 
 def test_an_output_that_cannot_be_written_is_a_sentence(command: Command, tmp_path: Path) -> None:
@@ -201,7 +213,7 @@ def test_a_submission_uploads_and_starts_a_run(api: Server, command: Command, mo
 
 
 def test_a_known_pipeline_gets_a_new_version_and_a_schedule_sees_new_data(api: Server, command: Command) -> None:
-    api.pipelines["digit-rows"] = "pipeline-1"
+    api.pipelines.add(("", "digit-rows"))
     outcome = command("submit", *MINIO, "--host", api.host, "--cron", "0 0 3 * * *")
     assert outcome.code == 0, outcome.text
     assert "#/recurringrun/details/recurring_run-1" in outcome.text
@@ -232,12 +244,23 @@ def test_a_host_that_is_not_there_and_one_that_refuses_are_sentences(api: Server
 def test_where_several_users_are_a_namespace_is_asked_for(api: Server, command: Command) -> None:
     api.multi_user = True
     outcome = command("submit", *MINIO, "--host", api.host)
-    assert outcome.code == FAILED and "name yours with --namespace" in outcome.text
-    assert command("submit", *MINIO, "--host", api.host, "--namespace", "team-a").code == 0
-    assert api.body_of("/apis/v2beta1/experiments")["namespace"] == "team-a"
+    assert outcome.code == WRONG_USE and "name yours with --namespace" in outcome.text
+    for _ in range(2):
+        assert command("submit", *MINIO, "--host", api.host, "--namespace", "team-a", "--run-name", "again").code == 0
+    bodies = {path.split("?")[0]: body for method, path, _, body in api.requests if method == "POST"}
+    assert bodies["/apis/v2beta1/experiments"]["namespace"] == "team-a"
+    # The second time the pipeline is known, in its namespace.
+    assert "/apis/v2beta1/pipelines/upload_version" in bodies
+
+
+def test_a_login_page_is_a_sentence(api: Server, command: Command) -> None:
+    api.page = "<html>Log in</html>"
+    outcome = command("submit", *MINIO, "--host", api.host)
+    assert outcome.code == FAILED and "set KFP_TOKEN to a bearer token" in outcome.text
+    assert "Traceback" not in outcome.text
 
 
 def test_a_run_parameter_the_pipeline_does_not_have_is_a_sentence(api: Server, command: Command) -> None:
     outcome = command("submit", *MINIO, "--host", api.host, "--parameter", "epochs=3")
-    assert "'epochs=3' is not data_path=…" in outcome.text and outcome.code == FAILED
+    assert "'epochs=3' is not data_path=…" in outcome.text and outcome.code == WRONG_USE
     assert api.requests == []

@@ -11,23 +11,30 @@ from pipeline import STEPS
 from pipeline.exit_codes import DATA_REFUSED, MODEL_REFUSED
 from pipeline.run_kubeflow import main
 from tests.conftest import QUICK
-from tests.pipeline.kubeflow_launcher import Launcher, Step
+from tests.pipeline.kubeflow_launcher import SECRET, Launcher, Step
 
 pytestmark = pytest.mark.slow
-
-SECRET = "pa55word-of-the-object-store"
 
 
 @pytest.fixture(scope="module")
 def launcher(tmp_path_factory: pytest.TempPathFactory) -> Launcher:
     """One backend that the tests of this file use in turn."""
-    return Launcher(tmp_path_factory.mktemp("kubeflow"))
+    launcher = Launcher(tmp_path_factory.mktemp("kubeflow"))
+    launcher.secrets["store"] = {"AWS_SECRET_ACCESS_KEY": SECRET}
+    return launcher
+
+
+@pytest.fixture(scope="module")
+def first(launcher: Launcher, small_mnist: Path, tmp_path_factory: pytest.TempPathFactory) -> dict[str, Step]:
+    """The first run, to a pushed model."""
+    return launcher.run(compiled(tmp_path_factory.mktemp("first")), {"data_path": str(small_mnist)})
 
 
 def compiled(folder: Path, *overrides: str) -> Path:
     package = folder / "pipeline.yaml"
     common = ["--image", "digit-rows:0.1.0", "--pipeline-root", "minio://mlpipeline/v2/artifacts", "--volume", "models"]
-    assert main(["compile", *common, "-o", str(package), "--set", *QUICK, *overrides]) == 0
+    secrets = 'kubeflow.secrets={store = ["AWS_SECRET_ACCESS_KEY"]}'
+    assert main(["compile", *common, "-o", str(package), "--set", *QUICK, secrets, *overrides]) == 0
     return package
 
 
@@ -40,10 +47,9 @@ def served(launcher: Launcher) -> list[Path]:
 
 
 def test_1_every_step_runs_in_its_container_to_a_pushed_model(
-    launcher: Launcher, tmp_path: Path, small_mnist: Path, digits: dict[str, Images]
+    launcher: Launcher, first: dict[str, Step], digits: dict[str, Images]
 ) -> None:
-    parameters, environment = {"data_path": str(small_mnist)}, {"AWS_SECRET_ACCESS_KEY": SECRET}
-    steps = launcher.run(compiled(tmp_path), parameters, environment)
+    steps = first
     assert states(steps) == dict.fromkeys(STEPS, "SUCCEEDED"), "".join(step.printed for step in steps.values())
     assert all(step.attempts == 1 for step in steps.values())
     assert "epoch 3/3" in steps["Trainer"].printed and "checks passed" in steps["InfraValidator"].printed
@@ -63,7 +69,7 @@ def test_1_every_step_runs_in_its_container_to_a_pushed_model(
 
 
 def test_2_an_unchanged_run_judges_again_and_pushes_nothing_twice(
-    launcher: Launcher, tmp_path: Path, small_mnist: Path
+    launcher: Launcher, first: dict[str, Step], tmp_path: Path, small_mnist: Path
 ) -> None:
     before = served(launcher)
     steps = launcher.run(compiled(tmp_path), {"data_path": str(small_mnist)})
@@ -76,7 +82,7 @@ def test_2_an_unchanged_run_judges_again_and_pushes_nothing_twice(
 
 
 def test_3_a_model_worse_than_what_is_served_is_refused_and_the_run_is_red(
-    launcher: Launcher, tmp_path: Path, small_mnist: Path
+    launcher: Launcher, first: dict[str, Step], tmp_path: Path, small_mnist: Path
 ) -> None:
     before = served(launcher)
     weaker = compiled(tmp_path, "training.epochs=2", "gates.accuracy=0.1", "gates.class_accuracy=0.0")
@@ -91,7 +97,7 @@ def test_3_a_model_worse_than_what_is_served_is_refused_and_the_run_is_red(
 
 
 def test_4_data_that_the_gate_refuses_stops_the_run_before_the_training(
-    launcher: Launcher, tmp_path: Path, small_mnist: Path
+    launcher: Launcher, first: dict[str, Step], tmp_path: Path, small_mnist: Path
 ) -> None:
     before = served(launcher)
     steps = launcher.run(compiled(tmp_path, "data.classes=7"), {"data_path": str(small_mnist)})

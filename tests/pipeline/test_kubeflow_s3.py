@@ -14,8 +14,7 @@ from moto.server import ThreadedMotoServer
 
 from pipeline.run_kubeflow import main
 from tests.conftest import ROOT
-from tests.pipeline.kubeflow_launcher import Launcher
-from tests.pipeline.test_kubeflow_run import SECRET
+from tests.pipeline.kubeflow_launcher import SECRET, Launcher
 
 pytestmark = pytest.mark.slow
 
@@ -72,11 +71,15 @@ def test_beams_steps_read_and_write_a_bucket(store: dict[str, str], bucket, tmp_
         bucket.upload_file(str(shard), f"mnist/{shard.name}")
     package = tmp_path / "pipeline.yaml"
     options = ["--image", "digit-rows:0.1.0", "--pipeline-root", "s3://bucket/root", "-o", str(package)]
-    assert main(["compile", *options, "--set", "data.path=s3://bucket/mnist"]) == 0
+    keys = 'kubeflow.secrets={store = ["AWS_ACCESS_KEY_ID", "AWS_SECRET_ACCESS_KEY"]}'
+    assert main(["compile", *options, "--set", "data.path=s3://bucket/mnist", keys]) == 0
+    assert SECRET not in package.read_text()
     package.write_text(by_address(package.read_text()))
     launcher = Launcher(tmp_path / "kubeflow")
     only = ["CuratedSchema", "ExampleGen", "StatisticsGen", "ExampleValidator", "DataGate"]
-    steps = launcher.run(package, environment=store, only=only)
+    launcher.secrets["store"] = store
+    where = {name: value for name, value in store.items() if "KEY" not in name}
+    steps = launcher.run(package, environment=where, only=only)
     assert {steps[name].state for name in only} == {"SUCCEEDED"}, "".join(step.printed for step in steps.values())
     written = {item.key for item in bucket.objects.filter(Prefix="root/digit-rows/run-1")}
     for artifact in ("ExampleGen/examples/Split-train/", "StatisticsGen/statistics/Split-test/FeatureStats.pb"):

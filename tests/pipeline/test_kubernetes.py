@@ -80,5 +80,5 @@ def test_the_readme_names_files_and_objects_that_exist() -> None:
     files = re.findall(r"(?:pipeline|serving)/[\w./-]*\w", text)
     assert files and all((ROOT / file).exists() for file in files)
     applied = " ".join(re.findall(r"kubectl apply (.*)", text))
-    assert {"volume.yaml", "job.yaml", "cronjob.yaml"} == set(re.findall(r"(\w+\.yaml)", applied))
+    assert {"volume.yaml", "job.yaml", "cronjob.yaml", "tfjob.yaml"} == set(re.findall(r"(\w+\.yaml)", applied))
     assert set(re.findall(r"\b(?:job|cronjob)/([\w-]+)", text)) <= {"digit-rows", "digit-rows-now"}

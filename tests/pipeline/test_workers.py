@@ -109,8 +109,9 @@ def test_a_lost_host_ends_the_run_which_then_goes_on(tmp_path: Path, start: Call
     chief.wait_for("epoch 1/5")
     time.sleep(0.5)
     helper.process.send_signal(signal.SIGKILL)
-    assert re.search(r"A training host was lost in epoch \d of 5: .+ Start the same command", chief.end(FAILED))
+    lost = re.search(r"A training host was lost in epoch (\d) of 5: .+ Start the same command", chief.end(FAILED))
     told = len(curve(chief.text))
+    assert lost and int(lost[1]) == told + 1
     assert versions(root) == []
 
     chief, helper = start(root, *longer)
