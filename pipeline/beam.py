@@ -128,10 +128,10 @@ def pipeline_args(beam: Beam) -> list[str]:
 
 
 def _submission(beam: Beam) -> Iterator[str]:
+    # Beam's list of installed packages: workers in other containers could not fetch it from the server's disk.
+    yield "--experiments=disable_logging_submission_environment"
     if not beam.has_jar:
         yield "--runner=PortableRunner"
-        # Beam's list of installed packages: workers in other containers could not fetch it from the server's disk.
-        yield "--experiments=disable_logging_submission_environment"
         yield f"--job_endpoint={beam.job_server}"
         if beam.artifact_endpoint:
             yield f"--artifact_endpoint={beam.artifact_endpoint}"

@@ -99,7 +99,7 @@ def scale() -> None:
         ("7,000", lambda folder: thinned(10, folder)),
         ("70,000", lambda folder: repeated(1, folder)),
         ("280,000", lambda folder: repeated(4, folder)),
-        ("7,000 of 56 × 56", lambda folder: enlarged(10, folder)),
+        ("70,000 of 56 × 56", lambda folder: enlarged(1, folder)),
     ):
         with tempfile.TemporaryDirectory() as folder:
             make(Path(folder, "data"))
@@ -119,11 +119,11 @@ def scale() -> None:
                 print(f"{name} records, {step}: {seconds[step]:.1f} s, {peak:,.0f} MiB", flush=True)
     for step in SCALED_STEPS:
         (few, few_peak), (some, some_peak), (many, many_peak), (large, _) = (
-            measured[step, name] for name in ("7,000", "70,000", "280,000", "7,000 of 56 × 56")
+            measured[step, name] for name in ("7,000", "70,000", "280,000", "70,000 of 56 × 56")
         )
         times = f"{few:.1f} s | {some:.1f} s | {many:.1f} s | {many / some:.2f}"
         peaks = f"{few_peak:,.0f} | {some_peak:,.0f} | {many_peak:,.0f} MiB | {many_peak / some_peak:.2f}"
-        print(f"| {step} | {times} | {peaks} | {large / few:.2f} |")
+        print(f"| {step} | {times} | {peaks} | {large / some:.2f} |")
 
 
 def repeated(times: int, folder: Path) -> None:

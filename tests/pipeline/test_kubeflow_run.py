@@ -68,20 +68,7 @@ def test_1_every_step_runs_in_its_container_to_a_pushed_model(
     assert len(stored) > 30 and not any(SECRET.encode() in path.read_bytes() for path in stored)
 
 
-def test_2_an_unchanged_run_judges_again_and_pushes_nothing_twice(
-    launcher: Launcher, first: dict[str, Step], tmp_path: Path, small_mnist: Path
-) -> None:
-    before = served(launcher)
-    steps = launcher.run(compiled(tmp_path), {"data_path": str(small_mnist)})
-    again = {"Baseline", "Evaluator", "InfraValidator", "Pusher"}
-    assert states(steps) == {name: "SUCCEEDED" if name in again else "CACHED" for name in STEPS}
-    # What is served is the candidate itself, so there is nothing to compare it with.
-    assert "There is no baseline" in steps["Baseline"].printed
-    assert served(launcher) == before
-    assert steps["Pusher"].outputs["pushed_model"]["metadata"]["pushed_version"] == before[0].name
-
-
-def test_3_a_model_worse_than_what_is_served_is_refused_and_the_run_is_red(
+def test_2_a_model_worse_than_what_is_served_is_refused_and_the_run_is_red(
     launcher: Launcher, first: dict[str, Step], tmp_path: Path, small_mnist: Path
 ) -> None:
     before = served(launcher)
@@ -96,7 +83,7 @@ def test_3_a_model_worse_than_what_is_served_is_refused_and_the_run_is_red(
     assert served(launcher) == before
 
 
-def test_4_data_that_the_gate_refuses_stops_the_run_before_the_training(
+def test_3_data_that_the_gate_refuses_stops_the_run_before_the_training(
     launcher: Launcher, first: dict[str, Step], tmp_path: Path, small_mnist: Path
 ) -> None:
     before = served(launcher)
