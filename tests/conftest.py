@@ -7,7 +7,10 @@ import os
 os.environ["TF_USE_LEGACY_KERAS"] = "1"
 os.environ.setdefault("TF_CPP_MIN_LOG_LEVEL", "3")
 
+import re
+import shutil
 import subprocess
+import sys
 from collections.abc import Callable, Iterator
 from dataclasses import dataclass
 from pathlib import Path
@@ -84,6 +87,28 @@ def run(capfd: pytest.CaptureFixture[str]) -> Callable[..., Outcome]:
         return Outcome(code, shown.out + shown.err)
 
     return run
+
+
+def install_package(folder: Path) -> Path:
+    """Installs the project, without what it depends on, as pip does; returns the folder to import it from."""
+    for package in ("pipeline", "components", "data", "serving"):
+        ignore = shutil.ignore_patterns("*.gz", "__pycache__")
+        shutil.copytree(ROOT / package, folder / "source" / package, ignore=ignore)
+    for file in ("pyproject.toml", "README.md", "LICENSE"):
+        shutil.copy(ROOT / file, folder / "source")
+    pip = [sys.executable, "-m", "pip", "install", "--quiet", "--no-deps", "--no-build-isolation", "--no-index"]
+    target = ["--ignore-requires-python", "--target", str(folder / "site"), str(folder / "source")]
+    subprocess.run([*pip, *target], check=True)
+    return folder / "site"
+
+
+def check_shell(page: str) -> None:
+    """Fails unless every fenced block of a Markdown page is shell that bash can parse."""
+    blocks = re.findall(r"^```sh\n(.*?)^```$", page, re.MULTILINE | re.DOTALL)
+    assert blocks and page.count("```") == 2 * len(blocks)
+    for block in blocks:
+        done = subprocess.run(["bash", "-n"], input=block, capture_output=True, text=True, check=False)
+        assert done.returncode == 0 and not done.stderr
 
 
 def versions(root: Path) -> list[str]:

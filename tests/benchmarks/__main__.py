@@ -99,7 +99,7 @@ def scale() -> None:
         ("7,000", lambda folder: thinned(10, folder)),
         ("70,000", lambda folder: repeated(1, folder)),
         ("280,000", lambda folder: repeated(4, folder)),
-        ("70,000 of 56 × 56", lambda folder: enlarged(1, folder)),
+        ("70,000 of 56 × 56", lambda folder: thinned(1, folder, zoom=2)),
     ):
         with tempfile.TemporaryDirectory() as folder:
             make(Path(folder, "data"))
@@ -144,11 +144,6 @@ def thinned(step: int, folder: Path, zoom: int = 1) -> None:
         images = read_split(MNIST, split, 28, 28).take(slice(0, None, step))
         pixels = images.pixels.repeat(zoom, axis=1).repeat(zoom, axis=2)
         write_split(folder, split, Images(pixels, images.labels), shards=1)
-
-
-def enlarged(step: int, folder: Path) -> None:
-    """As `thinned`, with 56 × 56 pixels."""
-    thinned(step, folder, zoom=2)
 
 
 def main() -> None:

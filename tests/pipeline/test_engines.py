@@ -6,7 +6,6 @@ import importlib.resources
 import json
 import os
 import re
-import shutil
 import signal
 import socket
 import subprocess
@@ -36,7 +35,7 @@ from pipeline.config import Config, load
 from pipeline.definition import create_pipeline
 from pipeline.run_local import PUSHED, parse
 from serving.launch import free_port
-from tests.conftest import ROOT, Outcome, states
+from tests.conftest import ROOT, Outcome, check_shell, install_package, states
 
 Run = Callable[..., Outcome]
 JAR = os.environ.get("BEAM_JOB_SERVER_JAR", "")
@@ -53,16 +52,7 @@ STEPS = ("ExampleGen", "StatisticsGen", "Transform")
 @pytest.fixture(scope="module")
 def site(tmp_path_factory: pytest.TempPathFactory) -> Path:
     """A folder with the package as pip installs it."""
-    folder = tmp_path_factory.mktemp("install")
-    for package in ("pipeline", "components", "data", "serving"):
-        ignore = shutil.ignore_patterns("*.gz", "__pycache__")
-        shutil.copytree(ROOT / package, folder / "source" / package, ignore=ignore)
-    for file in ("pyproject.toml", "README.md", "LICENSE"):
-        shutil.copy(ROOT / file, folder / "source")
-    pip = [sys.executable, "-m", "pip", "install", "--quiet", "--no-deps", "--no-build-isolation", "--no-index"]
-    target = ["--ignore-requires-python", "--target", str(folder / "site"), str(folder / "source")]
-    subprocess.run([*pip, *target], check=True)
-    return folder / "site"
+    return install_package(tmp_path_factory.mktemp("install"))
 
 
 @contextmanager
@@ -337,11 +327,7 @@ def test_kubernetes_parts_refer_to_one_another() -> None:
 
 
 def test_the_readme_s_commands() -> None:
-    blocks = re.findall(r"^```sh\n(.*?)^```$", README, re.MULTILINE | re.DOTALL)
-    assert blocks and README.count("```") == 2 * len(blocks)
-    for block in blocks:
-        done = subprocess.run(["bash", "-n"], input=block, capture_output=True, text=True, check=False)
-        assert done.returncode == 0 and not done.stderr
+    check_shell(README)
     paths = re.findall(r"(?:pipeline|tests)/[\w./-]*\w", README)
     assert paths and all((ROOT / path).exists() for path in paths)
     assert set(re.findall(r"--profile (\w+)", README)) <= {service["profiles"][0] for service in SERVICES.values()}

@@ -23,6 +23,7 @@ from kubernetes_validate import ValidationError, latest_version, validate
 
 from serving.launch import free_port, model_server, wait_until_available
 from serving.protos import BatchingParameters, MonitoringConfig, SSLConfig
+from tests.conftest import check_shell
 
 ROOT = Path(__file__).parents[2]
 FOLDER = ROOT / "serving" / "tensorflow_serving"
@@ -256,11 +257,7 @@ def test_ssl_config_holds_the_pem_texts(tmp_path: Path) -> None:
 
 
 def test_the_readme_s_commands() -> None:
-    blocks = re.findall(r"^```sh\n(.*?)^```$", README, re.MULTILINE | re.DOTALL)
-    assert blocks and README.count("```") == 2 * len(blocks)
-    for block in blocks:
-        done = subprocess.run(["bash", "-n"], input=block, capture_output=True, text=True, check=False)
-        assert done.returncode == 0 and not done.stderr
+    check_shell(README)
     paths = re.findall(r"(?:serving|tests)/[\w./-]*\w", README.replace("serving/tensorflow_serving/tls", ""))
     assert paths and all((ROOT / path).exists() for path in paths)
     started = re.findall(r" (tensorflow-serving[\w-]*|prometheus)", " ".join(re.findall(r"up -d.*?[\n`]", README)))
