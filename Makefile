@@ -1,4 +1,4 @@
-# Two commands: `make run` and `make test`. `make help` explains the rest.
+# The main commands are `make run` and `make test`. `make help` lists all.
 
 PYTHON ?= $(shell command -v python3.11 || command -v python3.10)
 VENV   ?= .venv
@@ -32,10 +32,10 @@ $(READY): requirements.lock
 	  echo "make: the dependencies could not be installed; see pip's message above" >&2; exit 1; }
 	@touch $@
 
-run: $(READY)  ## run the whole pipeline on all 70,000 digits, to a pushed model
+run: $(READY)  ## run the whole pipeline on all 70,000 digits; push the model if it passes
 	@$(PY) -m pipeline.run_local $(ARGS)
 
-serve: $(READY)  ## serve the last pushed model on localhost:8500, by the stand-in for TensorFlow Serving
+serve: $(READY)  ## serve the last pushed model on localhost:8500, with the stand-in for TensorFlow Serving
 	@ls -d runs/serving_models/mnist/[0-9]* >/dev/null 2>&1 || { \
 	  echo "make: runs/serving_models/mnist holds no model yet; push one with make run" >&2; exit 1; }
 	@$(PY) -m serving.model_server --model_name=mnist --model_base_path=runs/serving_models/mnist $(ARGS)
@@ -43,7 +43,7 @@ serve: $(READY)  ## serve the last pushed model on localhost:8500, by the stand-
 test: $(READY)  ## run every test, with coverage
 	@$(PY) -m pytest --cov --cov-report=term:skip-covered $(ARGS)
 
-test-fast: $(READY)  ## run the tests that take seconds
+test-fast: $(READY)  ## run only the fast tests
 	@$(PY) -m pytest -m "not slow" $(ARGS)
 
 lint: $(READY)  ## check style and formatting
@@ -52,7 +52,7 @@ lint: $(READY)  ## check style and formatting
 types: $(READY)  ## check types
 	@$(PY) -m mypy
 
-bench: $(READY)  ## measure speed and memory, each against its peer in the same run
+bench: $(READY)  ## measure speed and memory, each with a reference in the same run
 	@$(PY) -m tests.benchmarks $(ARGS)
 
 bench-serving: $(READY)  ## measure the client and the stand-in server; needs a pushed model
@@ -62,7 +62,7 @@ protos: $(READY)  ## generate serving/protos/messages.binpb from the .proto file
 	@$(PY) -m grpc_tools.protoc -I serving/protos --include_imports \
 	  --descriptor_set_out=serving/protos/messages.binpb serving/protos/tensorflow.proto serving/protos/tensorflow_serving.proto
 
-# What no command loads: a debugger, TensorBoard's faster reader, Beam's connectors to Google's databases and AI services.
+# Packages that no command imports: a debugger, TensorBoard's faster reader, Beam's connectors to Google's services.
 IMAGE_LEAVES_OUT := debugpy tensorboard-data-server $(addprefix google-cloud-,bigtable datastore dlp language \
   monitoring pubsublite recommendations-ai spanner videointelligence vision)
 COMPILE := uv pip compile pyproject.toml --extra pipeline --extra kubeflow --extra s3 \
@@ -70,7 +70,7 @@ COMPILE := uv pip compile pyproject.toml --extra pipeline --extra kubeflow --ext
 IMAGE := $(COMPILE) --python-version 3.11 --python-platform x86_64-manylinux_2_28 --constraint requirements.lock \
   --excludes /dev/stdin
 
-lock:  ## resolve requirements.lock again, and the image's locks from it; needs uv
+lock:  ## write requirements.lock again, and the image's locks from it; needs uv
 	$(COMPILE) --extra dev --universal --python-version 3.10 --output-file requirements.lock
 	printf '%s\n' tensorflow $(IMAGE_LEAVES_OUT) | $(IMAGE) --extra cpu --output-file requirements-cpu.lock
 	printf '%s\n' $(IMAGE_LEAVES_OUT) | $(IMAGE) --extra gpu --output-file requirements-gpu.lock

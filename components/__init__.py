@@ -1,1 +1,1 @@
-"""What each step does: one file per step of the chain, in the order of pipeline.definition."""
+"""What each step does: a file, or a folder where a step needs more, in the words of TFX."""

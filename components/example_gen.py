@@ -1,11 +1,10 @@
-"""ExampleGen: the shards of a data folder, one TFX split for each of ours, streamed."""
+"""ExampleGen: imports the shards of a data folder, split by split, as a stream."""
 
 from __future__ import annotations
 
 from typing import Any
 
 import apache_beam as beam
-from google.protobuf.wrappers_pb2 import StringValue
 from tfx import types
 from tfx import v1 as tfx
 from tfx.components.example_gen.component import FileBasedExampleGen
@@ -14,14 +13,13 @@ from tfx.dsl.components.base import executor_spec
 from tfx.dsl.io import fileio
 from tfx.types import artifact_utils
 
-from data.errors import missing_split
-from data.features import SPLITS, shard_pattern
+from data.splits import SPLITS, missing_split, shard_pattern
 
 
 class StreamingExecutor(executor.Executor):
-    """ImportExampleGen's executor without its shuffle, for which Beam's DirectRunner holds all records in memory.
+    """ImportExampleGen's executor without its shuffle: Beam's DirectRunner holds all records in memory to shuffle them.
 
-    Records keep their order within a shard; the Trainer shuffles as it reads, and `data.build --seed` for good.
+    Records keep their order within a shard. The Trainer shuffles while it reads.
     """
 
     def Do(
@@ -45,7 +43,7 @@ class StreamingExecutor(executor.Executor):
     def GenerateExamplesByBeam(
         self, pipeline: beam.Pipeline, exec_properties: dict[str, Any]
     ) -> dict[str, beam.PCollection]:
-        """Writes each split as it is read, and leaves nothing for the base class to shuffle and write."""
+        """Writes each split while it is read. The empty result leaves the base class nothing to shuffle and write."""
         for split, examples in super().GenerateExamplesByBeam(pipeline, exec_properties).items():
             prefix = f"{artifact_utils.get_split_uri(self._examples, split)}/data_tfrecord"
             (
@@ -57,14 +55,10 @@ class StreamingExecutor(executor.Executor):
 
 
 class StreamingExampleGen(FileBasedExampleGen):
-    """ImportExampleGen with the executor above."""
+    """ImportExampleGen with the executor above. It imports the train, eval and test shards of a folder."""
 
     EXECUTOR_SPEC = executor_spec.BeamExecutorSpec(StreamingExecutor)
 
-
-def example_gen(folder: str, code: str) -> StreamingExampleGen:
-    """Imports the train, eval and test shards in `folder`; `code` is the sources' fingerprint, for TFX's cache."""
-    splits = [tfx.proto.Input.Split(name=split, pattern=shard_pattern(split)) for split in SPLITS]
-    custom = tfx.proto.CustomConfig()
-    custom.custom_config.Pack(StringValue(value=code))
-    return StreamingExampleGen(input_base=folder, input_config=tfx.proto.Input(splits=splits), custom_config=custom)
+    def __init__(self, input_base: str | tfx.dsl.experimental.RuntimeParameter) -> None:
+        splits = [tfx.proto.Input.Split(name=split, pattern=shard_pattern(split)) for split in SPLITS]
+        super().__init__(input_base=input_base, input_config=tfx.proto.Input(splits=splits))

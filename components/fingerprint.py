@@ -1,45 +1,155 @@
-"""A hash of a step's sources, so that TFX's cache, which sees only a dotted path, sees the code behind it."""
+"""A hash of what computes a step's result: its code and its libraries. TFX's cache sees neither by itself.
+
+The code is the syntax tree of the step's own module, and of every first-party definition that it uses, directly or
+not. Words change no result and do not count: comments, docstrings, help texts, log lines, messages of exceptions.
+A library is a distribution that this code imports; its version counts.
+"""
 
 from __future__ import annotations
 
 import ast
 import hashlib
-from collections.abc import Iterable
+import sys
+from dataclasses import dataclass, field
+from functools import cache
+from importlib.metadata import packages_distributions, version
 from importlib.util import find_spec
 from pathlib import Path
 
 FIRST_PARTY = ("components", "data", "serving")
+# A namespace that protobuf shares with Google's clients: they carry data, they do not compute.
+_NAMESPACES = ("google",)
+_LOG_LEVELS = ("debug", "info", "warning", "error", "exception")
 
 
-def source_fingerprint(*modules: str) -> str:
-    """SHA-256 over the sources of `modules` and of every first-party module they import, directly or not."""
+def fingerprint(*modules: str) -> str:
+    """SHA-256, as 16 hexadecimal digits, over the code and the libraries of these modules.
+
+    A module of another project, such as an executor of TFX, stands for the libraries that it imports.
+    """
+    scan = _Scan()
+    for module in modules:
+        scan.add_root(module)
     digest = hashlib.sha256()
-    for name, path in sorted(_closure(modules).items()):
-        digest.update(name.encode() + b"\0" + path.read_bytes() + b"\0")
+    for (module, name), text in sorted(scan.code.items()):
+        digest.update(f"{module}\0{name}\0{text}\0".encode())
+    for library in sorted(scan.libraries):
+        digest.update(f"{library}\0".encode())
     return digest.hexdigest()[:16]
 
 
-def _closure(modules: Iterable[str]) -> dict[str, Path]:
-    found: dict[str, Path] = {}
-    todo = list(modules)
-    while todo:
-        name = todo.pop()
-        spec = find_spec(name) if name not in found and name.split(".")[0] in FIRST_PARTY else None
-        if spec is None or spec.origin is None:
-            continue
-        found[name] = Path(spec.origin)
-        for node in ast.walk(ast.parse(found[name].read_bytes())):
-            if isinstance(node, ast.ImportFrom) and node.module:
-                todo.append(node.module)
-                # `from package import module` names a module too.
-                todo += [f"{node.module}.{alias.name}" for alias in node.names if _is_package(node.module)]
-            elif isinstance(node, ast.Import):
-                todo += [alias.name for alias in node.names]
-    return found
+@dataclass
+class _Module:
+    """A parsed module: its definitions and imports by name, and the statements that run whenever it is imported."""
+
+    definitions: dict[str, ast.stmt] = field(default_factory=dict)
+    imports: dict[str, tuple[str, str]] = field(default_factory=dict)
+    statements: list[ast.stmt] = field(default_factory=list)
 
 
-def _is_package(name: str) -> bool:
-    if name.split(".", maxsplit=1)[0] not in FIRST_PARTY:
-        return False
-    spec = find_spec(name)
-    return spec is not None and spec.submodule_search_locations is not None
+class _Scan:
+    """Collects the text of every definition that is used, and the libraries, as `name==version`."""
+
+    def __init__(self) -> None:
+        self.code: dict[tuple[str, str], str] = {}
+        self.libraries: set[str] = set()
+
+    def add_root(self, module: str) -> None:
+        """Adds a whole module, or the libraries that a module of another project imports."""
+        if module.split(".", maxsplit=1)[0] in FIRST_PARTY:
+            self._add(module)
+            return
+        parsed = _parse(module)
+        for library in (module, *(imported for imported, _ in parsed.imports.values())):
+            self._add_library(library)
+
+    def _add(self, module: str, name: str = "") -> None:
+        """Adds one definition of a module; without a name, all of them."""
+        if module.split(".", maxsplit=1)[0] not in FIRST_PARTY:
+            self._add_library(module)
+            return
+        parsed = _parse(module)
+        for index, statement in enumerate(parsed.statements):
+            self._add_node(module, f"statement {index}", statement, parsed)
+        if not name:
+            for defined, node in parsed.definitions.items():
+                self._add_node(module, defined, node, parsed)
+        elif name in parsed.definitions:
+            self._add_node(module, name, parsed.definitions[name], parsed)
+        elif name in parsed.imports:
+            self._add(*parsed.imports[name])
+        else:
+            self._add(f"{module}.{name}")
+
+    def _add_node(self, module: str, name: str, node: ast.stmt, parsed: _Module) -> None:
+        if (module, name) in self.code:
+            return
+        self.code[module, name] = ast.unparse(node)
+        for used in ast.walk(node):
+            if isinstance(used, (ast.Import, ast.ImportFrom)):
+                for target in _imports(used).values():
+                    self._add(*target)
+            elif isinstance(used, ast.Name) and used.id in parsed.definitions:
+                self._add_node(module, used.id, parsed.definitions[used.id], parsed)
+            elif isinstance(used, ast.Name) and used.id in parsed.imports:
+                self._add(*parsed.imports[used.id])
+
+    def _add_library(self, module: str) -> None:
+        package = module.split(".", maxsplit=1)[0]
+        if package in sys.stdlib_module_names or package in _NAMESPACES:
+            return
+        for distribution in _distributions().get(package, []):
+            self.libraries.add(f"{distribution}=={version(distribution)}")
+
+
+@cache
+def _distributions() -> dict[str, list[str]]:
+    return {package: sorted(set(found)) for package, found in packages_distributions().items()}
+
+
+def _parse(module: str) -> _Module:
+    spec = find_spec(module)
+    if spec is None or spec.origin is None:
+        raise ImportError(f"The fingerprint needs the source of {module}, and there is none.")
+    parsed = _Module()
+    for node in _WithoutWords().visit(ast.parse(Path(spec.origin).read_bytes())).body:
+        if isinstance(node, (ast.Import, ast.ImportFrom)):
+            parsed.imports |= _imports(node)
+        elif isinstance(node, (ast.FunctionDef, ast.AsyncFunctionDef, ast.ClassDef)):
+            parsed.definitions[node.name] = node
+        elif isinstance(node, (ast.Assign, ast.AnnAssign)):
+            targets = node.targets if isinstance(node, ast.Assign) else [node.target]
+            names = [name.id for target in targets for name in ast.walk(target) if isinstance(name, ast.Name)]
+            parsed.definitions |= dict.fromkeys(names, node)
+        else:
+            parsed.statements.append(node)
+    return parsed
+
+
+def _imports(node: ast.Import | ast.ImportFrom) -> dict[str, tuple[str, str]]:
+    """Local name to (module, name in it); an empty name stands for the module."""
+    if isinstance(node, ast.Import):
+        return {alias.asname or alias.name.split(".")[0]: (alias.name, "") for alias in node.names}
+    return {alias.asname or alias.name: (node.module or "", alias.name) for alias in node.names}
+
+
+class _WithoutWords(ast.NodeTransformer):
+    """Removes from a syntax tree what only people read, and imports that only a type checker reads."""
+
+    def visit_Expr(self, node: ast.Expr) -> ast.AST | None:
+        call = node.value.func if isinstance(node.value, ast.Call) else None
+        is_log = isinstance(call, ast.Attribute) and ast.unparse(call.value) == "log" and call.attr in _LOG_LEVELS
+        is_text = isinstance(node.value, ast.Constant) and isinstance(node.value.value, str)
+        return None if is_log or is_text else self.generic_visit(node)
+
+    def visit_Call(self, node: ast.Call) -> ast.AST:
+        name = node.func.id if isinstance(node.func, ast.Name) else getattr(node.func, "attr", "")
+        if name.endswith("Error"):
+            return ast.Call(node.func, [], [])
+        node.keywords = [keyword for keyword in node.keywords if keyword.arg not in ("description", "help")]
+        return self.generic_visit(node)
+
+    def visit_If(self, node: ast.If) -> ast.AST | None:
+        if isinstance(node.test, ast.Name) and node.test.id == "TYPE_CHECKING":
+            return None
+        return self.generic_visit(node)

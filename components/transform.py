@@ -1,4 +1,4 @@
-"""Transform: image bytes become a sequence of rows. The graph traced here is the one that serves."""
+"""Transform: raw examples become sequences. Its graph is the only preprocessing, in training and in serving."""
 
 from __future__ import annotations
 
@@ -6,30 +6,21 @@ from typing import Any
 
 import tensorflow as tf
 
-from data.features import IMAGE, LABEL
+from data.example import LABEL, ExampleSpec, to_sequence
 
 SEQUENCE = "sequence"
 
 
 def preprocessing_fn(inputs: dict[str, tf.Tensor], custom_config: dict[str, Any]) -> dict[str, tf.Tensor]:
-    """TFX's entry point: decodes, scales to 0..1 and reshapes.
+    """TFX's entry point.
 
     Args:
-        inputs: `image` string [N, 1], rows × columns raw uint8 pixels each; `label` int64 [N, 1].
-        custom_config: `rows` and `columns` of the images.
+        inputs: raw features, as `data.example` describes them; `label` int64 [N, 1].
+        custom_config: an `ExampleSpec` as a dictionary.
 
     Returns:
-        `sequence` float32 [N, rows, columns] in 0..1; `label` int64 [N, 1].
-
-    Raises:
-        tf.errors.InvalidArgumentError: when the graph runs, for an image of another size. Nothing is padded or cut.
+        `sequence` float32 [N, steps, features]; `label` int64 [N, 1].
     """
-    rows, columns = int(custom_config["rows"]), int(custom_config["columns"])
-    images = tf.reshape(inputs[IMAGE], [-1])
-    sized = tf.debugging.assert_equal(
-        tf.strings.length(images), rows * columns, f"{IMAGE} must be {rows} x {columns} = {rows * columns} bytes"
-    )
-    with tf.control_dependencies([sized]):
-        pixels = tf.io.decode_raw(images, tf.uint8)
-    sequence = tf.reshape(tf.cast(pixels, tf.float32) / 255.0, [-1, rows, columns])
-    return {SEQUENCE: sequence, LABEL: inputs[LABEL]}
+    # TFX adds a key of its own to the custom_config.
+    spec = ExampleSpec.model_validate({name: custom_config[name] for name in ExampleSpec.model_fields})
+    return {SEQUENCE: to_sequence(inputs, spec), LABEL: inputs[LABEL]}

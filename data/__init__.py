@@ -1,1 +1,1 @@
-"""What the pipeline eats: MNIST as TFRecords, and the tool that makes such shards from other data."""
+"""What the pipeline eats: MNIST as TFRecords, what an example is, and the command that makes shards of other data."""

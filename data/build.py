@@ -11,9 +11,10 @@ from pathlib import Path
 
 import numpy as np
 
-from data.errors import DataError, UserError, storage_trouble
-from data.features import SPLITS
+from data.errors import DataError, UserError
 from data.readers import Images, read_folders, read_idx_pair, read_npz
+from data.splits import SPLITS
+from data.storage import storage_problem
 
 
 def parse(argv: list[str] | None) -> argparse.Namespace:
@@ -105,7 +106,7 @@ def split(args: argparse.Namespace) -> tuple[dict[str, Images], int]:
 
 
 def write(splits: dict[str, Images], out: Path, shards: int) -> None:
-    """Writes all shards beside `out` and renames the finished folder to it, so that no half of it is ever seen."""
+    """Writes all shards beside `out` and renames the finished folder, so `out` is never incomplete."""
     os.environ.setdefault("TF_CPP_MIN_LOG_LEVEL", "3")
     from rich.progress import BarColumn, MofNCompleteColumn, Progress, TextColumn, TimeRemainingColumn
 
@@ -122,7 +123,8 @@ def write(splits: dict[str, Images], out: Path, shards: int) -> None:
                 write_split(
                     unfinished,
                     name,
-                    splits[name],
+                    splits[name].pixels,
+                    splits[name].labels,
                     shards if name == "train" else max(1, round(shards * len(splits[name]) / len(splits["train"]))),
                     lambda task=task: progress.advance(task),  # type: ignore[misc]
                 )
@@ -148,10 +150,10 @@ def main(argv: list[str] | None = None) -> int:
         print(f"data.build: interrupted; nothing was written to {args.out}.", file=sys.stderr)
         return 130
     except Exception as error:
-        trouble = storage_trouble(error)
-        if trouble is None:
+        problem = storage_problem(error)
+        if problem is None:
             raise
-        print(f"data.build: cannot write {args.out}: {trouble}. Nothing was kept.", file=sys.stderr)
+        print(f"data.build: cannot write {args.out}: {problem}. Nothing was kept.", file=sys.stderr)
         return 1
     rows, columns = splits["train"].pixels.shape[1:]
     sizes = ", ".join(f"{len(splits[name])} {name}" for name in SPLITS)

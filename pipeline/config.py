@@ -9,10 +9,15 @@ from typing import Any
 
 from pydantic import Field, ValidationError
 
-from components.settings import Gates, Image, Infra, Model, Section, Training
-from data.errors import ConfigError
-from pipeline.beam import Beam
-from pipeline.kubeflow import Kubeflow
+from components.evaluator.settings import Gates
+from components.infra_validator.settings import Infra
+from components.pusher.settings import Serving
+from components.trainer.settings import Model, Training
+from data.errors import SettingsError
+from data.example import ExampleSpec
+from data.settings import Section
+from pipeline.engines.settings import Beam
+from pipeline.kubeflow.settings import Kubeflow
 
 if sys.version_info >= (3, 11):
     import tomllib
@@ -22,23 +27,14 @@ else:
 PROFILES = Path(__file__).parent / "profiles"
 
 
-class Data(Section):
-    """Where the examples lie and what one shows."""
+class Data(ExampleSpec):
+    """Where the examples lie, and the size of one."""
 
     path: str = Field("data/mnist", description="folder of shards; a relative path counts from the current directory")
-    rows: int = Image.model_fields["rows"]  # type: ignore[assignment]
-    columns: int = Image.model_fields["columns"]  # type: ignore[assignment]
-    classes: int = Image.model_fields["classes"]  # type: ignore[assignment]
 
     @property
-    def image(self) -> Image:
-        return Image(rows=self.rows, columns=self.columns, classes=self.classes)
-
-
-class Serving(Section):
-    """Whom the pushed model is for."""
-
-    model_name: str = Field("mnist", pattern=r"^[A-Za-z0-9_.-]+$", description="TF Serving's model name, a folder")
+    def example(self) -> ExampleSpec:
+        return ExampleSpec.model_validate(self.model_dump(exclude={"path"}))
 
 
 class Metadata(Section):
@@ -77,19 +73,19 @@ def load(profile: str, overrides: Sequence[str] = (), beam_args: Sequence[str] =
     `beam_args` are added to the profile's; of an option given twice Beam takes the last.
 
     Raises:
-        ConfigError: no such profile, TOML that does not parse, an unknown key, a value out of range.
+        SettingsError: no such profile, TOML that does not parse, an unknown key, a value out of range.
     """
     path = Path(profile) if profile.endswith(".toml") else PROFILES / f"{profile}.toml"
     try:
         tree = tomllib.loads(path.read_text())
     except FileNotFoundError:
-        raise ConfigError(
+        raise SettingsError(
             f"There is no profile {profile}: choose one of {', '.join(profiles())}, or name a .toml file."
         ) from None
     except (tomllib.TOMLDecodeError, UnicodeDecodeError) as error:
-        raise ConfigError(f"{path} is not valid TOML: {error}.") from None
+        raise SettingsError(f"{path} is not valid TOML: {error}.") from None
     except OSError as error:
-        raise ConfigError(f"The profile {path} cannot be read: {error.strerror}.") from None
+        raise SettingsError(f"The profile {path} cannot be read: {error.strerror}.") from None
     for override in overrides:
         _apply(tree, override)
     try:
@@ -97,14 +93,14 @@ def load(profile: str, overrides: Sequence[str] = (), beam_args: Sequence[str] =
         beam = config.beam.model_copy(update={"args": (*config.beam.args, *beam_args)})
         return config.model_copy(update={"beam": beam})
     except ValidationError as error:
-        raise ConfigError("\n".join(_sentence(problem, path) for problem in error.errors())) from None
+        raise SettingsError("\n".join(_sentence(problem, path) for problem in error.errors())) from None
 
 
 def _apply(tree: dict[str, Any], override: str) -> None:
     name, equals, text = override.partition("=")
     keys = name.strip().split(".")
     if not equals or not all(keys):
-        raise ConfigError(f"The override {override!r} is not section.key=value, such as training.epochs=3.")
+        raise SettingsError(f"The override {override!r} is not section.key=value, such as training.epochs=3.")
     try:
         value = tomllib.loads(f"value = {text}")["value"]
     except tomllib.TOMLDecodeError:
@@ -112,7 +108,7 @@ def _apply(tree: dict[str, Any], override: str) -> None:
     for key in keys[:-1]:
         tree = tree.setdefault(key, {})
         if not isinstance(tree, dict):
-            raise ConfigError(f"The override {override!r} goes through {key}, which is no section.")
+            raise SettingsError(f"The override {override!r} goes through {key}, which is no section.")
     tree[keys[-1]] = value
 
 

@@ -3,24 +3,75 @@
 from __future__ import annotations
 
 from pathlib import Path
+from typing import TYPE_CHECKING, TypeVar
 
-from ml_metadata.proto import metadata_store_pb2
-from tfx import v1 as tfx
-
-from components.data_validation.gate import DataGate
-from components.data_validation.schema import CuratedSchema, curated_schema
-from components.evaluator import Evaluator, LatestOtherBlessedModel, eval_config
-from components.example_gen import example_gen
-from components.fingerprint import source_fingerprint
-from components.infra_validator.component import InfraValidator
-from components.pusher import AtomicPusher
-from components.served import ServedModel
-from components.settings import TrainerSettings
-from components.trainer.export import signature_names
-from pipeline.beam import pipeline_args
 from pipeline.config import Config
+from pipeline.engines.settings import pipeline_args
 
-artifacts = tfx.types.standard_artifacts
+if TYPE_CHECKING:
+    from ml_metadata.proto import metadata_store_pb2
+    from tfx import v1 as tfx
+    from tfx.dsl.components.base.base_node import BaseNode
+
+    Node = TypeVar("Node", bound=BaseNode)
+
+STEPS = (
+    "ExampleGen",
+    "CuratedSchema",
+    "StatisticsGen",
+    "ExampleValidator",
+    "DataGate",
+    "Transform",
+    "Trainer",
+    "Baseline",
+    "Evaluator",
+    "InfraValidator",
+    "Pusher",
+)
+"""The steps' ids in the order they run. `create_pipeline` loads TFX; the command line lists the ids without it."""
+
+# Execution properties that name a function of ours by its dotted path.
+_FUNCTIONS = ("run_fn", "preprocessing_fn")
+
+
+def computing_modules(node: BaseNode) -> list[str]:
+    """The modules that compute a step's result: its executor's, and those of the functions that it calls."""
+    functions = (str(node.exec_properties.get(name) or "") for name in _FUNCTIONS)
+    return [
+        node.executor_spec.executor_class.__module__,
+        *(function.rpartition(".")[0] for function in functions if function),
+    ]
+
+
+class Chain:
+    """The steps of one pipeline. Each gets its id and the fingerprint of what computes it."""
+
+    def __init__(self) -> None:
+        self.steps: dict[str, BaseNode] = {}
+
+    def add(self, step: str, node: Node) -> Node:
+        """Adds a step; its id must be in `STEPS`."""
+        from tfx import v1 as tfx
+
+        from components.fingerprint import fingerprint
+
+        if step not in STEPS:
+            raise ValueError(f"The step {step} is missing in STEPS.")
+        # A resolver is looked up in each run and never cached.
+        if not isinstance(node, tfx.dsl.Resolver):
+            node.exec_properties["fingerprint"] = fingerprint(*computing_modules(node))
+        self.steps[step] = node.with_id(step)
+        return node
+
+    def nodes(self) -> list[BaseNode]:
+        """All steps.
+
+        Raises:
+            ValueError: a step of `STEPS` was not added.
+        """
+        if missing := [step for step in STEPS if step not in self.steps]:
+            raise ValueError(f"The pipeline lacks the steps {', '.join(missing)}.")
+        return list(self.steps.values())
 
 
 def create_pipeline(
@@ -32,125 +83,138 @@ def create_pipeline(
     data_path: str | tfx.dsl.experimental.RuntimeParameter | None = None,
     metadata: metadata_store_pb2.ConnectionConfig | None = None,
     resolver: bool = True,
+    hardware: str = "",
+    model_server: str = "",
 ) -> tfx.dsl.Pipeline:
-    """The pipeline of `config`: TFRecords in, a judged and pushed model out.
+    """The pipeline of `config`: TFRecords in, a validated and pushed model out.
 
     Args:
         config: the profile.
-        pipeline_root: where artifacts lie; any file system TFX can write.
+        pipeline_root: where artifacts lie; any file system that TFX can write.
         serving_dir: TF Serving's base path; a pushed model becomes `<serving_dir>/<version>`.
         backup_dir: where an interrupted training leaves its state; by default in the pipeline root.
         data_path: the data folder as the steps see it, or the run parameter that names it; by default the profile's.
-        metadata: the ML Metadata connection; None where the orchestrator brings its own.
-        resolver: whether the orchestrator can ask ML Metadata for the baseline; else a step finds what is served.
+        metadata: the ML Metadata connection; None if the orchestrator brings its own.
+        resolver: whether the orchestrator runs resolvers. If not, a step finds the baseline, in the same way.
+        hardware: the hosts and devices that train. Results depend on them, so TFX's cache must see them.
+        model_server: the server that the infra check will find. TFX's cache must see another one.
     """
-    image = config.data.image
-    source = data_path or str(Path(config.data.path).resolve())
+    from tfx import v1 as tfx
 
-    examples = example_gen(source, source_fingerprint("components.example_gen")).with_id("ExampleGen")
-    schema = CuratedSchema(
-        text=curated_schema(image.classes), code=source_fingerprint("components.data_validation.schema")
-    ).with_id("CuratedSchema")
-    statistics = tfx.components.StatisticsGen(
-        examples=examples.outputs["examples"], schema=schema.outputs["schema"]
-    ).with_id("StatisticsGen")
-    validator = tfx.components.ExampleValidator(
-        statistics=statistics.outputs["statistics"], schema=schema.outputs["schema"]
-    ).with_id("ExampleValidator")
-    gate = DataGate(
-        statistics=statistics.outputs["statistics"],
-        anomalies=validator.outputs["anomalies"],
-        schema=schema.outputs["schema"],
-        source=source,
-        rows=image.rows,
-        columns=image.columns,
-        code=source_fingerprint("components.data_validation.gate"),
-    ).with_id("DataGate")
-    transform = tfx.components.Transform(
-        examples=examples.outputs["examples"],
-        schema=schema.outputs["schema"],
-        preprocessing_fn="components.transform.preprocessing_fn",
-        # The Trainer applies the graph as it reads, which beats writing and reading every pixel as a float.
-        materialize=False,
-        disable_statistics=True,
-        custom_config={
-            "rows": image.rows,
-            "columns": image.columns,
-            "code": source_fingerprint("components.transform"),
-        },
-    ).with_id("Transform")
-    transform.add_upstream_node(gate)
-    settings = TrainerSettings(
-        image=image,
-        model=config.model,
-        training=config.training,
-        backup_dir=backup_dir or f"{pipeline_root}/Trainer/backup",
-        code=source_fingerprint("components.trainer.run"),
+    from components.baseline import PushedModel, PushedModelStrategy
+    from components.data_validation.gate import DataGate
+    from components.data_validation.schema import CuratedSchema, schema_text
+    from components.evaluator.component import Evaluator
+    from components.example_gen import StreamingExampleGen
+    from components.infra_validator.component import InfraValidator
+    from components.pusher.component import AtomicPusher
+    from components.trainer.export import signature_names
+    from components.trainer.settings import TrainerSettings
+
+    artifacts = tfx.types.standard_artifacts
+    example = config.data.example
+    source = data_path or str(Path(config.data.path).resolve())
+    chain = Chain()
+
+    example_gen = chain.add("ExampleGen", StreamingExampleGen(input_base=source))
+    schema = chain.add("CuratedSchema", CuratedSchema(text=schema_text(example)))
+    statistics_gen = chain.add(
+        "StatisticsGen",
+        tfx.components.StatisticsGen(examples=example_gen.outputs["examples"], schema=schema.outputs["schema"]),
     )
-    trainer = tfx.components.Trainer(
-        run_fn="components.trainer.run.run_fn",
-        examples=examples.outputs["examples"],
-        transform_graph=transform.outputs["transform_graph"],
-        train_args=tfx.proto.TrainArgs(),
-        eval_args=tfx.proto.EvalArgs(),
-        custom_config=settings.model_dump(),
-    ).with_id("Trainer")
-    baseline = (
+    example_validator = chain.add(
+        "ExampleValidator",
+        tfx.components.ExampleValidator(
+            statistics=statistics_gen.outputs["statistics"], schema=schema.outputs["schema"]
+        ),
+    )
+    data_gate = chain.add(
+        "DataGate",
+        DataGate(
+            statistics=statistics_gen.outputs["statistics"],
+            anomalies=example_validator.outputs["anomalies"],
+            schema=schema.outputs["schema"],
+            data_path=source,
+            example=example.model_dump_json(),
+        ),
+    )
+    transform = chain.add(
+        "Transform",
+        tfx.components.Transform(
+            examples=example_gen.outputs["examples"],
+            schema=schema.outputs["schema"],
+            preprocessing_fn="components.transform.preprocessing_fn",
+            # The Trainer applies the graph while it reads: faster than writing and reading every pixel as a float.
+            materialize=False,
+            disable_statistics=True,
+            custom_config=example.model_dump(),
+        ),
+    )
+    transform.add_upstream_node(data_gate)
+    trainer = chain.add(
+        "Trainer",
+        tfx.components.Trainer(
+            run_fn="components.trainer.run.run_fn",
+            examples=example_gen.outputs["examples"],
+            transform_graph=transform.outputs["transform_graph"],
+            train_args=tfx.proto.TrainArgs(),
+            eval_args=tfx.proto.EvalArgs(),
+            custom_config=TrainerSettings(
+                example=example,
+                model=config.model,
+                training=config.training,
+                backup_dir=backup_dir or f"{pipeline_root}/Trainer/backup",
+                hardware=hardware,
+            ).model_dump(),
+        ),
+    )
+    baseline = chain.add(
+        "Baseline",
         tfx.dsl.Resolver(
-            strategy_class=LatestOtherBlessedModel,
+            strategy_class=PushedModelStrategy,
+            config={"serving_dir": serving_dir, "baseline_dir": f"{pipeline_root}/Baseline/model"},
             model=tfx.dsl.Channel(type=artifacts.Model),
-            model_blessing=tfx.dsl.Channel(type=artifacts.ModelBlessing),
             candidate=trainer.outputs["model"],
         )
         if resolver
-        else ServedModel(
-            candidate=trainer.outputs["model"],
-            serving_dir=serving_dir,
-            code=source_fingerprint("components.served"),
-        )
-    ).with_id("Baseline")
-    evaluator = Evaluator(
-        examples=examples.outputs["examples"],
-        model=trainer.outputs["model"],
-        baseline_model=baseline.outputs["model"],
-        # The split neither training nor early stopping has seen.
-        example_splits=["test"],
-        eval_config=eval_config(config.gates, source_fingerprint("components.evaluator")),
-    ).with_id("Evaluator")
-    infra_validator = InfraValidator(
-        model=trainer.outputs["model"],
-        model_run=trainer.outputs["model_run"],
-        model_blessing=evaluator.outputs["blessing"],
-        model_name=config.serving.model_name,
-        signatures=",".join(signature_names(config.model)),
-        settings=config.infra.model_dump_json(),
-        code=source_fingerprint("components.infra_validator.component", "serving.model_server.server"),
-    ).with_id("InfraValidator")
-    # Without a `model`, the Pusher takes the copy the check has served and warmed up.
-    pusher = AtomicPusher(
-        model_blessing=evaluator.outputs["blessing"],
-        infra_blessing=infra_validator.outputs["blessing"],
-        push_destination=tfx.proto.PushDestination(
-            filesystem=tfx.proto.PushDestination.Filesystem(base_directory=serving_dir)
+        else PushedModel(candidate=trainer.outputs["model"], serving_dir=serving_dir),
+    )
+    evaluator = chain.add(
+        "Evaluator",
+        Evaluator(
+            examples=example_gen.outputs["examples"],
+            model=trainer.outputs["model"],
+            baseline_model=baseline.outputs["model"],
+            gates=config.gates,
         ),
-    ).with_id("Pusher")
-
+    )
+    infra_validator = chain.add(
+        "InfraValidator",
+        InfraValidator(
+            model=trainer.outputs["model"],
+            model_run=trainer.outputs["model_run"],
+            model_blessing=evaluator.outputs["blessing"],
+            model_name=config.serving.model_name,
+            signatures=",".join(signature_names(config.model)),
+            settings=config.infra.model_dump_json(),
+            server=model_server,
+        ),
+    )
+    chain.add(
+        "Pusher",
+        # Without a `model` it takes the copy that the infra check served and warmed up.
+        AtomicPusher(
+            model_blessing=evaluator.outputs["blessing"],
+            infra_blessing=infra_validator.outputs["blessing"],
+            push_destination=tfx.proto.PushDestination(
+                filesystem=tfx.proto.PushDestination.Filesystem(base_directory=serving_dir)
+            ),
+        ),
+    )
     return tfx.dsl.Pipeline(
         pipeline_name=config.name,
         pipeline_root=pipeline_root,
-        components=[
-            examples,
-            schema,
-            statistics,
-            validator,
-            gate,
-            transform,
-            trainer,
-            baseline,
-            evaluator,
-            infra_validator,
-            pusher,
-        ],
+        components=chain.nodes(),
         enable_cache=True,
         metadata_connection_config=metadata,
         beam_pipeline_args=pipeline_args(config.beam),

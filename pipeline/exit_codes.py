@@ -1,18 +1,19 @@
-"""What a command's exit code says; `python -m pipeline.run_local --help` lists them."""
+"""The exit codes; `python -m pipeline.run_local --help` lists them."""
 
 from __future__ import annotations
 
 from components.data_validation import DataGateError
-from data.errors import ConfigError, causes
+from data.errors import SettingsError
+from data.storage import causes
 
 PUSHED, FAILED, WRONG_USE, MODEL_REFUSED, DATA_REFUSED, INTERRUPTED = 0, 1, 2, 3, 4, 130
 
 
 def exit_code(error: BaseException) -> int:
-    """The code for a run that `error` ended."""
+    """The exit code of a run that ended with `error`."""
     for cause in causes(error):
         if isinstance(cause, DataGateError):
             return DATA_REFUSED
-        if isinstance(cause, ConfigError):
+        if isinstance(cause, SettingsError):
             return WRONG_USE
     return FAILED

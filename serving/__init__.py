@@ -1,1 +1,1 @@
-"""Who a pushed model answers: the client, a local server, and TensorFlow Serving's configuration."""
+"""Serving a pushed model: the client, a small local server, and the configuration of TensorFlow Serving."""

@@ -1,4 +1,4 @@
-"""What can go wrong between a client and a model server; each message says what to do."""
+"""The errors of the client, the server and the configuration. Each message says what to do."""
 
 from __future__ import annotations
 
@@ -6,37 +6,37 @@ import grpc
 
 
 class ServingError(Exception):
-    """Base of all that the client raises. `code` is gRPC's, None for what never left this process."""
+    """The base class. `code` is the gRPC status code; None if no request was sent."""
 
     code: grpc.StatusCode | None = None
 
 
 class ImageError(ServingError):
-    """Images that cannot be sent: unreadable, or of a wrong size or type."""
+    """Images of a wrong dtype, rank or size, or image files that cannot be read."""
 
 
 class ConfigError(ServingError):
-    """A client or server configuration that cannot work."""
+    """A configuration of the client or the server is not valid."""
 
 
 class UnavailableError(ServingError):
-    """UNAVAILABLE: nobody answers, or the server is overloaded; what was worth retrying has been retried."""
+    """UNAVAILABLE: no server answers, or the server is overloaded. The client has retried already."""
 
 
 class DeadlineError(ServingError):
-    """DEADLINE_EXCEEDED: no answer within the timeout."""
+    """DEADLINE_EXCEEDED: the answer did not come within the timeout."""
 
 
 class NotFoundError(ServingError):
-    """NOT_FOUND: the server has no such model, or not in this version."""
+    """NOT_FOUND: the server has no such model or version."""
 
 
 class RequestError(ServingError):
-    """INVALID_ARGUMENT or FAILED_PRECONDITION: the server refuses what was asked."""
+    """INVALID_ARGUMENT or FAILED_PRECONDITION: the server refuses the request."""
 
 
 class TooLargeError(ServingError):
-    """RESOURCE_EXHAUSTED: a message above one side's limit, or a server out of memory."""
+    """RESOURCE_EXHAUSTED: a message is above a size limit, or the server is out of memory."""
 
 
 class AuthenticationError(ServingError):
@@ -44,52 +44,53 @@ class AuthenticationError(ServingError):
 
 
 class UnsupportedError(ServingError):
-    """UNIMPLEMENTED: this server does not offer the call."""
+    """UNIMPLEMENTED: the server does not have this method."""
 
 
 class ServerError(ServingError):
-    """Any other failure inside the server."""
+    """Any other failure of the server."""
 
 
+_CERTIFICATE = (AuthenticationError, "Give the client a certificate that the server accepts.")
 _KINDS: dict[grpc.StatusCode, tuple[type[ServingError], str]] = {
     grpc.StatusCode.UNAVAILABLE: (
         UnavailableError,
-        "Check the address, that the server runs, and that both sides use TLS, each with a certificate the other"
-        " trusts, or neither does.",
+        "Check the address and that the server runs. Either both sides use TLS and trust each other's certificate, or"
+        " neither side uses TLS.",
     ),
     grpc.StatusCode.DEADLINE_EXCEEDED: (
         DeadlineError,
-        "Raise the timeout, send smaller batches, or check that the server can be reached and is not overloaded.",
+        "Use a longer timeout or smaller batches, or check that the server can be reached and is not overloaded.",
     ),
     grpc.StatusCode.NOT_FOUND: (
         NotFoundError,
-        "Check the model's name and version; status() tells what is served.",
+        "Check the model's name and version; status() lists the versions.",
     ),
     grpc.StatusCode.INVALID_ARGUMENT: (
         RequestError,
-        "metadata() tells which signatures and inputs the model has.",
+        "metadata() lists the model's signatures and inputs.",
     ),
     grpc.StatusCode.FAILED_PRECONDITION: (
         RequestError,
-        "metadata() tells which signatures the model has, status() which versions are available.",
+        "metadata() lists the model's signatures, status() the available versions.",
     ),
     grpc.StatusCode.RESOURCE_EXHAUSTED: (
         TooLargeError,
         "Send smaller chunks, or raise the limits on message size on both sides.",
     ),
-    grpc.StatusCode.UNAUTHENTICATED: (AuthenticationError, "Give the client the certificate the server asks for."),
-    grpc.StatusCode.PERMISSION_DENIED: (AuthenticationError, "Give the client the certificate the server asks for."),
+    grpc.StatusCode.UNAUTHENTICATED: _CERTIFICATE,
+    grpc.StatusCode.PERMISSION_DENIED: _CERTIFICATE,
     grpc.StatusCode.UNIMPLEMENTED: (
         UnsupportedError,
-        "This server does not offer the call: is it a TensorFlow Serving at all?",
+        "The server does not have this method. Is it TensorFlow Serving?",
     ),
 }
 
 
 def from_rpc(error: grpc.RpcError, target: str) -> ServingError:
-    """The typed exception of an RPC to `target` that failed."""
+    """The ServingError for a failed RPC to `target`."""
     code, details = error.code(), " ".join((error.details() or "").split()).rstrip(".!")
-    kind, remedy = _KINDS.get(code, (ServerError, "The server's log has the cause."))
+    kind, remedy = _KINDS.get(code, (ServerError, "See the server's log."))
     raised = kind(f"{target}: {code.name}: {details}. {remedy}")
     raised.code = code
     return raised

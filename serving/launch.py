@@ -1,4 +1,4 @@
-"""Starts a model server beside this process: TensorFlow Serving where it is on PATH, else the stand-in."""
+"""Starts a model server process: TensorFlow Serving if it is on PATH, else the stand-in."""
 
 from __future__ import annotations
 
@@ -13,29 +13,29 @@ from collections.abc import Iterator, Sequence
 from contextlib import contextmanager
 from pathlib import Path
 
-from serving.client import Client
+from serving.client.client import Client
 from serving.errors import NotFoundError, ServerError
 
 BINARY = "tensorflow_model_server"
 
 
 class ModelServer:
-    """A running server: its `address`, and, where this process started it, its process and its log file."""
+    """A running server at `address`. `process` and `log` are None if this process did not start it."""
 
     def __init__(self, address: str, process: subprocess.Popen[bytes] | None = None, log: Path | None = None) -> None:
         self.address, self.process, self.log = address, process, log
 
     def ended(self) -> str | None:
-        """How the process ended, with the last line of its log; None while it runs, or runs elsewhere."""
+        """A sentence about how the process ended, with the last line of its log; None if it has not ended."""
         code = self.process.poll() if self.process else None
         if code is None or self.log is None:
             return None
-        how = f"by signal {signal.Signals(-code).name}" if code < 0 else f"with exit code {code}"
+        reason = f"by signal {signal.Signals(-code).name}" if code < 0 else f"with exit code {code}"
         lines = [line for line in self.log.read_text(errors="replace").splitlines() if line.strip()]
-        return f"it ended {how}; its last words: {lines[-1] if lines else 'none'}"
+        return f"it ended {reason}; the last line of its log: {lines[-1] if lines else 'none'}"
 
     def stop(self) -> int:
-        """Asks the server to end, lets requests under way finish, and returns its exit code."""
+        """Sends SIGTERM, waits until the running requests have finished, and returns the exit code."""
         assert self.process is not None
         self.process.terminate()
         try:
@@ -46,24 +46,24 @@ class ModelServer:
 
 
 def server_kind() -> str:
-    """Which server `model_server` starts."""
+    """The server that `model_server` starts: the path of TensorFlow Serving, or the stand-in."""
     return shutil.which(BINARY) or "serving.model_server, the stand-in"
 
 
 @contextmanager
 def model_server(flags: Sequence[str], log: Path, *, real: bool = True) -> Iterator[ModelServer]:
-    """A server process on a free port of this machine, without GPUs, that answers gRPC; it ends with the block.
+    """Runs a model server on a free port of this machine, without GPUs, while the block runs.
 
     Args:
-        flags: tensorflow_model_server's, without the port.
-        log: the file its output goes to.
-        real: take TensorFlow Serving where it is on PATH.
+        flags: the flags of tensorflow_model_server, without the port.
+        log: the file for the output of the server.
+        real: use TensorFlow Serving if it is on PATH.
 
     Raises:
-        ServerError: it ended before it answered.
+        ServerError: the server ended, or did not listen within 60 seconds.
     """
     binary = shutil.which(BINARY) if real else None
-    # A version that does not load is told at once; TensorFlow Serving would try five times, a minute apart.
+    # By default TensorFlow Serving loads a broken version six times, one minute apart, before it reports the error.
     command = [binary, "--max_num_load_retries=0"] if binary else [sys.executable, "-m", "serving.model_server"]
     port = free_port()
     environment = {
@@ -84,13 +84,13 @@ def model_server(flags: Sequence[str], log: Path, *, real: bool = True) -> Itera
 
 
 def wait_until_available(server: ModelServer, model: str, seconds: float = 60.0) -> None:
-    """Waits until the newest version of `model` is served.
+    """Waits until the newest version of `model` is available, at most `seconds`.
 
     Raises:
-        ServerError: the version cannot be loaded, the server ended, or it took longer.
+        ServerError: the version cannot be loaded, the server ended, or the time is over.
     """
     end = time.monotonic() + seconds
-    trouble = "it has no version yet"
+    reason = "it has no version yet"
     with Client(server.address, model=model) as client:
         while time.monotonic() < end:
             if ended := server.ended():
@@ -104,9 +104,9 @@ def wait_until_available(server: ModelServer, model: str, seconds: float = 60.0)
                     return
                 if newest.state == "END":
                     raise ServerError(f"{model} could not be served: {newest.error or 'its version has ended'}")
-                trouble = f"it is {newest.state}"
+                reason = f"it is {newest.state}"
             time.sleep(0.05)
-    raise ServerError(f"{model} was not served within {seconds:.0f} s: {trouble}")
+    raise ServerError(f"{model} was not served within {seconds:.0f} s: {reason}")
 
 
 def _wait_until_listening(server: ModelServer, port: int, seconds: float = 60.0) -> None:
@@ -122,7 +122,7 @@ def _wait_until_listening(server: ModelServer, port: int, seconds: float = 60.0)
 
 
 def free_port() -> int:
-    """A TCP port of this machine that nobody listens on right now."""
+    """A free TCP port of this machine."""
     with socket.socket() as probe:
         probe.bind(("localhost", 0))
         return int(probe.getsockname()[1])

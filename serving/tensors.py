@@ -1,4 +1,7 @@
-"""NumPy arrays to TensorProtos and back, without TensorFlow. Works on any class of TensorProto."""
+"""Converts NumPy arrays to TensorProtos and back, without TensorFlow.
+
+It works with TensorFlow's TensorProto and with the one of `serving.protos`.
+"""
 
 from __future__ import annotations
 
@@ -28,26 +31,26 @@ _FIELDS: dict[str, tuple[np.dtype, str]] = {
 }
 _BY_NUMBER = {DataType.values_by_name[name].number: fields for name, fields in _FIELDS.items()}
 _BY_DTYPE = {dtype: number for number, (dtype, _) in _BY_NUMBER.items()}
-# The most a message may unfold to when its last element stands for the rest: no image comes near.
-_UNFOLDED = 64 * 2**20
+# In a TensorProto the last element may stand for all that follow. This limits the bytes such a tensor may take.
+_MAX_REPEATED_BYTES = 64 * 2**20
 
 
 class TensorError(ValueError):
-    """A TensorProto that cannot be an array, or an array that cannot be a TensorProto."""
+    """A TensorProto cannot become an array, or an array cannot become a TensorProto."""
 
 
 def type_name(number: int) -> str:
-    """The NumPy name of a DataType, "string" for DT_STRING, its number where there is none."""
+    """The NumPy name of a DataType; "string" for DT_STRING, "DataType <number>" for a type without a NumPy name."""
     if number not in _BY_NUMBER:
         return f"DataType {number}"
     return "string" if _BY_NUMBER[number][0] == _STRING else _BY_NUMBER[number][0].name
 
 
 def encode(array: np.ndarray) -> Any:
-    """A TensorProto with the elements in `tensor_content`; arrays of bytes (dtype object) go into `string_val`.
+    """The TensorProto of an array, with the elements in `tensor_content`; bytes (dtype object) go into `string_val`.
 
     Raises:
-        TensorError: a dtype that TensorFlow Serving does not know.
+        TensorError: a dtype without a TensorFlow type.
     """
     number = _number(array.dtype)
     proto = TensorProto(dtype=number)
@@ -67,10 +70,10 @@ def strings(values: Iterable[bytes]) -> np.ndarray:
 
 
 def fill(proto: Any, array: np.ndarray) -> None:
-    """Writes `array` to `proto` as TensorFlow Serving answers: each element in the field of its type.
+    """Writes `array` to `proto` as TensorFlow Serving does: each element goes into the field of its type.
 
     Raises:
-        TensorError: a dtype that TensorFlow Serving does not know.
+        TensorError: a dtype without a TensorFlow type.
     """
     proto.dtype = _number(array.dtype)
     for size in array.shape:
@@ -80,13 +83,13 @@ def fill(proto: Any, array: np.ndarray) -> None:
 
 
 def decode(proto: Any) -> np.ndarray:
-    """The array of a TensorProto, read-only where it came as `tensor_content`; strings as bytes, dtype object.
+    """The array of a TensorProto. Strings become bytes, dtype object. An array of `tensor_content` is read-only.
 
     Raises:
-        TensorError: the elements do not fill the shape, or its type is none an array can have.
+        TensorError: the elements do not fit the shape, or the type has no NumPy dtype.
     """
     if proto.dtype not in _BY_NUMBER:
-        raise TensorError(f"{type_name(proto.dtype)} is no type that can be sent")
+        raise TensorError(f"{type_name(proto.dtype)} is not supported")
     dtype, field = _BY_NUMBER[proto.dtype]
     shape = [dim.size for dim in proto.tensor_shape.dim]
     if proto.tensor_shape.unknown_rank or any(size < 0 for size in shape):
@@ -94,36 +97,36 @@ def decode(proto: Any) -> np.ndarray:
     count = math.prod(shape)
     if proto.tensor_content:
         if dtype == _STRING:
-            raise TensorError("strings belong into string_val, not tensor_content")
+            raise TensorError("strings must be in string_val, not in tensor_content")
         if len(proto.tensor_content) != count * dtype.itemsize:
             raise TensorError(
-                f"shape {shape} of {dtype.name} takes {count * dtype.itemsize} bytes,"
+                f"shape {shape} of {dtype.name} needs {count * dtype.itemsize} bytes,"
                 f" tensor_content has {len(proto.tensor_content)}"
             )
-        return _shaped(np.frombuffer(proto.tensor_content, dtype), shape)
+        return _reshape(np.frombuffer(proto.tensor_content, dtype), shape)
     values = getattr(proto, field)
     if len(values) > count:
-        raise TensorError(f"shape {shape} takes {count} elements, {field} has {len(values)}")
-    weight = max(dtype.itemsize, len(values[-1]) if dtype == _STRING and len(values) else 0)
-    if len(values) < count and count * weight > _UNFOLDED:
-        raise TensorError(f"shape {shape} takes {count} elements, {field} has {len(values)} and will not be unfolded")
+        raise TensorError(f"shape {shape} needs {count} elements, {field} has {len(values)}")
+    itemsize = max(dtype.itemsize, len(values[-1]) if dtype == _STRING and len(values) else 0)
+    if len(values) < count and count * itemsize > _MAX_REPEATED_BYTES:
+        raise TensorError(f"shape {shape} needs {count} elements, {field} has only {len(values)}")
     if dtype == _STRING:
-        given = strings(values)
+        elements = strings(values)
     elif field == "half_val":
-        given = np.array(values, np.int32).astype(np.uint16).view(dtype)
+        elements = np.array(values, np.int32).astype(np.uint16).view(dtype)
     else:
-        # What does not fit a narrow type is cut, as TensorFlow does.
-        given = np.array(values, np.int32).astype(dtype) if field == "int_val" else np.array(values, dtype)
+        # A value that does not fit a narrow type loses its high bits, as in TensorFlow.
+        elements = np.array(values, np.int32).astype(dtype) if field == "int_val" else np.array(values, dtype)
     if len(values) < count:
-        filler = given[-1] if len(given) else b"" if dtype == _STRING else dtype.type(0)
-        given = np.concatenate([given, np.full(count - len(given), filler, dtype)])
-    return _shaped(given, shape)
+        last = elements[-1] if len(elements) else b"" if dtype == _STRING else dtype.type(0)
+        elements = np.concatenate([elements, np.full(count - len(elements), last, dtype)])
+    return _reshape(elements, shape)
 
 
-def _shaped(elements: np.ndarray, shape: list[int]) -> np.ndarray:
+def _reshape(elements: np.ndarray, shape: list[int]) -> np.ndarray:
     try:
         return elements.reshape(shape)
-    except ValueError as error:  # more dimensions, or sizes, than NumPy can count
+    except ValueError as error:  # more dimensions or elements than NumPy allows
         raise TensorError(f"shape {shape} cannot be an array: {error}") from None
 
 
@@ -131,4 +134,4 @@ def _number(dtype: np.dtype) -> int:
     try:
         return _BY_DTYPE[dtype.newbyteorder("<") if dtype.byteorder == ">" else dtype]
     except KeyError:
-        raise TensorError(f"dtype {dtype} has no TensorFlow type; convert the array first") from None
+        raise TensorError(f"dtype {dtype} has no TensorFlow type. Convert the array first") from None

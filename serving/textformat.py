@@ -1,4 +1,4 @@
-"""Protobuf text format, as TensorFlow Serving's configuration files are written."""
+"""Protobuf text format, the format of TensorFlow Serving's configuration files."""
 
 from __future__ import annotations
 
@@ -11,10 +11,10 @@ from serving.errors import ConfigError
 
 
 def parse(source: str | Path, message: Any, hint: str = "") -> Any:
-    """Reads `message` from a file, where `source` is a Path, or from the text itself, and returns it.
+    """Parses a text, or the file at a Path, into `message` and returns it.
 
     Raises:
-        ConfigError: a file that cannot be read, or no such message; `hint` is added to the latter.
+        ConfigError: the file cannot be read, or the text is not such a message; then the error ends with `hint`.
     """
     name = str(source) if isinstance(source, Path) else "the text"
     try:
@@ -23,4 +23,4 @@ def parse(source: str | Path, message: Any, hint: str = "") -> Any:
         raise ConfigError(f"{name} cannot be read: {error.strerror}.") from None
     except (text_format.ParseError, UnicodeDecodeError) as error:
         reason = str(error).rstrip(".")
-        raise ConfigError(f"{name} is no {message.DESCRIPTOR.name} in text format: {reason}.{hint}") from None
+        raise ConfigError(f"{name} is not a {message.DESCRIPTOR.name} in text format: {reason}.{hint}") from None

@@ -11,17 +11,24 @@ import re
 import shutil
 import subprocess
 import sys
+import tempfile
 from collections.abc import Callable, Iterator
+from contextlib import contextmanager, redirect_stderr, redirect_stdout
 from dataclasses import dataclass
 from pathlib import Path
+from typing import TYPE_CHECKING, TextIO
 
 import numpy as np
 import pytest
 
 from data.readers import Images
 
+if TYPE_CHECKING:
+    from pipeline.history import Run
+
 ROOT = Path(__file__).parents[1]
 MNIST = ROOT / "data" / "mnist"
+PACKAGES = ("pipeline", "components", "data", "serving")
 # A training of seconds on 3,000 digits, and bars it clears.
 QUICK = (
     "training.batch_size=64",
@@ -36,7 +43,7 @@ QUICK = (
 
 @pytest.fixture(scope="session", autouse=True)
 def _two_logical_devices() -> None:
-    from components.trainer.distribution import reserve_devices
+    from components.trainer.strategy import reserve_devices
 
     reserve_devices(2)
 
@@ -44,10 +51,8 @@ def _two_logical_devices() -> None:
 @pytest.fixture(scope="session")
 def digits() -> dict[str, Images]:
     """The first digits of each split: 3,000 to train on, 500 to validate, 1,000 to test."""
-    from data.records import read_split
-
     return {
-        split: read_split(MNIST, split, 28, 28).take(slice(0, count))
+        split: read_images(MNIST, split).take(slice(0, count))
         for split, count in (("train", 3000), ("eval", 500), ("test", 1000))
     }
 
@@ -58,12 +63,20 @@ def small_mnist(digits: dict[str, Images], tmp_path_factory: pytest.TempPathFact
     return write_folder(tmp_path_factory.mktemp("data") / "mnist", digits)
 
 
+def read_images(folder: Path, split: str, rows: int = 28, columns: int = 28) -> Images:
+    """All images of a split."""
+    from data.example import ExampleSpec
+    from data.records import read_split
+
+    return Images(*read_split(folder, split, ExampleSpec(rows=rows, columns=columns)))
+
+
 def write_folder(folder: Path, splits: dict[str, Images]) -> Path:
     from data.records import write_split
 
     folder.mkdir()
     for split, images in splits.items():
-        write_split(folder, split, images, shards=2 if split == "train" else 1)
+        write_split(folder, split, images.pixels, images.labels, shards=2 if split == "train" else 1)
     return folder
 
 
@@ -75,23 +88,42 @@ class Outcome:
     text: str
 
 
-@pytest.fixture
-def run(capfd: pytest.CaptureFixture[str]) -> Callable[..., Outcome]:
-    """Runs the pipeline as `python -m pipeline.run_local` does: run(root, data_folder, *overrides, options=[…])."""
-    from pipeline.run_local import main
+@contextmanager
+def captured() -> Iterator[TextIO]:
+    """Sends all that this process writes into a file."""
+    with tempfile.TemporaryFile("w+", errors="replace") as file:
+        kept = os.dup(1), os.dup(2)
+        try:
+            for number in (1, 2):
+                os.dup2(file.fileno(), number)
+            with redirect_stdout(file), redirect_stderr(file):
+                yield file
+        finally:
+            for number, original in enumerate(kept, start=1):
+                os.dup2(original, number)
+                os.close(original)
 
-    def run(root: Path, folder: Path, *overrides: str, options: tuple[str, ...] = ()) -> Outcome:
-        capfd.readouterr()
+
+def run_pipeline(root: Path, folder: Path, *overrides: str, options: tuple[str, ...] = ()) -> Outcome:
+    """Runs the pipeline as `python -m pipeline.run_local` does."""
+    from pipeline.local.cli import main
+
+    with captured() as file:
         code = main(["--run-root", str(root), *options, "--set", f"data.path={folder}", *QUICK, *overrides])
-        shown = capfd.readouterr()
-        return Outcome(code, shown.out + shown.err)
+        file.flush()
+        file.seek(0)
+        return Outcome(code, file.read())
 
-    return run
+
+@pytest.fixture
+def run() -> Callable[..., Outcome]:
+    """run(root, data_folder, *overrides, options=(…)): see `run_pipeline`."""
+    return run_pipeline
 
 
 def install_package(folder: Path) -> Path:
     """Installs the project, without what it depends on, as pip does; returns the folder to import it from."""
-    for package in ("pipeline", "components", "data", "serving"):
+    for package in PACKAGES:
         ignore = shutil.ignore_patterns("*.gz", "__pycache__")
         shutil.copytree(ROOT / package, folder / "source" / package, ignore=ignore)
     for file in ("pyproject.toml", "README.md", "LICENSE"):
@@ -116,15 +148,19 @@ def versions(root: Path) -> list[str]:
     return sorted(path.name for path in root.glob("serving_models/mnist/*"))
 
 
-def states(root: Path) -> dict[str, str]:
-    """The steps' states in the last run, as ML Metadata has them."""
-    from components.settings import Gates
+def last_run(root: Path) -> Run:
+    """The last run of a run root, as ML Metadata has it."""
     from pipeline.config import Config
     from pipeline.history import History
-    from pipeline.run_root import RunRoot
+    from pipeline.local.run_root import RunRoot
 
     history = History(RunRoot(root, Config()).metadata(), "digit-rows")
-    return {step.id: step.state for step in history.run(history.runs()[-1], Gates()).steps}
+    return history.run(history.runs()[-1])
+
+
+def states(root: Path) -> dict[str, str]:
+    """The steps' states in the last run."""
+    return {step.id: step.state for step in last_run(root).steps}
 
 
 def random_images(count: int, rows: int, columns: int, classes: int, seed: int = 0) -> Images:

@@ -1,11 +1,12 @@
-"""The one-way street: pipeline → components → data; serving stands alone, and only the infra check calls it."""
+"""The structure: pipeline → components → data, one way and without circles; serving stands alone."""
 
 import ast
+from collections.abc import Iterator
 from pathlib import Path
 
 import pytest
 
-from tests.conftest import ROOT
+from tests.conftest import PACKAGES, ROOT
 
 ALLOWED = {
     "data": {"data"},
@@ -13,48 +14,99 @@ ALLOWED = {
     "pipeline": {"pipeline", "components", "data"},
     "serving": {"serving"},
 }
+FILES = [file for package in PACKAGES for file in sorted((ROOT / package).rglob("*.py"))]
 
 
-def imports(path: Path) -> set[str]:
-    names: set[str] = set()
+def imports(path: Path) -> Iterator[str]:
+    """Every module that a file imports, also inside functions; `package.name` for each name of a `from`."""
     for node in ast.walk(ast.parse(path.read_text())):
         if isinstance(node, ast.Import):
-            names |= {alias.name for alias in node.names}
+            yield from (alias.name for alias in node.names)
         elif isinstance(node, ast.ImportFrom):
-            assert node.level == 0, f"{path} imports relatively"
-            names.add(node.module or "")
-    return names
+            assert node.level == 0 and node.module, f"{path} imports relatively"
+            yield node.module
+            yield from (f"{node.module}.{alias.name}" for alias in node.names)
 
 
-@pytest.mark.parametrize("package", ALLOWED)
+def libraries(path: Path) -> set[str]:
+    return {name.split(".")[0] for name in imports(path)}
+
+
+def file_of(module: str) -> Path | None:
+    """The project's file of a module; None for a name in a module, or a module of another project."""
+    base = ROOT.joinpath(*module.split("."))
+    return next((file for file in (base.with_suffix(".py"), base / "__init__.py") if file in FILES), None)
+
+
+def circle(graph: dict[Path, set[Path]]) -> list[Path]:
+    """Files that import each other in a circle; empty if there is none."""
+    finished: set[Path] = set()
+
+    def visit(file: Path, way: list[Path]) -> list[Path]:
+        if file in way:
+            return way[way.index(file) :]
+        if file in finished:
+            return []
+        for other in sorted(graph[file]):
+            if found := visit(other, [*way, file]):
+                return found
+        finished.add(file)
+        return []
+
+    return next((found for file in graph if (found := visit(file, []))), [])
+
+
+@pytest.mark.parametrize("package", PACKAGES)
 def test_imports_go_one_way(package: str) -> None:
-    files = list((ROOT / package).rglob("*.py"))
+    files = [file for file in FILES if file.is_relative_to(ROOT / package)]
     assert files
     for file in files:
-        ours = {name.split(".")[0] for name in imports(file)} & {*ALLOWED, "tests"}
+        ours = libraries(file) & {*PACKAGES, "tests"}
         allowed = ALLOWED[package] | ({"serving"} if file.parent.name == "infra_validator" else set())
         assert ours <= allowed, f"{file.relative_to(ROOT)} imports {ours - allowed}"
 
 
+def test_no_files_import_each_other_in_a_circle() -> None:
+    graph = {
+        file: {other for name in imports(file) if (other := file_of(name)) is not None and other != file}
+        for file in FILES
+    }
+    assert sum(map(len, graph.values())) > 100
+    assert [str(file.relative_to(ROOT)) for file in circle(graph)] == []
+
+
+def test_a_circle_would_be_found() -> None:
+    a, b, c, d = (Path(name) for name in "abcd")
+    assert circle({a: {b}, b: {c}, c: {d, b}, d: set()}) == [b, c]
+    assert circle({a: {b, c}, b: {c}, c: {d}, d: set()}) == []
+
+
 def test_serving_needs_no_tfx_and_its_client_no_tensorflow() -> None:
     for file in (ROOT / "serving").rglob("*.py"):
-        libraries = {name.split(".")[0] for name in imports(file)}
-        assert "tfx" not in libraries, file
+        assert "tfx" not in libraries(file), file
         if file.parent.name != "model_server":
-            assert not {name for name in libraries if name.startswith("tensorflow")}, file
+            assert not {name for name in libraries(file) if name.startswith("tensorflow")}, file
 
 
 def test_keras_is_imported_as_tf_keras_only() -> None:
-    for package in ALLOWED:
-        for file in (ROOT / package).rglob("*.py"):
-            assert "keras" not in {name.split(".")[0] for name in imports(file)}, file
-            assert "tf.keras" not in file.read_text(), file
+    for file in FILES:
+        assert "keras" not in libraries(file), file
+        assert "tf.keras" not in file.read_text(), file
 
 
 def test_components_know_no_runner_and_no_command_line() -> None:
     for file in (ROOT / "components").rglob("*.py"):
-        forbidden = {"argparse", "tfx.orchestration", "rich", "sys"}
-        assert not {name for name in imports(file) if name in forbidden or name.startswith("tfx.orchestration")}, file
+        assert not {"argparse", "rich"} & libraries(file), file
+        assert not {name for name in imports(file) if name.startswith("tfx.orchestration")}, file
+
+
+def test_one_file_knows_what_an_example_is() -> None:
+    """Image sizes are read, and pixels named, in the example's file and in those that make examples of images."""
+    pictures = {"data/example.py", "data/readers.py", "data/build.py", "serving/client/images.py"}
+    for file in FILES:
+        names = {node.attr for node in ast.walk(ast.parse(file.read_text())) if isinstance(node, ast.Attribute)}
+        if str(file.relative_to(ROOT)) not in pictures:
+            assert not {"rows", "columns", "decode_raw", "bytes_list"} & names, file
 
 
 def test_the_lock_is_hashed_and_names_no_registry() -> None:

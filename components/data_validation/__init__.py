@@ -4,4 +4,4 @@ from data.errors import UserError
 
 
 class DataGateError(UserError):
-    """The data is not what the schema says; the message lists each anomaly."""
+    """The data does not match the schema; the message lists each anomaly."""

@@ -1,4 +1,4 @@
-"""The infra check: a model is pushed only after it has answered over gRPC."""
+"""The infra check: a model is pushed only after it was served and called over gRPC."""
 
 import logging
 import os
@@ -8,21 +8,31 @@ from collections.abc import Iterator
 from contextlib import contextmanager
 from pathlib import Path
 
-import tensorflow as tf
-from tfx import types
 from tfx import v1 as tfx
 from tfx.utils import io_utils, path_utils
 
-from components.infra_validator import REASON, REPORT
-from components.infra_validator.checks import Check, check_answers, check_latency, check_signatures, check_size
+from components.fingerprint import fingerprint
+from components.infra_validator.checks import check_latency, check_predictions, check_signatures, check_size
+from components.infra_validator.report import Check, write_blessing
+from components.infra_validator.settings import Infra
 from components.infra_validator.warmup import write_warmup
-from components.settings import Infra
-from components.trainer.samples import Samples, read_samples
+from components.trainer.reference import ReferencePredictions, read_reference_predictions
 from serving.client import Client
 from serving.errors import ServingError
 from serving.launch import ModelServer, model_server, server_kind, wait_until_available
 
 log = logging.getLogger(__name__)
+
+
+def describe_server(infra: Infra) -> str:
+    """The model server that the check will find on this machine, so that TFX's cache sees another one."""
+    if infra.server:
+        return infra.server
+    server = server_kind()
+    if Path(server).is_file():
+        file = Path(server).stat()
+        return f"{server}, {file.st_size} bytes, {file.st_mtime_ns}"
+    return f"{server} {fingerprint('serving.model_server.server')}"
 
 
 @tfx.dsl.components.component
@@ -34,72 +44,72 @@ def InfraValidator(
     model_name: tfx.dsl.components.Parameter[str],
     signatures: tfx.dsl.components.Parameter[str],
     settings: tfx.dsl.components.Parameter[str],
-    code: tfx.dsl.components.Parameter[str],
+    server: tfx.dsl.components.Parameter[str],
 ) -> None:
-    """Serves a warmed-up copy of the model in a process of its own, asks every signature, and blesses it or not.
+    """Serves a warmed-up copy of the model in a process of its own, calls every signature, and blesses it or not.
 
     Args:
         model: the candidate.
-        model_run: where the Trainer left samples with its own predictions.
-        model_blessing: the Evaluator's; a model it refused is not served at all.
-        blessing: a standard InfraBlessing, with the copy that was served in `stamped_model` and a report.
+        model_run: where the Trainer left its reference predictions.
+        model_blessing: the Evaluator's; a model that it refused is not served at all.
+        blessing: a standard InfraBlessing, with the copy that was served in `stamped_model`, and a report.
         model_name: TF Serving's.
-        signatures: the names of those the model must have, separated by commas.
+        signatures: the names of the signatures that the model must have, separated by commas.
         settings: an `Infra` as JSON.
-        code: fingerprint of the sources, for TFX's cache.
+        server: the model server that the runner found. TFX's cache sees here that another one was installed.
     """
     infra, names = Infra.model_validate_json(settings), signatures.split(",")
     if not model_blessing.get_int_custom_property("blessed"):
         log.info("The Evaluator refused the model, so it was not served.")
-        _verdict(blessing, [Check("the Evaluator's verdict", "refused", "a blessed model", False)], server="none")
+        write_blessing(blessing, [Check("the Evaluator's verdict", "refused", "a blessed model", False)], server="none")
         return
     source = path_utils.serving_model_path(model.uri, path_utils.is_old_model_artifact(model))
-    with _workplace(infra, blessing.uri) as work:
-        # A version of its own: a server that has seen this one before would not load it anew.
+    with _serving_folder(infra, blessing.uri) as folder:
+        # A version number of its own: a server that has loaded this number before would not load it again.
         version = int(time.time())
-        stamped = os.path.join(work, model_name, str(version))
+        stamped = os.path.join(folder, model_name, str(version))
         io_utils.copy_dir(source, stamped)
-        samples = read_samples(model_run.uri)
+        reference = read_reference_predictions(model_run.uri)
         checks = [check_size(stamped, infra), *check_signatures(stamped, names)]
         if all(check.passed for check in checks):
-            write_warmup(stamped, model_name, names, samples)
-            checks += _served(stamped, names, samples, infra)
+            write_warmup(stamped, model_name, names, reference)
+            checks += _serve_and_check(stamped, names, reference, infra)
         for check in checks:
             if not check.passed:
                 log.error("✗ %s", check)
-        if _verdict(blessing, checks, server=infra.server or server_kind()):
+        if write_blessing(blessing, checks, server=infra.server or server_kind()):
             log.info(
-                "Served and asked over gRPC, %d checks passed; %s: %s.", len(checks), checks[-1].what, checks[-1].seen
+                "Served and called over gRPC, %d checks passed; %s: %s.", len(checks), checks[-1].name, checks[-1].seen
             )
             io_utils.copy_dir(stamped, path_utils.stamped_model_path(blessing.uri))
             blessing.set_int_custom_property("has_model", 1)
 
 
-def _served(stamped: str, signatures: list[str], samples: Samples, infra: Infra) -> list[Check]:
-    """Serves `<model name>/<version>` and asks it all that is to be asked; goes on until the server is gone."""
+def _serve_and_check(stamped: str, signatures: list[str], reference: ReferencePredictions, infra: Infra) -> list[Check]:
+    """Serves `<model name>/<version>` and runs all checks; stops early if the server ends."""
     checks: list[Check] = []
     base_path, version = os.path.split(stamped)
     name = Path(base_path).name
     try:
         with (
-            _serving(base_path, name, infra) as server,
+            _running_server(base_path, name, infra) as server,
             Client(server.address, model=name, version=int(version)) as client,
         ):
             for signature in signatures:
-                checks += check_answers(client, signature, samples, infra)
+                checks += check_predictions(client, signature, reference, infra)
                 if ended := server.ended():
                     return [*checks, Check("the model server", ended, "still running", False)]
-            # A model that failed is not let into this process.
+            # A model that failed is not loaded into this process.
             if all(check.passed for check in checks):
-                checks.append(check_latency(client, stamped, samples, infra))
+                checks.append(check_latency(client, stamped, reference, infra))
     except ServingError as error:
         checks.append(Check("the model server", str(error), "the model is served", False))
     return checks
 
 
 @contextmanager
-def _workplace(infra: Infra, uri: str) -> Iterator[str]:
-    """A folder to serve from: a temporary one, or one beside the artifact where a server elsewhere must see it."""
+def _serving_folder(infra: Infra, uri: str) -> Iterator[str]:
+    """A folder to serve from: a temporary one, or one beside the artifact if a server elsewhere must see it."""
     if infra.server:
         yield os.path.join(uri, "served")
         return
@@ -108,7 +118,7 @@ def _workplace(infra: Infra, uri: str) -> Iterator[str]:
 
 
 @contextmanager
-def _serving(base_path: str, model_name: str, infra: Infra) -> Iterator[ModelServer]:
+def _running_server(base_path: str, model_name: str, infra: Infra) -> Iterator[ModelServer]:
     if infra.server:
         server = ModelServer(infra.server)
         with Client(infra.server, model=model_name, timeout=120) as client:
@@ -122,29 +132,3 @@ def _serving(base_path: str, model_name: str, infra: Infra) -> Iterator[ModelSer
     with model_server(flags, Path(base_path).parent / "server.log") as server:
         wait_until_available(server, model_name)
         yield server
-
-
-def _verdict(blessing: types.Artifact, checks: list[Check], server: str) -> bool:
-    """Writes the verdict as TFX's Pusher reads it, and the report beside it; returns whether the model is blessed."""
-    failed = [check for check in checks if not check.passed]
-    blessed = not failed
-    blessing.set_int_custom_property("blessed", int(blessed))
-    blessing.set_string_custom_property(REASON, "; ".join(str(check) for check in failed)[:1000])
-    rows = [f"| {'✓' if c.passed else '✗'} | {c.what} | {c.seen} | {c.expected} |" for c in checks]
-    lines = [
-        f"# Infra check: {'blessed' if blessed else 'not blessed'}",
-        "",
-        f"Model server: {server}",
-        "",
-        "| | what | seen | expected |",
-        "| --- | --- | --- | --- |",
-        *rows,
-    ]
-    _write(os.path.join(blessing.uri, "INFRA_BLESSED" if blessed else "INFRA_NOT_BLESSED"), "")
-    _write(os.path.join(blessing.uri, REPORT), "\n".join(lines) + "\n")
-    return blessed
-
-
-def _write(path: str, text: str) -> None:
-    with tf.io.gfile.GFile(path, "w") as file:
-        file.write(text)

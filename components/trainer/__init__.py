@@ -1,1 +1,1 @@
-"""The Trainer: run.py is the table of contents, the other files are its chapters."""
+"""The Trainer: run.py is the table of contents, each other file is a chapter."""

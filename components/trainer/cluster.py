@@ -1,4 +1,7 @@
-"""Several training hosts: who this one is, how they meet, and what is said when one is lost."""
+"""Several training hosts. The Trainer enters one object, `connect(…)`; the process that runs it comes from `launch`.
+
+One host alone is a cluster too, so that the Trainer has one way through.
+"""
 
 from __future__ import annotations
 
@@ -20,9 +23,11 @@ import numpy as np
 import tensorflow as tf
 from tensorflow.python.distribute import multi_worker_util
 
-from data.errors import ConfigError, UserError
+from components.trainer.strategy import mirrored_strategy, reserve_devices
+from data.errors import SettingsError, UserError
 
-LOST = (
+# What a collective operation raises when a host is gone.
+LOST_HOST = (
     tf.errors.UnavailableError,
     tf.errors.AbortedError,
     tf.errors.InternalError,
@@ -31,10 +36,12 @@ LOST = (
     tf.errors.FailedPreconditionError,
 )
 
+log = logging.getLogger(__name__)
+
 
 @dataclass(frozen=True)
 class Host:
-    """This host among those TF_CONFIG lists: `index` of `count`, the chief being 0, and the chief's host:port."""
+    """This host among those that TF_CONFIG lists: `index` of `count`, the chief is 0; and the chief's host:port."""
 
     resolver: tf.distribute.cluster_resolver.TFConfigClusterResolver
     index: int
@@ -47,10 +54,10 @@ class Host:
 
 
 def this_host() -> Host | None:
-    """Who TF_CONFIG says this host is; None without one, or where it lists a single host.
+    """This host as TF_CONFIG describes it; None without TF_CONFIG, or if it lists a single host.
 
     Raises:
-        ConfigError: TF_CONFIG cannot be read, or gives this host a task that does not train.
+        SettingsError: TF_CONFIG cannot be read, or gives this host a task that does not train.
     """
     try:
         resolver = tf.distribute.cluster_resolver.TFConfigClusterResolver()
@@ -60,7 +67,7 @@ def this_host() -> Host | None:
         if kind is None:
             raise ValueError("it names no task for this host")
         if kind not in ("chief", "worker"):
-            raise ConfigError(
+            raise SettingsError(
                 f"TF_CONFIG makes this host a {kind!r}; only 'chief' and 'worker' train here: leave the others out."
             )
         count = multi_worker_util.worker_count(spec, kind)
@@ -69,133 +76,184 @@ def this_host() -> Host | None:
         leader = ("chief" if "chief" in spec.jobs else "worker", 0)
         return Host(resolver, multi_worker_util.id_in_cluster(spec, kind, task), count, spec.task_address(*leader))
     except (ValueError, TypeError, KeyError, AttributeError) as error:
-        raise ConfigError(
+        raise SettingsError(
             f"TF_CONFIG cannot be used: {str(error).rstrip('.') or type(error).__name__}."
             ' It looks like {"cluster": {"chief": ["host:port"], "worker": ["host:port", …]},'
             ' "task": {"type": "worker", "index": 0}}.'
         ) from None
 
 
-def meet(host: Host) -> tf.distribute.MultiWorkerMirroredStrategy:
-    """Waits until all hosts are here, up to TensorFlow's limit of an hour, and returns the strategy they share.
+def prepare_devices(replicas: int) -> None:
+    """Prepares this process, which runs the pipeline, before its first use of TensorFlow.
 
-    It waits deaf to signals and with all Python threads at rest, and must be the process's first use of TensorFlow:
-    see `in_own_process`.
+    On one of several hosts it leaves the GPUs to the training, which runs in a process of its own.
 
     Raises:
-        UserError: they did not meet.
+        SettingsError: TF_CONFIG cannot be used.
+        UserError: TensorFlow has started with fewer devices than `replicas`.
     """
+    if this_host():
+        tf.config.set_visible_devices([], "GPU")
+    else:
+        reserve_devices(replicas)
+
+
+def describe_hardware(replicas: int) -> str:
+    """Hosts and devices that will train, such as "1 × 2 CPU". Batch size and learning rate depend on them."""
+    host, gpus = this_host(), len(tf.config.list_physical_devices("GPU"))
+    devices = f"{gpus} GPU" if gpus else f"{1 if host else replicas} CPU"
+    return f"{host.count if host else 1} × {devices}"
+
+
+class Cluster:
+    """The hosts that train together. All of them call the same methods in the same order.
+
+    Attributes:
+        strategy: MultiWorkerMirroredStrategy on several hosts, MirroredStrategy on one.
+        stage: how far the training is, for the message about a lost host. None while no other host is needed.
+    """
+
+    def __init__(self, strategy: tf.distribute.Strategy) -> None:
+        self.strategy = strategy
+        self.stage: str | None = "before the first epoch"
+
+    @property
+    def is_chief(self) -> bool:
+        """True on the one host that writes checkpoints, logs and the model."""
+        return self.strategy.extended.should_checkpoint
+
+    def broadcast(self, text: str) -> str:
+        """The chief's `text`, on every host; the other hosts' own text is ignored."""
+        content = np.frombuffer(text.encode(), np.uint8).astype(np.int32)
+        length = self._broadcast(np.array([len(content)], np.int32))[0]
+        return bytes(self._broadcast(np.resize(content, length)).astype(np.uint8)).decode()
+
+    def barrier(self) -> None:
+        """Waits until every host is here."""
+        self._broadcast(np.zeros(1, np.int32))
+        if not self.is_chief:
+            time.sleep(2)  # or this host's last answer to the others could be lost
+
+    def _broadcast(self, numbers: np.ndarray) -> np.ndarray:
+        """A sum over all replicas. Only the first one, the chief's, adds numbers other than zero."""
+
+        def value(context: tf.distribute.experimental.ValueContext) -> tf.Tensor:
+            return tf.constant(numbers if context.replica_id_in_sync_group == 0 else np.zeros_like(numbers))
+
+        values = self.strategy.experimental_distribute_values_from_function(value)
+        return self.strategy.reduce(tf.distribute.ReduceOp.SUM, values, axis=None).numpy()
+
+
+@contextmanager
+def connect(replicas: int) -> Iterator[Cluster]:
+    """The cluster that TF_CONFIG describes, or this host alone, with `replicas` logical CPU devices if it has no GPU.
+
+    Several hosts wait for each other at the start, up to TensorFlow's limit of one hour, and at the end. So the
+    chief, if it is started again during its export, still finds the others.
+
+    Raises:
+        SettingsError: TF_CONFIG cannot be used.
+        UserError: the hosts did not connect, one was lost, or TensorFlow has started with fewer devices.
+    """
+    cluster = Cluster(create_strategy(replicas))
+    try:
+        yield cluster
+        cluster.stage = "after the last epoch"
+        cluster.barrier()
+    except LOST_HOST as error:
+        if cluster.stage is None or not isinstance(cluster.strategy, tf.distribute.MultiWorkerMirroredStrategy):
+            raise
+        raise UserError(
+            f"A training host was lost {cluster.stage}: {short_message(error)}. Start the same command on every host"
+            " again: the training continues from its last finished epoch."
+        ) from error
+
+
+def create_strategy(replicas: int) -> tf.distribute.Strategy:
+    """MultiWorkerMirroredStrategy where TF_CONFIG lists several hosts, else MirroredStrategy.
+
+    Each of several hosts brings all its GPUs or, without any, its CPU as one replica. While it waits for the others
+    it ignores signals and blocks all Python threads. It must be the process's first use of TensorFlow: see `launch`.
+
+    Raises:
+        SettingsError: TF_CONFIG cannot be used.
+        UserError: the hosts did not connect, or TensorFlow has started with fewer devices.
+    """
+    host = this_host()
+    if host is None:
+        return mirrored_strategy(replicas)
     try:
         return tf.distribute.MultiWorkerMirroredStrategy(cluster_resolver=host.resolver)
     except (tf.errors.OpError, RuntimeError) as error:
         raise UserError(
-            f"The {host.count} training hosts did not meet: {reason(error)}."
+            f"The {host.count} training hosts did not connect: {short_message(error)}."
             " Start the same command on every host; TF_CONFIG must give each its own task."
         ) from error
 
 
-def tell(strategy: tf.distribute.Strategy, text: str) -> str:
-    """The chief's `text`, on every host; what the others pass is ignored.
-
-    All hosts must call it at the same point: it is a sum in which only the chief's numbers are not zero.
+def launch(function: Callable[[Any], None], argument: Any) -> None:
+    """Calls `function` with `argument`: here, or in a process of its own where TF_CONFIG lists several hosts.
 
     Raises:
-        UserError: a host was lost.
+        UserError: what `function` raises, or the process was killed.
     """
-    content = np.frombuffer(text.encode(), np.uint8).astype(np.int32)
-    with loss_of_host_told(strategy, lambda: "before the first epoch"):
-        length = _from_chief(strategy, np.array([len(content)], np.int32))[0]
-        return bytes(_from_chief(strategy, np.resize(content, length)).astype(np.uint8)).decode()
+    host = this_host()
+    if host is None:
+        function(argument)
+        return
+    if host.is_chief:
+        log.info("Host 1 of %d, the chief: waits for the others.", host.count)
+    run_in_process(function, argument)
 
 
-def _from_chief(strategy: tf.distribute.Strategy, numbers: np.ndarray) -> np.ndarray:
-    def contribution(value: tf.distribute.experimental.ValueContext) -> tf.Tensor:
-        return tf.constant(numbers if value.replica_id_in_sync_group == 0 else np.zeros_like(numbers))
-
-    values = strategy.experimental_distribute_values_from_function(contribution)
-    return strategy.reduce(tf.distribute.ReduceOp.SUM, values, axis=None).numpy()
-
-
-def part(strategy: tf.distribute.Strategy) -> None:
-    """Waits until every host has come this far, the chief with its export, lest a restarted chief find nobody.
-
-    A helper then lingers, or its last answer to the others could be lost.
-
-    Raises:
-        UserError: a host was lost.
-    """
-    with loss_of_host_told(strategy, lambda: "after the last epoch"):
-        _from_chief(strategy, np.zeros(1, np.int32))
-    if not strategy.extended.should_checkpoint:
-        time.sleep(2)
-
-
-@contextmanager
-def loss_of_host_told(strategy: tf.distribute.Strategy, place: Callable[[], str]) -> Iterator[None]:
-    """Turns the errors a collective ends with when a host is gone into a sentence; `place` is where that was.
-
-    Raises:
-        UserError: a host was lost.
-    """
-    try:
-        yield
-    except LOST as error:
-        if not isinstance(strategy, tf.distribute.MultiWorkerMirroredStrategy):
-            raise
-        raise UserError(
-            f"A training host was lost {place()}: {reason(error)}. Start the same command on every host again:"
-            " the training goes on from its last finished epoch."
-        ) from error
-
-
-def in_own_process(function: Callable[..., None], *arguments: Any) -> None:
+def run_in_process(function: Callable[..., None], *arguments: Any) -> None:
     """Calls `function` in a process of its own, relays its log records, and raises what it raises.
 
     A process can join a cluster only before its first use of TensorFlow, and the chief's data steps have used it.
-    It also waits there without heeding signals: interrupting this process, or killing it, ends the other.
+    The new process also ignores signals while it waits for the other hosts; it ends with this one.
 
     Raises:
         UserError: the process was killed.
     """
     spawn = multiprocessing.get_context("spawn")
     receiver, sender = spawn.Pipe(duplex=False)
-    process = spawn.Process(target=_call, args=(sender, function, arguments), daemon=True)
+    process = spawn.Process(target=_run_and_send, args=(sender, function, arguments), daemon=True)
     process.start()
     sender.close()
     try:
-        while isinstance(said := receiver.recv(), logging.LogRecord):
-            logger = logging.getLogger(said.name)
-            if logger.isEnabledFor(said.levelno):
-                logger.handle(said)
+        while isinstance(message := receiver.recv(), logging.LogRecord):
+            logger = logging.getLogger(message.name)
+            if logger.isEnabledFor(message.levelno):
+                logger.handle(message)
         process.join()
     except EOFError:
         process.join()
-        raise UserError(f"The training process ended with code {process.exitcode} and without a word.") from None
+        raise UserError(f"The training process ended with code {process.exitcode} and without a message.") from None
     finally:
         process.kill()
-    if said is not None:
-        raise said
+    if message is not None:
+        raise message
 
 
-def _call(sender: Connection, function: Callable[..., None], arguments: tuple[Any, ...]) -> None:
-    signal.signal(signal.SIGINT, signal.SIG_IGN)  # a terminal sends it to both, and the parent knows what to do
+def _run_and_send(sender: Connection, function: Callable[..., None], arguments: tuple[Any, ...]) -> None:
+    signal.signal(signal.SIGINT, signal.SIG_IGN)  # a terminal sends it to both processes; the parent handles it
     _end_with_parent()
-    logging.getLogger().handlers = [_Sending(sender)]
+    logging.getLogger().handlers = [_PipeHandler(sender)]
     logging.getLogger().setLevel(logging.INFO)
     logging.getLogger("components").setLevel(logging.DEBUG)
     outcome: Exception | None = None
     try:
         function(*arguments)
     except Exception as error:
-        # A traceback does not travel; the root logger's records go to the log file only.
+        # A traceback cannot be sent. The root logger's records go to the log file only.
         logging.getLogger().exception("The training process failed.")
         outcome = error if isinstance(error, UserError) else RuntimeError(f"{type(error).__name__}: {error}")
     logging.getLogger().handlers = []
     sender.send(outcome)
 
 
-class _Sending(QueueHandler):
-    """Sends records, stripped to what can travel, through a pipe instead of a queue."""
+class _PipeHandler(QueueHandler):
+    """Sends records, reduced to what can be pickled, through a pipe instead of a queue."""
 
     def __init__(self, pipe: Connection) -> None:
         super().__init__(Queue())
@@ -206,14 +264,14 @@ class _Sending(QueueHandler):
 
 
 def _end_with_parent() -> None:
-    """Has Linux kill this process when its parent is killed."""
+    """Asks Linux to kill this process when its parent ends."""
     prctl = getattr(ctypes.CDLL(None), "prctl", None)
     if prctl:
         prctl(1, signal.SIGKILL)  # PR_SET_PDEATHSIG
 
 
-def reason(error: BaseException) -> str:
-    """The heart of a TensorFlow error, whose message also lists the nodes of the graph; at most 200 characters."""
+def short_message(error: BaseException) -> str:
+    """The cause in a TensorFlow error, whose message also lists the nodes of the graph; at most 200 characters."""
     text = str(error)
     cause = re.search(r"Collective ops is aborted by: ([^\n]*)", text) or re.search(r"(\S[^\n]*)", text)
     target = re.search(r"remote target (/job:\w+/replica:\d+/task:\d+)", text)

@@ -11,15 +11,15 @@ import numpy as np
 import tensorflow as tf
 import tf_keras
 
-from components.settings import Training
-from components.trainer.cluster import loss_of_host_told
+from components.trainer.cluster import Cluster
 from components.trainer.input import Split
+from components.trainer.settings import Training
 from data.errors import UserError
 
 log = logging.getLogger(__name__)
 
 
-def compile_network(network: tf_keras.Model, training: Training, steps_per_epoch: int) -> None:
+def compile_model(model: tf_keras.Model, training: Training, steps_per_epoch: int) -> None:
     """Compiles with the optimizer, cross-entropy on logits, and accuracy; call it in the strategy's scope."""
     options = {"global_clipnorm": training.clip_norm} if training.clip_norm else {}
     rate = learning_rate(training, steps_per_epoch, tf.distribute.get_strategy().num_replicas_in_sync)
@@ -28,7 +28,7 @@ def compile_network(network: tf_keras.Model, training: Training, steps_per_epoch
         optimizer.exclude_from_weight_decay(var_names=["bias"])
     else:
         optimizer = tf_keras.optimizers.Adam(rate, **options)
-    network.compile(
+    model.compile(
         optimizer,
         tf_keras.losses.SparseCategoricalCrossentropy(from_logits=True),
         metrics=[tf_keras.metrics.SparseCategoricalAccuracy(name="accuracy")],
@@ -41,9 +41,9 @@ def learning_rate(
 ) -> float | tf_keras.optimizers.schedules.LearningRateSchedule:
     """A constant, or a linear warm-up from 0 followed by a cosine decay to 0 (Loshchilov and Hutter, SGDR, 2017).
 
-    `replicas` make the batch as many times larger and the rate by the square root of that, the rule for adaptive
-    optimizers (Malladi et al., On the SDEs and Scaling Rules for Adaptive Gradient Algorithms, NeurIPS 2022).
-    The warm-up counts in epochs, so it stays as it is.
+    `replicas` multiply the batch; the rate grows by their square root, the rule for adaptive optimizers (Malladi
+    et al., On the SDEs and Scaling Rules for Adaptive Gradient Algorithms, NeurIPS 2022). The warm-up is counted in
+    epochs, so it does not change.
     """
     peak = training.learning_rate * math.sqrt(replicas)
     if training.schedule == "constant":
@@ -58,40 +58,42 @@ def learning_rate(
 
 
 def fit(
-    network: tf_keras.Model, train: Split, validation: Split, training: Training, logs: str, backup_dir: str
+    model: tf_keras.Model,
+    data: Split,
+    validation: Split,
+    training: Training,
+    cluster: Cluster,
+    log_dir: str,
+    backup_dir: str,
 ) -> None:
-    """Trains, and leaves in `network` the weights of the epoch with the lowest validation loss.
+    """Trains, and leaves in `model` the weights of the epoch with the lowest validation loss.
 
-    Where `training.patience` is 0, all epochs are run and the last one's weights stay.
+    If `training.patience` is 0, all epochs run and the last weights stay.
 
-    An interrupted training goes on from its last finished epoch if `backup_dir` is the same. Of several hosts
-    only the chief writes to `logs` and `backup_dir`; all read the latter.
+    An interrupted training continues from its last finished epoch if `backup_dir` is the same. Only the chief of
+    several hosts writes to `log_dir` and `backup_dir`; all read the latter.
 
     Raises:
-        UserError: the loss became NaN or infinite, or a training host was lost.
+        UserError: the loss became NaN or infinite.
     """
-    strategy = network.distribute_strategy
-    chief = strategy.extended.should_checkpoint
-    best = BestWeights(backup_dir, training.patience, chief) if training.patience else None
-    progress = Progress(training.epochs, train.steps)
-    with loss_of_host_told(strategy, lambda: f"in epoch {progress.epoch} of {training.epochs}"):
-        history = network.fit(
-            train.distributed(strategy),
-            epochs=training.epochs,
-            steps_per_epoch=train.steps,
-            validation_data=validation.distributed(strategy),
-            validation_steps=validation.steps,
-            verbose=0,
-            callbacks=[
-                tf_keras.callbacks.TerminateOnNaN(),
-                *([best] if best else []),
-                *([tf_keras.callbacks.TensorBoard(logs, write_graph=False)] if chief else []),
-                # Every host takes part; Keras lets the others write to a folder of their own and removes it.
-                tf_keras.callbacks.BackupAndRestore(os.path.join(backup_dir, "state"), delete_checkpoint=False),
-                # Last, so that an epoch that was told of is safe.
-                progress,
-            ],
-        )
+    best = BestWeights(backup_dir, training.patience, cluster.is_chief) if training.patience else None
+    history = model.fit(
+        data.distribute(cluster.strategy),
+        epochs=training.epochs,
+        steps_per_epoch=data.steps,
+        validation_data=validation.distribute(cluster.strategy),
+        validation_steps=validation.steps,
+        verbose=0,
+        callbacks=[
+            tf_keras.callbacks.TerminateOnNaN(),
+            *([best] if best else []),
+            *([tf_keras.callbacks.TensorBoard(log_dir, write_graph=False)] if cluster.is_chief else []),
+            # Every host takes part. Keras lets the others write to a temporary folder.
+            tf_keras.callbacks.BackupAndRestore(os.path.join(backup_dir, "state"), delete_checkpoint=False),
+            # Last: an epoch that is reported is also saved.
+            ProgressLogger(training.epochs, data.steps, cluster),
+        ],
+    )
     # A training that was resumed after its last epoch has no history.
     if not np.isfinite(history.history.get("loss", [0.0])[-1]):
         if best is None or not np.isfinite(best.best):
@@ -119,7 +121,7 @@ class BestWeights(tf_keras.callbacks.EarlyStopping):
                 self.best, self.best_epoch, last = saved["best"].item(), saved["epoch"].item(), saved["last"].item()
                 self.best_weights = [saved[f"w{i}"] for i in range(len(saved.files) - 3)]
             self.wait = last - self.best_epoch
-            log.info("Going on with a training that was interrupted after epoch %d.", last + 1)
+            log.info("Continues a training that was interrupted after epoch %d.", last + 1)
 
     def on_epoch_end(self, epoch: int, logs: dict | None = None) -> None:
         super().on_epoch_end(epoch, logs)
@@ -134,29 +136,28 @@ class BestWeights(tf_keras.callbacks.EarlyStopping):
         tf.io.gfile.rename(f"{self._file}.new", self._file, overwrite=True)
 
 
-class Progress(tf_keras.callbacks.Callback):
-    """Notes the running `epoch`, from 1, and logs each in a line.
+class ProgressLogger(tf_keras.callbacks.Callback):
+    """Logs each epoch in a line, and each execution's step and metrics in a record with the attribute `progress`."""
 
-    Each execution's place and figures go into a record of their own, as its `progress`.
-    """
-
-    def __init__(self, epochs: int, steps: int) -> None:
+    def __init__(self, epochs: int, steps: int, cluster: Cluster) -> None:
         super().__init__()
-        self._epochs, self._steps, self.epoch = epochs, steps, 1
+        self._epochs, self._steps, self._cluster = epochs, steps, cluster
+        self._epoch = 1
 
     def on_epoch_begin(self, epoch: int, logs: dict | None = None) -> None:
-        self.epoch = epoch + 1
+        self._epoch = epoch + 1
+        self._cluster.stage = f"in epoch {self._epoch} of {self._epochs}"
 
     def on_train_batch_end(self, batch: int, logs: dict | None = None) -> None:
-        place = {"epoch": self.epoch, "epochs": self._epochs, "step": batch + 1, "steps": self._steps}
-        log.debug("Step %d of %d.", batch + 1, self._steps, extra={"progress": {**place, **(logs or {})}})
+        position = {"epoch": self._epoch, "epochs": self._epochs, "step": batch + 1, "steps": self._steps}
+        log.debug("Step %d of %d.", batch + 1, self._steps, extra={"progress": {**position, **(logs or {})}})
 
     def on_epoch_end(self, epoch: int, logs: dict | None = None) -> None:
-        figures = {key: float(value) for key, value in (logs or {}).items()}
+        metrics = {key: float(value) for key, value in (logs or {}).items()}
         log.info(
             "epoch %d/%d  loss %.4f  accuracy %.4f  val_loss %.4f  val_accuracy %.4f",
             epoch + 1,
             self._epochs,
-            *(figures.get(key, float("nan")) for key in ("loss", "accuracy", "val_loss", "val_accuracy")),
-            extra={"epoch_end": {"epoch": epoch + 1, "epochs": self._epochs, **figures}},
+            *(metrics.get(key, float("nan")) for key in ("loss", "accuracy", "val_loss", "val_accuracy")),
+            extra={"epoch_end": {"epoch": epoch + 1, "epochs": self._epochs, **metrics}},
         )

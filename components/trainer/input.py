@@ -1,4 +1,4 @@
-"""The tf.data input: TFRecords through the Transform graph, streamed, so that memory does not grow with the data."""
+"""The tf.data input: TFRecords through the Transform graph, streamed, so memory does not grow with the data."""
 
 from __future__ import annotations
 
@@ -9,31 +9,31 @@ from typing import NamedTuple
 import tensorflow as tf
 import tensorflow_transform as tft
 
-from components.settings import Training
+from components.trainer.settings import Training
 from components.transform import SEQUENCE
 from data.errors import UserError
-from data.features import LABEL
+from data.example import LABEL
 
 
 class Split(NamedTuple):
-    """(`sequence` float32 [B, rows, columns], `label` int64 [B]) and how many examples and global batches there are.
+    """(`sequence` float32 [B, steps, features], `label` int64 [B]), with the counts of examples and global batches.
 
-    `slices` gives the part of every global batch that one host's replicas take, one after the other.
+    `input_fn` gives the part of every global batch that one host's replicas train on, replica after replica.
     """
 
-    slices: Callable[[tf.distribute.InputContext], tf.data.Dataset]
+    input_fn: Callable[[tf.distribute.InputContext], tf.data.Dataset]
     examples: int
     steps: int
 
     @property
     def dataset(self) -> tf.data.Dataset:
-        """The global batches themselves, once through."""
-        whole = self.slices(tf.distribute.InputContext())
-        return whole.apply(tf.data.experimental.assert_cardinality(self.steps))
+        """The global batches, once."""
+        batches = self.input_fn(tf.distribute.InputContext())
+        return batches.apply(tf.data.experimental.assert_cardinality(self.steps))
 
-    def distributed(self, strategy: tf.distribute.Strategy) -> tf.distribute.DistributedDataset:
-        """Each of the strategy's replicas its slice of the global batches, without end: Keras must be told `steps`."""
-        return strategy.distribute_datasets_from_function(lambda context: self.slices(context).repeat())
+    def distribute(self, strategy: tf.distribute.Strategy) -> tf.distribute.DistributedDataset:
+        """The batches of each of the strategy's replicas, repeated without end: Keras needs `steps`."""
+        return strategy.distribute_datasets_from_function(lambda context: self.input_fn(context).repeat())
 
 
 def read_splits(
@@ -41,9 +41,9 @@ def read_splits(
     eval_files: Sequence[str],
     transform: tft.TFTransformOutput,
     training: Training,
-    batch: int,
+    batch_size: int,
 ) -> tuple[Split, Split]:
-    """The training and validation splits, in batches of `batch` examples (global); the last may be smaller.
+    """The training and validation splits, in global batches of `batch_size` examples; the last may be smaller.
 
     With `training.validation_split`, as in Keras' fit, the tail of both file sets together validates.
 
@@ -62,38 +62,38 @@ def read_splits(
             raise UserError(f"The {split} split holds no examples: give it some, or change training.validation_split.")
     shuffled = train.shuffle(training.shuffle_buffer, seed=training.seed, reshuffle_each_iteration=True)
     return (
-        _split(shuffled, train_count, transform, batch),
-        _split(validation, validation_count, transform, batch),
+        _split(shuffled, train_count, transform, batch_size),
+        _split(validation, validation_count, transform, batch_size),
     )
 
 
 def read_records(patterns: Sequence[str]) -> tf.data.Dataset:
-    """The serialized examples of the gzipped TFRecord files that match `patterns`, in their names' order."""
+    """The serialized examples of the gzipped TFRecord files that match `patterns`, in the order of their names."""
     files = sorted(file for pattern in patterns for file in tf.io.gfile.glob(pattern))
     return tf.data.TFRecordDataset(files, compression_type="GZIP")
 
 
-def _split(records: tf.data.Dataset, count: int, transform: tft.TFTransformOutput, batch: int) -> Split:
-    """Every host reads and shuffles all records, in the same order, and parses only its own slices."""
-    spec, layer = transform.raw_feature_spec(), transform.transform_features_layer()
+def _split(records: tf.data.Dataset, count: int, transform: tft.TFTransformOutput, batch_size: int) -> Split:
+    """Every host reads and shuffles all records, in the same order, and parses only its own part of each batch."""
+    feature_spec, layer = transform.raw_feature_spec(), transform.transform_features_layer()
 
     @tf.autograph.experimental.do_not_convert
     def parse(serialized: tf.Tensor) -> tuple[tf.Tensor, tf.Tensor]:
-        features = layer(tf.io.parse_example(serialized, spec))
+        features = layer(tf.io.parse_example(serialized, feature_spec))
         return features[SEQUENCE], tf.squeeze(features[LABEL], axis=1)
 
-    def slices(context: tf.distribute.InputContext) -> tf.data.Dataset:
-        batches = slice_batches(records.batch(batch), context)
+    def input_fn(context: tf.distribute.InputContext) -> tf.data.Dataset:
+        batches = split_batches(records.batch(batch_size), context)
         return batches.map(parse, num_parallel_calls=tf.data.AUTOTUNE).prefetch(4)
 
-    return Split(slices, count, math.ceil(count / batch))
+    return Split(input_fn, count, math.ceil(count / batch_size))
 
 
-def slice_batches(batches: tf.data.Dataset, context: tf.distribute.InputContext) -> tf.data.Dataset:
-    """Of each batch, any dtype [B], the slices of this host's replicas in turn.
+def split_batches(batches: tf.data.Dataset, context: tf.distribute.InputContext) -> tf.data.Dataset:
+    """Splits each global batch, any dtype [B], over the replicas, and keeps the parts of this host's replicas.
 
-    All replicas' slices together are the batch, each element once. They differ by one element at most,
-    and are empty for some replicas where a batch, the last of an epoch, has fewer elements than there are replicas.
+    The parts of all replicas together are the batch, each element once. Their sizes differ by one at most. The last
+    batch of an epoch may have fewer elements than there are replicas; then some parts are empty.
     """
     replicas = context.num_replicas_in_sync
     if replicas == 1:
@@ -102,12 +102,12 @@ def slice_batches(batches: tf.data.Dataset, context: tf.distribute.InputContext)
     first = context.input_pipeline_id * local
 
     @tf.autograph.experimental.do_not_convert
-    def slices(elements: tf.Tensor) -> tf.data.Dataset:
+    def parts(elements: tf.Tensor) -> tf.data.Dataset:
         count = tf.shape(elements, tf.int64)[0]
-        bounds = tf.data.Dataset.range(first, first + local)
-        return bounds.map(lambda replica: elements[replica * count // replicas : (replica + 1) * count // replicas])
+        indices = tf.data.Dataset.range(first, first + local)
+        return indices.map(lambda replica: elements[replica * count // replicas : (replica + 1) * count // replicas])
 
-    return batches.flat_map(slices)
+    return batches.flat_map(parts)
 
 
 def _count(records: tf.data.Dataset) -> int:

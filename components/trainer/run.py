@@ -1,9 +1,8 @@
-"""run_fn: strategy, data, network, fit, export; and what a helping host does of it."""
+"""run_fn: strategy, data, model, fit, export."""
 
 from __future__ import annotations
 
 import hashlib
-import logging
 import os
 from typing import TYPE_CHECKING
 
@@ -12,24 +11,22 @@ import tensorflow_transform as tft
 import tf_keras
 from pydantic import BaseModel
 
-from components.settings import TrainerSettings
-from components.trainer.cluster import in_own_process, loss_of_host_told, part, tell, this_host
-from components.trainer.distribution import choose_strategy
+from components.fingerprint import fingerprint
+from components.trainer.cluster import connect, launch
 from components.trainer.export import export
-from components.trainer.fit import compile_network, fit
+from components.trainer.fit import compile_model, fit
 from components.trainer.input import read_splits
-from components.trainer.model import build_network
-from components.trainer.samples import write_samples
+from components.trainer.model import build_model
+from components.trainer.reference import write_reference_predictions
+from components.trainer.settings import TrainerSettings
 
 if TYPE_CHECKING:
     # A training host has no other need of TFX, which takes seconds to load.
     from tfx import v1 as tfx
 
-log = logging.getLogger(__name__)
 
-
-class Assignment(BaseModel):
-    """What is to be trained, on what, and where to leave it: all of TFX's FnArgs that a training host needs."""
+class TrainingJob(BaseModel):
+    """What to train, on which data, and where to write: all that a training host needs of TFX's FnArgs."""
 
     settings: TrainerSettings
     transform_output: str
@@ -37,64 +34,61 @@ class Assignment(BaseModel):
     eval_files: list[str]
     serving_model_dir: str
     model_run_dir: str
-
-    @property
-    def backup(self) -> str:
-        """A folder only this very training, same settings and same data, would go on from."""
-        what = [self.settings.model_dump_json(), self.transform_output, *self.train_files, *self.eval_files]
-        return os.path.join(self.settings.backup_dir, hashlib.sha256("\0".join(what).encode()).hexdigest()[:16])
+    backup_dir: str
+    """The state of an interrupted training. Only the same training continues from it: same settings, data and code."""
 
 
 def run_fn(fn_args: tfx.components.FnArgs) -> None:
     """TFX's entry point; `fn_args.custom_config` is a TrainerSettings.
 
-    Where TF_CONFIG lists several hosts this one is their chief, and trains in a process of its own.
+    Where TF_CONFIG lists several hosts, this one is their chief.
     """
-    parts = {name: getattr(fn_args, name) for name in Assignment.model_fields if name != "settings"}
-    assignment = Assignment(settings=TrainerSettings.model_validate(fn_args.custom_config), **parts)
-    host = this_host()
-    if host:
-        log.info("Host 1 of %d, the chief: waits for the others.", host.count)
-        in_own_process(train_and_export, assignment)
-    else:
-        train_and_export(assignment)
+    settings = TrainerSettings.model_validate(fn_args.custom_config)
+    inputs = [fn_args.transform_output, *fn_args.train_files, *fn_args.eval_files]
+    identity = "\0".join([settings.model_dump_json(), fingerprint(__name__), *inputs])
+    job = TrainingJob(
+        settings=settings,
+        transform_output=fn_args.transform_output,
+        train_files=fn_args.train_files,
+        eval_files=fn_args.eval_files,
+        serving_model_dir=fn_args.serving_model_dir,
+        model_run_dir=fn_args.model_run_dir,
+        backup_dir=os.path.join(settings.backup_dir, hashlib.sha256(identity.encode()).hexdigest()[:16]),
+    )
+    launch(train, job)
 
 
-def train_and_export(assignment: Assignment) -> None:
-    """The whole of the Trainer. Of several hosts, only the chief does it, which tells the others what to train."""
-    settings = assignment.settings
-    strategy = choose_strategy(settings.training.replicas)
-    tell(strategy, assignment.model_dump_json())
-    transform = tft.TFTransformOutput(assignment.transform_output)
-    network = train(assignment, transform, strategy)
-    export(network.get_weights(), transform, settings.model, settings.image, assignment.serving_model_dir)
-    write_samples(network, transform, settings.image, assignment.eval_files, assignment.model_run_dir)
-    part(strategy)
-    tf.io.gfile.rmtree(assignment.backup)
+def run_as_worker() -> None:
+    """The part of every host but the chief: it waits for the chief, trains with it, and writes nothing.
 
-
-def help_train() -> None:
-    """What every host but the chief does: waits for the chief, trains what it assigns, and writes nothing.
-
-    The folders of the assignment must be there under the same paths: the hosts share the run root.
+    The hosts share the run root: the job's folders have the same paths on all of them.
 
     Raises:
-        UserError: the hosts did not meet, one was lost, or the training diverged.
+        UserError: the hosts did not connect, one was lost, or the training diverged.
     """
-    strategy = choose_strategy(1)
-    assignment = Assignment.model_validate_json(tell(strategy, ""))
-    train(assignment, tft.TFTransformOutput(assignment.transform_output), strategy)
-    part(strategy)
+    launch(train, None)
 
 
-def train(assignment: Assignment, transform: tft.TFTransformOutput, strategy: tf.distribute.Strategy) -> tf_keras.Model:
-    """Data, network, fit: the same on every host."""
-    training = assignment.settings.training
-    tf_keras.utils.set_random_seed(training.seed)
-    batch = training.batch_size * strategy.num_replicas_in_sync
-    data, validation = read_splits(assignment.train_files, assignment.eval_files, transform, training, batch)
-    with loss_of_host_told(strategy, lambda: "before the first epoch"), strategy.scope():
-        network = build_network(assignment.settings.model, assignment.settings.image)
-        compile_network(network, training, data.steps)
-    fit(network, data, validation, training, assignment.model_run_dir, assignment.backup)
-    return network
+def train(job: TrainingJob | None) -> None:
+    """The training on one host. A worker passes None and receives the chief's job."""
+    with connect(job.settings.training.replicas if job else 1) as cluster:
+        job = TrainingJob.model_validate_json(cluster.broadcast(job.model_dump_json() if job else ""))
+        spec, training = job.settings.example, job.settings.training
+        tf_keras.utils.set_random_seed(training.seed)
+
+        transform = tft.TFTransformOutput(job.transform_output)
+        batch_size = training.batch_size * cluster.strategy.num_replicas_in_sync
+        data, validation = read_splits(job.train_files, job.eval_files, transform, training, batch_size)
+
+        with cluster.strategy.scope():
+            model = build_model(job.settings.model, spec)
+            compile_model(model, training, data.steps)
+
+        fit(model, data, validation, training, cluster, job.model_run_dir, job.backup_dir)
+
+        if cluster.is_chief:
+            cluster.stage = None  # an error of the export is no lost host
+            export(model.get_weights(), transform, job.settings.model, spec, job.serving_model_dir)
+            write_reference_predictions(model, transform, spec, job.eval_files, job.model_run_dir)
+    if cluster.is_chief:
+        tf.io.gfile.rmtree(job.backup_dir)

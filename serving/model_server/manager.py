@@ -1,12 +1,10 @@
-"""Which versions of which models are served: watches the base paths, loads, swaps and unloads."""
+"""The models and versions of a server: it watches the base paths and loads and unloads versions."""
 
 from __future__ import annotations
 
 import asyncio
 import logging
-import os
-from collections import Counter
-from collections.abc import Callable, Iterator
+from collections.abc import Iterator
 from concurrent.futures import Executor
 from contextlib import contextmanager
 from dataclasses import dataclass
@@ -18,6 +16,7 @@ from tensorflow_serving.apis import get_model_status_pb2, model_pb2
 from tensorflow_serving.config import model_server_config_pb2
 
 from serving.model_server.servable import Servable
+from serving.model_server.source import aspired_versions, check_config, snapshot
 from serving.model_server.status import StatusError, invalid
 
 State = get_model_status_pb2.ModelVersionStatus.State
@@ -27,12 +26,12 @@ log = logging.getLogger(__name__)
 
 @dataclass
 class Version:
-    """What is known of one version; `seen` is how its folder looked when it was last tried."""
+    """One version; `snapshot` has the files of its folder at the time of the last load."""
 
     state: int = State.START
     error: str = ""
     servable: Servable | None = None
-    seen: frozenset[tuple[str, int, int]] = frozenset()
+    snapshot: frozenset[tuple[str, int, int]] = frozenset()
 
     @property
     def available(self) -> bool:
@@ -40,24 +39,23 @@ class Version:
 
 
 class Manager:
-    """All models of one server. Its methods run in the event loop; `executor` loads, so that requests go on meanwhile.
+    """All models of one server. Its methods run in the event loop.
 
     Args:
-        executor: where SavedModels are loaded.
-        labels_ahead: let a label name a version that is not available yet.
-        unloaded: called with each servable that has been let go.
+        executor: the thread that loads SavedModels, so that requests go on during a load.
+        allow_unavailable: a label may name a version that is not available.
 
     Attributes:
-        config: what is served.
+        config: the ModelServerConfig in force.
     """
 
-    def __init__(self, executor: Executor, *, labels_ahead: bool, unloaded: Callable[[Servable], None]) -> None:
-        self._executor, self._labels_ahead, self._unloaded = executor, labels_ahead, unloaded
+    def __init__(self, executor: Executor, *, allow_unavailable: bool) -> None:
+        self._executor, self._allow_unavailable = executor, allow_unavailable
         self.config = model_server_config_pb2.ModelServerConfig()
         self._models: dict[str, dict[int, Version]] = {}
         self._labels: dict[str, dict[str, int]] = {}
-        self._troubles: dict[str, str] = {}
-        self._changing = asyncio.Lock()
+        self._warnings: dict[str, str] = {}
+        self._lock = asyncio.Lock()
         self._unloading: set[asyncio.Task[None]] = set()
 
     @property
@@ -65,28 +63,28 @@ class Manager:
         """True when every configured model has an available version."""
         return all(self._available(model.name) for model in self.config.model_config_list.config)
 
-    def knows(self, name: str) -> bool:
-        """True for a configured model."""
-        return any(model.name == name for model in self.config.model_config_list.config)
-
     async def apply(self, config: model_server_config_pb2.ModelServerConfig, *, start: bool = False) -> None:
-        """Serves `config` from now on. Where that fails, what was served before stays; at the `start` it may be empty.
+        """Serves `config` instead of the current config. After an error the current config stays in force.
+
+        Args:
+            config: the models, version policies and labels.
+            start: accept models without an available version.
 
         Raises:
             StatusError: the config is not valid, a new model did not become available, or a label names a version that
-                is not.
+                is not available.
         """
-        _check(config)
-        async with self._changing:
-            # As with TensorFlow Serving, one change loads a version, and the next may give it a label.
-            labels = self._labelled(config)
+        check_config(config)
+        async with self._lock:
+            # As in TensorFlow Serving, a config gives labels only to versions that an earlier config has loaded.
+            labels = self._check_labels(config)
             if self._unloading:
                 await asyncio.wait(self._unloading)
-            known = {model.name for model in self.config.model_config_list.config}
+            served = {model.name for model in self.config.model_config_list.config}
             try:
                 await self._update(config, unload=False)
-                wanted = [model.name for model in config.model_config_list.config if model.name not in known]
-                missing = [name for name in wanted if not self._available(name)]
+                new = [model.name for model in config.model_config_list.config if model.name not in served]
+                missing = [name for name in new if not self._available(name)]
                 if missing and not start:
                     reasons = "; ".join(f"{name}: {self._reason(name)}" for name in missing)
                     raise StatusError(grpc.StatusCode.UNKNOWN, f"Some models did not become available: {{{reasons}}}")
@@ -95,13 +93,13 @@ class Manager:
                 await self._update(self.config, unload=True)
 
     async def poll(self) -> None:
-        """Looks for new and vanished versions once."""
-        async with self._changing:
+        """Looks once for new and removed versions."""
+        async with self._lock:
             await self._update(self.config, unload=True)
 
     @contextmanager
-    def hold(self, spec: model_pb2.ModelSpec) -> Iterator[Servable]:
-        """The servable a request names, kept in memory until the request is done.
+    def use(self, spec: model_pb2.ModelSpec) -> Iterator[Servable]:
+        """The servable of a request. It stays in memory while the block runs.
 
         Raises:
             StatusError: NOT_FOUND for a model or version that is not available, INVALID_ARGUMENT for an unknown label.
@@ -113,8 +111,8 @@ class Manager:
         finally:
             servable.in_flight -= 1
 
-    def statuses(self, spec: model_pb2.ModelSpec) -> dict[int, Version]:
-        """The versions of a model and their states; one where the request names it.
+    def versions(self, spec: model_pb2.ModelSpec) -> dict[int, Version]:
+        """The versions of a model by number, or the one version of the request.
 
         Raises:
             StatusError: NOT_FOUND.
@@ -137,8 +135,8 @@ class Manager:
         chosen = max(available, default=None) if number is None else number
         servable = self._models[spec.name][chosen].servable if chosen in available else None
         if servable is None:
-            wanted = f"Latest({spec.name})" if number is None else f"Specific({spec.name}, {number})"
-            raise StatusError(grpc.StatusCode.NOT_FOUND, f"Servable not found for request: {wanted}")
+            request = f"Latest({spec.name})" if number is None else f"Specific({spec.name}, {number})"
+            raise StatusError(grpc.StatusCode.NOT_FOUND, f"Servable not found for request: {request}")
         return servable
 
     def _number(self, spec: model_pb2.ModelSpec) -> int | None:
@@ -158,11 +156,11 @@ class Manager:
         errors = [version.error for _, version in sorted(self._models.get(name, {}).items()) if version.error]
         return errors[-1] if errors else "no version was found under its base path"
 
-    def _labelled(self, config: model_server_config_pb2.ModelServerConfig) -> dict[str, dict[str, int]]:
+    def _check_labels(self, config: model_server_config_pb2.ModelServerConfig) -> dict[str, dict[str, int]]:
         for model in config.model_config_list.config:
             for label, number in model.version_labels.items():
                 moved = self._labels.get(model.name, {}).get(label, number) != number
-                if number not in self._available(model.name) and (moved or not self._labels_ahead):
+                if number not in self._available(model.name) and (moved or not self._allow_unavailable):
                     raise StatusError(
                         grpc.StatusCode.FAILED_PRECONDITION,
                         f"Request to assign label to version {number} of model {model.name},"
@@ -173,48 +171,45 @@ class Manager:
     async def _update(self, config: model_server_config_pb2.ModelServerConfig, *, unload: bool) -> None:
         aspired: dict[str, dict[int, Path] | None] = {}
         for model in config.model_config_list.config:
-            aspired[model.name] = found = self._aspired(model)
-            for number, folder in sorted((found or {}).items()):
+            aspired[model.name] = versions = self._aspired(model)
+            for number, folder in sorted((versions or {}).items()):
                 await self._load(model.name, number, folder)
         if not unload:
             return
-        for name, versions in self._models.items():
-            found = aspired.get(name, {})
-            if found is None or (found and not any(number in found for number in self._available(name))):
-                # The base path is gone for a moment, or nothing new is available yet: what serves, stays.
+        for name, known in self._models.items():
+            wanted = aspired.get(name, {})
+            if wanted is None or (wanted and not any(number in wanted for number in self._available(name))):
+                # The base path cannot be read, or no wanted version is available: the loaded versions stay.
                 continue
-            for number in [number for number in self._available(name) if number not in found]:
-                version = versions[number]
+            for number in [number for number in self._available(name) if number not in wanted]:
+                version = known[number]
                 version.state = State.UNLOADING
                 task = asyncio.create_task(self._unload(version))
                 self._unloading.add(task)
                 task.add_done_callback(self._unloading.discard)
 
     def _aspired(self, model: Any) -> dict[int, Path] | None:
-        """The complete versions the policy asks for, by number; None when the base path cannot be listed."""
-        base = Path(model.base_path)
-        complete: dict[int, Path] | None = None
-        trouble = ""
+        """The folders of the versions to serve; None if the base path cannot be read."""
+        warning, versions = "", None
         try:
-            folders = {int(entry.name): entry for entry in base.iterdir() if _is_version(entry.name)}
-            complete = {number: folder for number, folder in folders.items() if (folder / "saved_model.pb").is_file()}
+            versions = aspired_versions(Path(model.base_path), model.model_version_policy)
         except OSError as error:
-            trouble = f"cannot be read: {error.strerror}"
-        if complete == {}:
-            trouble = "holds no complete version yet"
-        if trouble and trouble != self._troubles.get(model.name):
-            log.warning("The base path %s of model %s %s.", base, model.name, trouble)
-        self._troubles[model.name] = trouble  # told once, not at every look
-        return None if complete is None else _chosen(complete, model.model_version_policy)
+            warning = f"cannot be read: {error.strerror}"
+        if versions == {}:
+            warning = "has none of the versions to serve"
+        if warning and warning != self._warnings.get(model.name):
+            log.warning("The base path %s of model %s %s.", model.base_path, model.name, warning)
+        self._warnings[model.name] = warning  # logged once, not at every poll
+        return versions
 
     async def _load(self, name: str, number: int, folder: Path) -> None:
         version = self._models.setdefault(name, {}).setdefault(number, Version())
         if version.state in (State.AVAILABLE, State.LOADING, State.UNLOADING):
             return
-        seen = _look(folder)
-        if seen == version.seen and version.error:
-            return  # it was broken, and nothing has changed
-        version.state, version.error, version.seen = State.LOADING, "", seen
+        files = snapshot(folder)
+        if files == version.snapshot and version.error:
+            return  # the version is broken and has not changed
+        version.state, version.error, version.snapshot = State.LOADING, "", files
         log.info("Loading servable: {name: %s version: %d}", name, number)
         try:
             servable = await asyncio.get_running_loop().run_in_executor(
@@ -225,8 +220,8 @@ class Manager:
             version.error = f"Could not load {folder}: {str(error).strip() or type(error).__name__}"
             log.error("Loading servable: {name: %s version: %d} failed: %s", name, number, version.error)
             return
-        if _look(folder) != seen:
-            # It was still being copied; what was read may be half of it.
+        if snapshot(folder) != files:
+            # The folder has changed during the load, so the loaded version may be incomplete.
             version.state = State.START
             servable.close()
             return
@@ -238,58 +233,6 @@ class Manager:
         assert servable is not None
         while servable.in_flight:
             await asyncio.sleep(0.01)
-        self._unloaded(servable)
         await asyncio.get_running_loop().run_in_executor(self._executor, servable.close)
-        version.state, version.seen = State.END, frozenset()
+        version.state, version.snapshot = State.END, frozenset()
         log.info("Unloaded servable version {name: %s version: %d}", servable.name, servable.version)
-
-
-def _check(config: model_server_config_pb2.ModelServerConfig) -> None:
-    if config.WhichOneof("config") != "model_config_list":
-        raise invalid(
-            "ServerModelConfig type not supported by HandleReloadConfigRequest."
-            " Only ModelConfigList is currently supported"
-        )
-    names = Counter(model.name for model in config.model_config_list.config)
-    for model in config.model_config_list.config:
-        if not model.name or names[model.name] > 1:
-            raise invalid(
-                f"Illegal to list model {model.name} multiple times in config"
-                if model.name
-                else "Every model in the config needs a name"
-            )
-        if model.model_platform not in ("", "tensorflow"):
-            raise invalid(f"Model {model.name} has the platform {model.model_platform}; only tensorflow is served")
-        if not Path(model.base_path).is_absolute() or "\0" in model.base_path:
-            raise invalid(
-                f"Expected model {model.name} to have an absolute path or URI; got base_path()={model.base_path}"
-            )
-
-
-def _chosen(complete: dict[int, Path], policy: Any) -> dict[int, Path]:
-    """The versions a ServableVersionPolicy asks for."""
-    if policy.HasField("all"):
-        chosen = list(complete)
-    elif policy.HasField("specific"):
-        chosen = [number for number in policy.specific.versions if number in complete]
-    else:
-        chosen = sorted(complete)[-(policy.latest.num_versions or 1) :]
-    return {number: complete[number] for number in chosen}
-
-
-def _is_version(name: str) -> bool:
-    return name.isdecimal() and int(name) < 2**63
-
-
-def _look(folder: Path) -> frozenset[tuple[str, int, int]]:
-    """How a folder looks: path, size and time of each file."""
-    seen = set()
-    for parent, _, names in os.walk(folder):
-        for name in names:
-            path = Path(parent, name)
-            try:
-                facts = path.stat()
-            except OSError:
-                continue
-            seen.add((str(path), facts.st_size, facts.st_mtime_ns))
-    return frozenset(seen)

@@ -1,20 +1,22 @@
-"""One version of a model: a SavedModel in memory, its signatures, and what it can be asked."""
+"""One version of a model: a SavedModel in memory and its signatures."""
 
 from __future__ import annotations
 
 import gc
 import logging
 import os
+import re
 from collections.abc import Mapping, Sequence
 from typing import Any
 
+import grpc
 import numpy as np
 import tensorflow as tf
 from tensorflow.core.protobuf import meta_graph_pb2, saved_model_pb2
 from tensorflow_serving.apis import classification_pb2, prediction_log_pb2
 
-from serving.model_server.status import StatusError, code_of, invalid
-from serving.tensors import TensorError, decode, strings, type_name
+from serving.model_server.status import StatusError, invalid
+from serving.tensors import TensorError, decode, strings
 
 CLASSIFY = "tensorflow/serving/classify"
 WARMUP_FILE = os.path.join("assets.extra", "tf_serving_warmup_requests")
@@ -23,22 +25,20 @@ log = logging.getLogger(__name__)
 
 
 class Signature:
-    """One function of a SavedModel, checked before it is called."""
+    """A function of a SavedModel, its name and its SignatureDef."""
 
     def __init__(self, name: str, definition: meta_graph_pb2.SignatureDef, function: Any) -> None:
         self.name, self.definition, self._function = name, definition, function
-        self._inputs = {name: (spec.dtype, _shape(spec.tensor_shape)) for name, spec in definition.inputs.items()}
-        self._outputs = sorted(definition.outputs)
 
-    def inputs_of(self, tensors: Mapping[str, Any]) -> dict[str, np.ndarray]:
-        """The arrays of a request's TensorProtos.
+    def decode_inputs(self, tensors: Mapping[str, Any]) -> dict[str, np.ndarray]:
+        """The arrays of a request's TensorProtos, by input name.
 
         Raises:
-            StatusError: INVALID_ARGUMENT that names the input and what was expected of it.
+            StatusError: INVALID_ARGUMENT for other input names, or for a tensor that is not valid.
         """
-        expected = self._inputs
-        if tensors.keys() != expected.keys():
-            extra, missing = sorted(tensors.keys() - expected.keys()), sorted(expected.keys() - tensors.keys())
+        expected = self.definition.inputs.keys()
+        if tensors.keys() != expected:
+            extra, missing = sorted(tensors.keys() - expected), sorted(expected - tensors.keys())
             raise invalid(
                 f"input size does not match signature: {len(tensors)}!={len(expected)}"
                 f" len({_set(sorted(tensors))}) != len({_set(sorted(expected))})."
@@ -47,55 +47,47 @@ class Signature:
                 else f"input tensor alias not found in signature: {extra[0]}."
                 f" Inputs expected to be in the set {_set(sorted(expected))}."
             )
-        return {name: self._array(name, tensors[name]) for name in expected}
+        arrays = {}
+        for name in expected:
+            try:
+                arrays[name] = decode(tensors[name])
+            except TensorError as error:
+                raise invalid(f"tensor parsing error: {name}: {error}") from None
+        return arrays
 
-    def _array(self, name: str, tensor: Any) -> np.ndarray:
-        (dtype, wanted), sent = self._inputs[name], _shape(tensor.tensor_shape)
-        fits = wanted is None or (
-            sent is not None
-            and len(sent) == len(wanted)
-            and all(want in (-1, size) for want, size in zip(wanted, sent, strict=True))
-        )
-        if tensor.dtype != dtype or not fits:
-            raise invalid(
-                f'input "{name}" of signature "{self.name}" must be {type_name(dtype)} {wanted or []},'
-                f" not {type_name(tensor.dtype)} {sent if sent is not None else 'of unknown shape'}"
-            )
-        try:
-            return decode(tensor)
-        except TensorError as error:
-            raise invalid(f"tensor parsing error: {name}: {error}") from None
-
-    def outputs_of(self, names: Sequence[str]) -> list[str]:
-        """The outputs a request's output_filter asks for; all where it is empty.
+    def select_outputs(self, names: Sequence[str]) -> list[str]:
+        """The outputs of a request's output_filter; all outputs if the filter is empty.
 
         Raises:
-            StatusError: INVALID_ARGUMENT for an output that is unknown or named twice.
+            StatusError: INVALID_ARGUMENT for an unknown or repeated name.
         """
+        outputs = sorted(self.definition.outputs)
         for index, name in enumerate(names):
-            if name not in self._outputs:
+            if name not in outputs:
                 raise invalid(
                     f"output tensor alias not found in signature: {name}"
-                    f" Outputs expected to be in the set {_set(self._outputs)}."
+                    f" Outputs expected to be in the set {_set(outputs)}."
                 )
             if name in names[:index]:
                 raise invalid(f"duplicate output tensor alias: {name}")
-        return list(names) or self._outputs
+        return list(names) or outputs
 
     def run(self, inputs: Mapping[str, np.ndarray]) -> dict[str, np.ndarray]:
-        """Calls the function.
+        """Calls the function. TensorFlow checks the dtypes and shapes.
 
         Raises:
-            StatusError: TensorFlow's own error, by its code.
+            StatusError: RESOURCE_EXHAUSTED if there is not enough memory; INVALID_ARGUMENT for every other error.
         """
         try:
             outputs = self._function(**{name: tf.constant(array) for name, array in inputs.items()})
-        except tf.errors.OpError as error:
-            raise StatusError(code_of(error.error_code), _own_words(str(error.message))) from None
-        except UnicodeDecodeError as error:
-            # TensorFlow quotes bytes of the request in its error, which Python then cannot read.
-            raise invalid(_own_words(error.object.decode("utf-8", "replace"))) from None
-        # A scalar string would else become NumPy's own type of fixed width.
+        except tf.errors.ResourceExhaustedError as error:
+            raise StatusError(grpc.StatusCode.RESOURCE_EXHAUSTED, _summary(error)) from None
+        except (tf.errors.OpError, TypeError, ValueError) as error:
+            message = _summary(error)
+            for index, name in enumerate(sorted(inputs)):  # TensorFlow counts the inputs in this order
+                message = message.replace(f"input #{index}(zero-based)", f"input {name}")
+            raise invalid(f"{self.name}: {message}") from None
+        # NumPy would give a scalar string a dtype of fixed width.
         return {
             name: np.asarray(tensor.numpy(), object if tensor.dtype == tf.string else None)
             for name, tensor in outputs.items()
@@ -103,10 +95,10 @@ class Signature:
 
 
 class Servable:
-    """A loaded version. `in_flight` counts the requests that hold it.
+    """A loaded version. `in_flight` is the number of requests that use it.
 
     Raises:
-        Exception: whatever TensorFlow says of a SavedModel that cannot be loaded.
+        Exception: TensorFlow cannot load the SavedModel, or a warm-up request fails.
     """
 
     def __init__(self, name: str, version: int, folder: str) -> None:
@@ -127,11 +119,11 @@ class Servable:
         }
         self._warm_up(os.path.join(folder, WARMUP_FILE))
 
-    def signature(self, name: str) -> Signature:
-        """The signature a request names, `serving_default` where it names none.
+    def predict_signature(self, name: str) -> Signature:
+        """The signature of a Predict request; the default is `serving_default`.
 
         Raises:
-            StatusError: INVALID_ARGUMENT for a signature the model does not have.
+            StatusError: INVALID_ARGUMENT for an unknown signature.
         """
         name = name or tf.saved_model.DEFAULT_SERVING_SIGNATURE_DEF_KEY
         try:
@@ -141,11 +133,11 @@ class Servable:
                 f'Serving signature key "{name}" not found. Signatures: {_set(sorted(self._signatures))}.'
             ) from None
 
-    def classifier(self, name: str) -> Signature:
-        """The signature a Classify request names, if it is one.
+    def classify_signature(self, name: str) -> Signature:
+        """The signature of a Classify request; the default is `serving_default`.
 
         Raises:
-            StatusError: INVALID_ARGUMENT for a signature that is unknown or no classification.
+            StatusError: INVALID_ARGUMENT for an unknown signature, or one that is not for Classify.
         """
         name = name or tf.saved_model.DEFAULT_SERVING_SIGNATURE_DEF_KEY
         if name not in self._signatures:
@@ -160,7 +152,7 @@ class Servable:
         return self._signatures[name]
 
     def close(self) -> None:
-        """Lets go of the model's memory."""
+        """Frees the model's memory."""
         del self._model, self._signatures
         gc.collect()
 
@@ -172,30 +164,32 @@ class Servable:
             entry = prediction_log_pb2.PredictionLog.FromString(record)
             if entry.HasField("predict_log"):
                 request = entry.predict_log.request
-                signature = self.signature(request.model_spec.signature_name)
-                signature.run(signature.inputs_of(request.inputs))
+                signature = self.predict_signature(request.model_spec.signature_name)
+                signature.run(signature.decode_inputs(request.inputs))
             elif entry.HasField("classify_log"):
                 request = entry.classify_log.request
-                self.classifier(request.model_spec.signature_name).run(examples_of(request))
+                self.classify_signature(request.model_spec.signature_name).run(decode_examples(request))
             else:
-                log.warning("Skipped a warm-up request of a kind this stand-in does not answer.")
+                log.warning("Skipped a warm-up request of a kind that the stand-in does not support.")
                 continue
             count += 1
         log.info("Warmed up %s version %d with %d requests.", self.name, self.version, count)
 
 
-def examples_of(request: classification_pb2.ClassificationRequest) -> dict[str, np.ndarray]:
-    """The input of a classification signature: `inputs`, serialized tf.Examples [N]."""
+def decode_examples(request: classification_pb2.ClassificationRequest) -> dict[str, np.ndarray]:
+    """The input of a Classify signature: `inputs`, N serialized tf.train.Examples, dtype object [N]."""
     return {"inputs": strings(example.SerializeToString() for example in request.input.example_list.examples)}
 
 
-def _own_words(message: str) -> str:
-    """An error's text without what TensorFlow 2 puts around it: where in Python the graph was made, and its node."""
-    return message.partition("\n\t [[")[0].rpartition("<stack traces unavailable>\n")[2]
-
-
-def _shape(shape: Any) -> list[int] | None:
-    return None if shape.unknown_rank else [dim.size for dim in shape.dim]
+def _summary(error: Exception) -> str:
+    """The message of an error of a TensorFlow function on one line, without function names, nodes and stack traces."""
+    if isinstance(error, UnicodeDecodeError):  # TensorFlow's message quotes bytes of the request
+        message = error.object.decode("utf-8", "replace")
+    else:
+        message = str(getattr(error, "message", error))
+    message = message.partition("\n\t [[")[0].rpartition("<stack traces unavailable>\n")[2]
+    message = re.sub(r"^cannot compute \S+ as |\{\{function_node \S+\}\} | \[Op:\w+\]$", "", message)
+    return " ".join(message.split())
 
 
 def _set(names: Sequence[str]) -> str:

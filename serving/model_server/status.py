@@ -1,4 +1,4 @@
-"""An error that becomes the status of an RPC."""
+"""The error that ends an RPC with a status."""
 
 from __future__ import annotations
 
@@ -6,7 +6,7 @@ import grpc
 
 
 class StatusError(Exception):
-    """Ends a request with `code` and the message."""
+    """An RPC ends with `code` and this message."""
 
     def __init__(self, code: grpc.StatusCode, message: str) -> None:
         super().__init__(message)
@@ -14,10 +14,5 @@ class StatusError(Exception):
 
 
 def invalid(message: str) -> StatusError:
-    """INVALID_ARGUMENT."""
+    """A StatusError with INVALID_ARGUMENT."""
     return StatusError(grpc.StatusCode.INVALID_ARGUMENT, message)
-
-
-def code_of(number: int) -> grpc.StatusCode:
-    """The gRPC code of a google.rpc.Code, which TensorFlow's errors carry."""
-    return next((code for code in grpc.StatusCode if code.value[0] == number), grpc.StatusCode.UNKNOWN)

@@ -1,7 +1,7 @@
-"""TensorFlow Serving's messages without TensorFlow: wire-compatible, in a descriptor pool of their own.
+"""TensorFlow Serving's messages without TensorFlow. They have the same wire format.
 
-The .proto files beside this one are the source; `make protos` generates `messages.binpb` from them. In the default
-pool these messages would clash with TensorFlow's, which have the same full names.
+The .proto files in this folder are the source. `make protos` generates `messages.binpb` from them. The messages have
+a descriptor pool of their own, because TensorFlow's messages have the same full names in the default pool.
 """
 
 from __future__ import annotations

@@ -1,18 +1,18 @@
 #!/usr/bin/env bash
-# Prints an SSLConfig for --ssl_config_file: it holds the PEM texts themselves, not their paths.
+# Prints an SSLConfig for --ssl_config_file. It contains the PEM texts, not their paths.
 set -euo pipefail
 
-usage="usage: ${0##*/} SERVER_KEY SERVER_CERT [CLIENT_CA]; with CLIENT_CA, clients must show a certificate it signed"
+usage="usage: ${0##*/} SERVER_KEY SERVER_CERT [CLIENT_CA]; with CLIENT_CA, clients need a certificate that it signed"
 
 fail() {
   echo "${0##*/}: $1" >&2
   exit 2
 }
 
-# field NAME FILE BEGINNING: the file as a string of the text format, its line ends as \n.
+# field NAME FILE KIND: prints the file as a field in text format, with \n for each line end.
 field() {
   [ -r "$2" ] || fail "$2 cannot be read"
-  grep -Eq -- "^-----BEGIN $3-----" "$2" || fail "$2 is no PEM file with a $3"
+  grep -Eq -- "^-----BEGIN $3-----" "$2" || fail "$2 is not a PEM file with a $3"
   awk -v name="$1" 'BEGIN { printf "%s: \"", name } { sub(/\r$/, ""); printf "%s\\n", $0 } END { print "\"" }' "$2"
 }
 

@@ -1,5 +1,5 @@
 #!/usr/bin/env bash
-# Writes kubernetes/base/config/models.config: which versions are loaded, and which label names which.
+# Writes kubernetes/base/config/models.config: the versions to load and their labels.
 set -euo pipefail
 
 usage="usage: ${0##*/} LABEL=VERSION [LABEL=VERSION…], for instance: ${0##*/} stable=1795341658 canary=1795345271"
@@ -15,11 +15,11 @@ fail() {
 versions=""
 labels=""
 for pair in "$@"; do
-  [[ $pair =~ ^([a-z][a-z0-9_-]*)=([1-9][0-9]*)$ ]] || fail "\"$pair\" is no LABEL=VERSION; $usage"
+  [[ $pair =~ ^([a-z][a-z0-9_-]*)=([1-9][0-9]*)$ ]] || fail "\"$pair\" is not LABEL=VERSION; $usage"
   label=${BASH_REMATCH[1]}
   version=${BASH_REMATCH[2]}
   [[ $labels != *"\"$label\""* ]] || fail "label $label is given twice"
-  # TensorFlow Serving refuses to move a label in use to a version which is not loaded yet.
+  # TensorFlow Serving does not move a label that is in use to a version that is not loaded.
   if grep -q "^[^#]*key: \"$label\"" "$config" && ! grep -qx " *versions: $version" "$config"; then
     fail "label $label is in use and version $version is not loaded yet: load it under another label first"
   fi
@@ -27,7 +27,7 @@ for pair in "$@"; do
   labels+="    version_labels { key: \"$label\" value: $version }"$'\n'
 done
 
-# Replaced in one step, so that the poll never reads half a file.
+# mv replaces the file in one step, so the poll never reads an incomplete file.
 trap 'rm -f "$config.new"' EXIT
 cat > "$config.new" <<END
 # Written by: ${0##*/} $*

@@ -1,7 +1,7 @@
-"""make bench: speed and memory of the pipeline, each against its peer in the same run.
+"""make bench: speed and memory of the pipeline, each with a reference in the same run.
 
-python -m tests.benchmarks pipeline    the default pipeline against tfx.examples.mnist, step by step
-python -m tests.benchmarks training    images per second against plain Keras fit
+python -m tests.benchmarks pipeline    the default pipeline and tfx.examples.mnist, step by step
+python -m tests.benchmarks training    images per second of the Trainer and of plain Keras fit
 python -m tests.benchmarks scale       time and peak memory of each step at 7,000, 70,000 and 280,000 records
 """
 
@@ -20,7 +20,7 @@ Seconds = dict[str, float]
 
 
 def run(*command: str) -> tuple[float, str]:
-    """Runs a command to its end; returns its peak resident memory in MiB and its output."""
+    """Runs a command and waits for its end; returns its peak resident memory in MiB and its output."""
     with tempfile.TemporaryFile("w+") as errors:
         process = subprocess.Popen(
             [sys.executable, *command], cwd=ROOT, stdout=subprocess.PIPE, stderr=errors, text=True
@@ -52,7 +52,7 @@ def step_seconds(database: Path, pipeline: str) -> Seconds:
 
 
 def beam(seconds: Seconds) -> float:
-    """All but the Trainer, whose network is another, and the infra check, which the example does not have."""
+    """The sum without Trainer and InfraValidator: the example has another network and no infra check."""
     return sum(took for step, took in seconds.items() if not step.startswith(("Trainer", "InfraValidator")))
 
 
@@ -111,7 +111,7 @@ def scale() -> None:
                 "infra.max_latency_ratio=1000",
             ]
             options = ["--run-root", f"{folder}/root", "--set", f"data.path={folder}/data", *easy, *size]
-            # Each step runs in a process of its own, so that its peak is its own.
+            # Each step runs in its own process, so the peak memory belongs to this step alone.
             for step in SCALED_STEPS:
                 peak, _ = run("-m", "pipeline.run_local", *options, "--to", step)
                 seconds = step_seconds(Path(folder, "root", "metadata.db"), "digit-rows")
@@ -127,7 +127,7 @@ def scale() -> None:
 
 
 def repeated(times: int, folder: Path) -> None:
-    """A data folder with every shard of MNIST `times` times."""
+    """A data folder with `times` copies of every shard of MNIST."""
     folder.mkdir()
     for shard in MNIST.glob("*.tfrecord.gz"):
         for copy in range(times):
@@ -135,15 +135,15 @@ def repeated(times: int, folder: Path) -> None:
 
 
 def thinned(step: int, folder: Path, zoom: int = 1) -> None:
-    """A data folder with every `step`-th digit, each pixel as `zoom` × `zoom` pixels."""
-    from data.readers import Images
+    """A data folder with every `step`-th digit; each pixel becomes `zoom` × `zoom` pixels."""
+    from data.example import ExampleSpec
     from data.records import read_split, write_split
 
     folder.mkdir()
     for split in ("train", "eval", "test"):
-        images = read_split(MNIST, split, 28, 28).take(slice(0, None, step))
-        pixels = images.pixels.repeat(zoom, axis=1).repeat(zoom, axis=2)
-        write_split(folder, split, Images(pixels, images.labels), shards=1)
+        pixels, labels = read_split(MNIST, split, ExampleSpec())
+        larger = pixels[::step].repeat(zoom, axis=1).repeat(zoom, axis=2)
+        write_split(folder, split, larger, labels[::step], shards=1)
 
 
 def main() -> None:

@@ -11,7 +11,7 @@ import tensorflow_transform as tft
 @pytest.fixture(scope="session")
 def prepared(small_mnist: Path, tmp_path_factory: pytest.TempPathFactory) -> Path:
     """The artifacts folder of a run up to Transform."""
-    from pipeline.run_local import main
+    from pipeline.local.cli import main
 
     root = tmp_path_factory.mktemp("prepared")
     assert main(["--run-root", str(root), "--to", "Transform", "--set", f"data.path={small_mnist}"]) == 0

@@ -16,15 +16,15 @@ import pytest
 import tensorflow as tf
 import tensorflow_transform as tft
 
-from components.settings import Image, Model, Training
-from components.trainer.cluster import in_own_process, loss_of_host_told, reason, tell, this_host
-from components.trainer.distribution import choose_strategy
-from components.trainer.fit import compile_network
-from components.trainer.input import read_splits, slice_batches
-from components.trainer.model import build_network
-from data.errors import ConfigError, UserError
+from components.trainer.cluster import connect, create_strategy, run_in_process, short_message, this_host
+from components.trainer.fit import compile_model
+from components.trainer.input import read_splits, split_batches
+from components.trainer.model import build_model
+from components.trainer.settings import Model, Training
+from data.errors import SettingsError, UserError
+from data.example import ExampleSpec
 from data.readers import Images
-from pipeline.run_local import INTERRUPTED
+from pipeline.exit_codes import INTERRUPTED
 from serving.launch import free_port
 from tests.conftest import ROOT
 
@@ -47,7 +47,7 @@ def test_the_slices_of_all_replicas_are_the_global_batches(hosts: int, devices: 
     def batches(context: tf.distribute.InputContext) -> list[np.ndarray]:
         tf.random.set_seed(5)
         shuffled = tf.data.Dataset.range(records).shuffle(records, seed=3, reshuffle_each_iteration=True)
-        return list(slice_batches(shuffled.batch(20), context).repeat(2).as_numpy_iterator())
+        return list(split_batches(shuffled.batch(20), context).repeat(2).as_numpy_iterator())
 
     whole = batches(tf.distribute.InputContext())
     taken = [batches(context) for context in contexts(hosts, devices)]
@@ -72,16 +72,16 @@ def test_a_last_batch_smaller_than_the_replicas_spoils_nothing(
     batch = len(images) - last
     _, validation = read_splits(example_files["train"], example_files["eval"], transform, Training(), batch)
     assert validation.steps == 2
-    strategy = choose_strategy(2)
+    strategy = create_strategy(2)
     with strategy.scope():
-        network = build_network(Model(units=32), Image())
-        compile_network(network, Training(schedule="constant", learning_rate=1e-3), 2)
+        network = build_model(Model(units=32), ExampleSpec())
+        compile_model(network, Training(schedule="constant", learning_rate=1e-3), 2)
     logits = network(images.pixels.astype(np.float32) / 255, training=False)
     each = tf.nn.sparse_softmax_cross_entropy_with_logits(images.labels, logits).numpy()
-    loss, accuracy = network.evaluate(validation.distributed(strategy), steps=2, verbose=0)
+    loss, accuracy = network.evaluate(validation.distribute(strategy), steps=2, verbose=0)
     assert loss == pytest.approx(each.mean(), rel=1e-5)
     assert accuracy == pytest.approx((logits.numpy().argmax(axis=1) == images.labels).mean(), abs=1e-6)
-    history = network.fit(validation.distributed(strategy), steps_per_epoch=2, verbose=0).history
+    history = network.fit(validation.distribute(strategy), steps_per_epoch=2, verbose=0).history
     assert np.isfinite(history["loss"]).all()
     assert all(np.isfinite(array).all() for array in network.get_weights())
 
@@ -121,7 +121,7 @@ def test_who_this_host_is(monkeypatch: pytest.MonkeyPatch) -> None:
 )
 def test_a_wrong_tf_config_is_a_sentence(text: str, words: str, monkeypatch: pytest.MonkeyPatch) -> None:
     monkeypatch.setenv("TF_CONFIG", text)
-    with pytest.raises(ConfigError, match=words) as caught:
+    with pytest.raises(SettingsError, match=words) as caught:
         this_host()
     assert "\n" not in str(caught.value)
 
@@ -135,24 +135,17 @@ def test_the_command_line_refuses_a_wrong_tf_config() -> None:
 
 
 def test_the_strategy_is_chosen_by_where_it_is(monkeypatch: pytest.MonkeyPatch) -> None:
-    from components.trainer import distribution
-
-    assert isinstance(choose_strategy(2), tf.distribute.MirroredStrategy)
-    assert [choose_strategy(replicas).num_replicas_in_sync for replicas in (1, 2)] == [1, 2]
+    assert isinstance(create_strategy(2), tf.distribute.MirroredStrategy)
+    assert [create_strategy(replicas).num_replicas_in_sync for replicas in (1, 2)] == [1, 2]
     configure(monkeypatch, {"worker": ["a:1"]}, "worker", 0)
-    assert isinstance(choose_strategy(1), tf.distribute.MirroredStrategy)
-    configure(monkeypatch, THREE, "worker", 1)
-    met: list[int] = []
-    monkeypatch.setattr(distribution, "meet", lambda host: met.append(host.index))
-    choose_strategy(1)
-    assert met == [1]
+    assert isinstance(create_strategy(1), tf.distribute.MirroredStrategy)
 
 
-def test_hosts_that_do_not_meet_are_a_sentence(monkeypatch: pytest.MonkeyPatch) -> None:
+def test_hosts_that_do_not_connect_are_a_sentence(monkeypatch: pytest.MonkeyPatch) -> None:
     configure(monkeypatch, THREE, "worker", 1)
-    # TensorFlow runs in this process, which is one way not to meet.
-    with pytest.raises(UserError, match=r"The 3 training hosts did not meet: .*program startup"):
-        choose_strategy(1)
+    # TensorFlow runs in this process, which is one way not to connect.
+    with pytest.raises(UserError, match=r"The 3 training hosts did not connect: .*program startup"):
+        create_strategy(1)
 
 
 @pytest.mark.slow
@@ -161,8 +154,8 @@ def test_who_waits_dies_with_its_parent(monkeypatch: pytest.MonkeyPatch) -> None
     cluster = {"worker": [f"127.0.0.1:{free_port()}" for _ in range(2)]}
     configure(monkeypatch, cluster, "worker", 1)
     code = (
-        "from components.trainer.cluster import in_own_process\nfrom components.trainer.run import help_train\n"
-        "print('ready', flush=True)\nif __name__ == '__main__': in_own_process(help_train)"
+        "from components.trainer.run import run_as_worker\n"
+        "print('ready', flush=True)\nif __name__ == '__main__': run_as_worker()"
     )
     # The child holds the pipe's other end as long as it lives.
     with subprocess.Popen([sys.executable, "-c", code], cwd=ROOT, stdout=subprocess.PIPE, text=True) as process:
@@ -174,13 +167,13 @@ def test_who_waits_dies_with_its_parent(monkeypatch: pytest.MonkeyPatch) -> None
 
 @pytest.mark.slow
 def test_what_goes_wrong_in_a_process_of_its_own_is_raised_here(monkeypatch: pytest.MonkeyPatch) -> None:
-    with pytest.raises(UserError, match="ended with code -9"):
-        in_own_process(signal.raise_signal, signal.SIGKILL)
+    with pytest.raises(UserError, match="ended with code -9 and without a message"):
+        run_in_process(signal.raise_signal, signal.SIGKILL)
     with pytest.raises(RuntimeError, match="ValueError: invalid literal"):
-        in_own_process(int, "x")
+        run_in_process(int, "x")
     monkeypatch.setenv("TF_CONFIG", "{")
-    with pytest.raises(ConfigError, match="TF_CONFIG cannot be used"):
-        in_own_process(this_host)
+    with pytest.raises(SettingsError, match="TF_CONFIG cannot be used"):
+        run_in_process(this_host)
 
 
 @pytest.mark.slow
@@ -207,18 +200,20 @@ def test_a_host_that_waits_heeds_an_interrupt(index: int, tmp_path: Path, small_
     assert ("Worker 1 of 1: interrupted." if index else "Interrupted in Trainer.") in rest and "Traceback" not in rest
 
 
-def test_what_the_chief_tells_arrives() -> None:
+def test_the_chief_s_text_reaches_every_host() -> None:
     text = '{"path": "/läufe/7"}'
-    assert tell(choose_strategy(2), text) == text
+    with connect(2) as cluster:
+        assert cluster.is_chief
+        assert cluster.broadcast(text) == text
 
 
-def test_only_the_loss_of_a_host_is_told_as_one() -> None:
-    with pytest.raises(tf.errors.UnavailableError), loss_of_host_told(choose_strategy(1), lambda: ""):
+def test_an_error_on_one_host_alone_is_no_lost_host() -> None:
+    with pytest.raises(tf.errors.UnavailableError), connect(1):
         raise tf.errors.UnavailableError(None, None, "something else")
     message = (
         "Graph execution error:\n\nDetected at node while/CollectiveReduceV2 defined at\n\n"
         "Collective ops is aborted by: failed to connect to all addresses\n"
         "Additional GRPC error information from remote target /job:worker/replica:0/task:0:\n:{}"
     )
-    short = reason(tf.errors.UnavailableError(None, None, message))
+    short = short_message(tf.errors.UnavailableError(None, None, message))
     assert short == "failed to connect to all addresses (/job:worker/replica:0/task:0)"

@@ -3,7 +3,7 @@
 import numpy as np
 import pytest
 
-from components.evaluator import ExpectedCalibrationError
+from components.evaluator.metrics import ExpectedCalibrationError
 
 
 def test_it_is_the_mean_gap_between_confidence_and_accuracy() -> None:

@@ -8,23 +8,29 @@ import tensorflow as tf
 import tensorflow_transform as tft
 from tensorflow.core.protobuf import saved_model_pb2
 
-from components.settings import Image, Model
-from components.trainer.export import export, image_bytes
-from components.trainer.model import build_network
+from components.trainer.export import export
+from components.trainer.model import build_model
+from components.trainer.settings import Model
+from data.example import ExampleSpec, pack, serialize
 from data.readers import Images
-from data.records import serialize
 
-IMAGE = Image()
+SPEC = ExampleSpec()
 
 
 def exported(model: Model, transform: tft.TFTransformOutput, folder: Path) -> tuple:
-    network = build_network(model, IMAGE)
-    export(network.get_weights(), transform, model, IMAGE, str(folder))
+    network = build_model(model, SPEC)
+    export(network.get_weights(), transform, model, SPEC, str(folder))
     return network, tf.saved_model.load(str(folder)).signatures
 
 
-def ask(signatures, name: str, **inputs: tf.Tensor) -> dict[str, np.ndarray]:
+def call(signatures, name: str, **inputs: tf.Tensor) -> dict[str, np.ndarray]:
     return {key: value.numpy() for key, value in signatures[name](**inputs).items()}
+
+
+@pytest.fixture(scope="module")
+def small_model(transform: tft.TFTransformOutput, tmp_path_factory: pytest.TempPathFactory):
+    """The signatures of a small exported model."""
+    return exported(Model(units=8), transform, tmp_path_factory.mktemp("exported") / "model")[1]
 
 
 MODELS = {
@@ -44,23 +50,23 @@ def test_the_signatures_agree_with_the_network_and_each_other(
     truth = tf.nn.softmax(network(images.pixels.astype(np.float32) / 255, training=False)).numpy()
     records = [serialize(p, y) for p, y in zip(images.pixels, images.labels, strict=True)]
 
-    by_example = ask(signatures, "serving_default", examples=tf.constant(records))
-    by_image = ask(signatures, "predict_images", images=tf.constant(images.pixels))
-    for answer in (by_example, by_image):
-        np.testing.assert_allclose(answer["probabilities"], truth, atol=1e-5)
-        np.testing.assert_array_equal(answer["class_ids"], answer["probabilities"].argmax(axis=1))
+    by_example = call(signatures, "serving_default", examples=tf.constant(records))
+    by_image = call(signatures, "predict_images", images=tf.constant(images.pixels))
+    for result in (by_example, by_image):
+        np.testing.assert_allclose(result["probabilities"], truth, atol=1e-5)
+        np.testing.assert_array_equal(result["class_ids"], result["probabilities"].argmax(axis=1))
     np.testing.assert_allclose(by_example["probabilities"], by_image["probabilities"], atol=1e-5)
     assert set(signatures) >= {"serving_default", "predict_images"}
     if model.bidirectional:
         assert "predict_rows" not in signatures
         return
-    rows = ask(signatures, "predict_rows", images=tf.constant(images.pixels))["probabilities"]
+    rows = call(signatures, "predict_rows", images=tf.constant(images.pixels))["probabilities"]
     assert rows.shape == (200, 28, 10)
     np.testing.assert_allclose(rows[:, -1], truth, atol=1e-5)
     # After k rows it knows nothing of the rest: blank rows below leave the first k answers as they were.
     half = images.pixels.copy()
     half[:, 14:] = 0
-    upper = ask(signatures, "predict_rows", images=tf.constant(half))["probabilities"]
+    upper = call(signatures, "predict_rows", images=tf.constant(half))["probabilities"]
     np.testing.assert_allclose(upper[:, :14], rows[:, :14], atol=1e-5)
 
 
@@ -82,15 +88,24 @@ def test_an_example_needs_no_label_and_a_wrong_size_is_an_error(
         feature = {"image": tf.train.Feature(bytes_list=tf.train.BytesList(value=[bytes(size)]))}
         return tf.train.Example(features=tf.train.Features(feature=feature)).SerializeToString()
 
-    assert ask(signatures, "serving_default", examples=tf.constant([example(784)]))["class_ids"].shape == (1,)
+    assert call(signatures, "serving_default", examples=tf.constant([example(784)]))["class_ids"].shape == (1,)
     for size in (783, 785, 2 * 784):
         with pytest.raises(tf.errors.InvalidArgumentError, match="image must be 28 x 28 = 784 bytes"):
-            ask(signatures, "serving_default", examples=tf.constant([example(size)]))
+            call(signatures, "serving_default", examples=tf.constant([example(size)]))
+
+
+@pytest.mark.parametrize("shape", [(2, 27, 28), (2, 14, 56), (2, 784), (2, 28, 28, 1)], ids=str)
+@pytest.mark.parametrize("signature", ["predict_images", "predict_rows"])
+def test_images_of_another_shape_are_refused_also_with_as_many_pixels(
+    signature: str, shape: tuple[int, ...], small_model
+) -> None:
+    with pytest.raises(tf.errors.InvalidArgumentError, match="not compatible with expected shape"):
+        call(small_model, signature, images=tf.zeros(shape, tf.uint8))
 
 
 @pytest.mark.parametrize("count", [0, 1, 3, 300])
-def test_image_bytes_packs_each_image_as_it_lies_in_memory(count: int) -> None:
+def test_pack_packs_each_image_as_it_lies_in_memory(count: int) -> None:
     images = np.random.default_rng(5).integers(0, 256, (count, 5, 7), np.uint8)
-    packed = image_bytes(tf.constant(images)).numpy()
+    packed = pack(tf.constant(images), ExampleSpec(rows=5, columns=7))["image"].numpy()
     assert packed.shape == (count, 1)
     assert [value for (value,) in packed] == [image.tobytes() for image in images]

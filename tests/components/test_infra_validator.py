@@ -15,14 +15,16 @@ from tensorflow_serving.apis import prediction_log_pb2
 from tfx.types import standard_artifacts
 
 from components.infra_validator.component import InfraValidator
-from components.settings import Image, Infra, Model
+from components.infra_validator.settings import Infra
 from components.trainer.export import export, signature_names
-from components.trainer.model import build_network
-from components.trainer.samples import write_samples
+from components.trainer.model import build_model
+from components.trainer.reference import write_reference_predictions
+from components.trainer.settings import Model
+from data.example import ExampleSpec
 from serving.launch import model_server
 from tests.conftest import ROOT
 
-MODEL, IMAGE = Model(units=16), Image()
+MODEL, SPEC = Model(units=16), ExampleSpec()
 BROAD = Infra(max_latency_ratio=1000)  # other tests may share the machine
 
 pytestmark = pytest.mark.slow  # most start a model server
@@ -34,12 +36,12 @@ Check = Callable[..., standard_artifacts.InfraBlessing]
 def trained(
     transform: tft.TFTransformOutput, example_files: dict[str, list[str]], tmp_path_factory: pytest.TempPathFactory
 ) -> Path:
-    """What a Trainer leaves: `model` in TFX's layout, and `run` with the samples."""
+    """What a Trainer leaves: `model` in TFX's layout, and `run` with its reference predictions."""
     folder = tmp_path_factory.mktemp("trained")
-    network = build_network(MODEL, IMAGE)
-    export(network.get_weights(), transform, MODEL, IMAGE, str(folder / "model" / "Format-Serving"))
+    network = build_model(MODEL, SPEC)
+    export(network.get_weights(), transform, MODEL, SPEC, str(folder / "model" / "Format-Serving"))
     (folder / "run").mkdir()
-    write_samples(network, transform, IMAGE, example_files["eval"], str(folder / "run"))
+    write_reference_predictions(network, transform, SPEC, example_files["eval"], str(folder / "run"))
     return folder
 
 
@@ -65,7 +67,7 @@ def check(trained: Path, tmp_path: Path) -> Check:
         shutil.rmtree(tmp_path / "infra", ignore_errors=True)
         (tmp_path / "infra").mkdir()
         artifacts[2].set_int_custom_property("blessed", blessed)
-        InfraValidator.test_call(*artifacts, "mnist", signatures, settings=infra.model_dump_json(), code="")
+        InfraValidator.test_call(*artifacts, "mnist", signatures, settings=infra.model_dump_json(), server="")
         return artifacts[3]
 
     return check
@@ -115,9 +117,9 @@ def test_a_model_the_evaluator_refused_is_not_served(check: Check) -> None:
 
 
 def test_a_model_that_answers_nan(check: Check, transform: tft.TFTransformOutput, tmp_path: Path) -> None:
-    weights = build_network(MODEL, IMAGE).get_weights()
+    weights = build_model(MODEL, SPEC).get_weights()
     weights[-1] = np.full_like(weights[-1], np.nan)
-    export(weights, transform, MODEL, IMAGE, str(tmp_path / "nan" / "Format-Serving"))
+    export(weights, transform, MODEL, SPEC, str(tmp_path / "nan" / "Format-Serving"))
     reason = refused(check(tmp_path / "nan"))
     assert "predict_images, values: 640 NaN or infinite; expected: all finite" in reason
     assert "predict_rows, values: 17920 NaN or infinite" in reason
@@ -125,9 +127,7 @@ def test_a_model_that_answers_nan(check: Check, transform: tft.TFTransformOutput
 
 def test_a_model_without_one_of_its_signatures(check: Check, transform: tft.TFTransformOutput, tmp_path: Path) -> None:
     both_ways = Model(units=8, bidirectional=True)
-    export(
-        build_network(both_ways, IMAGE).get_weights(), transform, both_ways, IMAGE, str(tmp_path / "b/Format-Serving")
-    )
+    export(build_model(both_ways, SPEC).get_weights(), transform, both_ways, SPEC, str(tmp_path / "b/Format-Serving"))
     reason = refused(check(tmp_path / "b"))
     assert "signatures: predict_rows missing, there are classify_examples, predict_images, serving_default" in reason
 
@@ -135,8 +135,8 @@ def test_a_model_without_one_of_its_signatures(check: Check, transform: tft.TFTr
 def test_a_model_that_answers_otherwise_than_the_trainers_own_network(
     check: Check, transform: tft.TFTransformOutput, tmp_path: Path
 ) -> None:
-    other = [weight + 0.5 for weight in build_network(MODEL, IMAGE).get_weights()]
-    export(other, transform, MODEL, IMAGE, str(tmp_path / "other" / "Format-Serving"))
+    other = [weight + 0.5 for weight in build_model(MODEL, SPEC).get_weights()]
+    export(other, transform, MODEL, SPEC, str(tmp_path / "other" / "Format-Serving"))
     reason = refused(check(tmp_path / "other"))
     assert "predict_images, the Trainer's predictions" in reason and "expected: at most 1e-03" in reason
 
@@ -211,8 +211,8 @@ def test_a_model_server_at_a_configured_address_is_taken(
         blessing = check(infra=infra)
         assert blessing.get_int_custom_property("blessed") == 1, blessing.get_string_custom_property("reason")
         # The same server is asked about another model the next time, and must not answer with the former.
-        other = [weight + 0.5 for weight in build_network(MODEL, IMAGE).get_weights()]
-        export(other, transform, MODEL, IMAGE, str(tmp_path / "other" / "Format-Serving"))
+        other = [weight + 0.5 for weight in build_model(MODEL, SPEC).get_weights()]
+        export(other, transform, MODEL, SPEC, str(tmp_path / "other" / "Format-Serving"))
         assert "the Trainer's predictions" in refused(check(tmp_path / "other", infra=infra))
     assert f"Model server: {server.address}" in (Path(blessing.uri) / "report.md").read_text()
 

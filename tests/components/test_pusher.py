@@ -11,7 +11,7 @@ from tfx.components.pusher.executor import Executor
 from tfx.types import standard_artifacts
 from tfx.utils import proto_utils
 
-from components.pusher import AtomicExecutor
+from components.pusher.component import AtomicExecutor
 
 FILES = {f"variables/part-{number}": bytes([number]) * 200_000 for number in range(20)} | {"saved_model.pb": b"graph"}
 

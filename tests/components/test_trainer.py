@@ -14,13 +14,15 @@ import tensorflow as tf
 import tensorflow_transform as tft
 import tf_keras
 
-from components.settings import Image, Model, TrainerSettings, Training
-from components.trainer.distribution import choose_strategy, reserve_devices
-from components.trainer.fit import compile_network, learning_rate
+from components.trainer.cluster import create_strategy
+from components.trainer.fit import compile_model, learning_rate
 from components.trainer.input import read_splits
-from components.trainer.model import build_network
+from components.trainer.model import build_model
 from components.trainer.run import run_fn
+from components.trainer.settings import Model, TrainerSettings, Training
+from components.trainer.strategy import reserve_devices
 from data.errors import UserError
+from data.example import ExampleSpec
 from data.readers import Images
 
 
@@ -35,11 +37,10 @@ def train(
     """Runs run_fn as the Trainer does; returns each epoch's figures."""
     options = {"batch_size": 50, "epochs": 2, "learning_rate": 5e-3, **training}
     settings = TrainerSettings(
-        image=Image(),
+        example=ExampleSpec(),
         model=model or Model(units=32),
         training=Training(**options),
         backup_dir=str(folder / "backup"),
-        code="",
     )
     caplog.clear()
     with caplog.at_level(logging.INFO, "components"):
@@ -57,13 +58,13 @@ def train(
 
 
 def weights(folder: Path) -> list[np.ndarray]:
-    return [variable.numpy() for variable in tf.saved_model.load(str(folder / "model")).network_variables]
+    return [variable.numpy() for variable in tf.saved_model.load(str(folder / "model")).model_variables]
 
 
 def test_every_example_is_read_once_in_each_split(
     transform: tft.TFTransformOutput, example_files: dict[str, list[str]], digits: dict[str, Images]
 ) -> None:
-    splits = read_splits(example_files["train"], example_files["eval"], transform, Training(), batch=64)
+    splits = read_splits(example_files["train"], example_files["eval"], transform, Training(), batch_size=64)
     for split, expected in zip(splits, (digits["train"], digits["eval"]), strict=True):
         batches = list(split.dataset.as_numpy_iterator())
         assert len(batches) == len(split.dataset)
@@ -80,7 +81,7 @@ def test_a_share_of_all_validates_as_in_keras_where_the_profile_says_so(
     transform: tft.TFTransformOutput, example_files: dict[str, list[str]], digits: dict[str, Images]
 ) -> None:
     splits = read_splits(
-        example_files["train"], example_files["eval"], transform, Training(validation_split=0.2), batch=100
+        example_files["train"], example_files["eval"], transform, Training(validation_split=0.2), batch_size=100
     )
     assert [split.examples for split in splits] == [2800, 700]
     pixels = [
@@ -98,16 +99,16 @@ def test_an_empty_split_is_a_sentence(transform: tft.TFTransformOutput, tmp_path
         pass
     pattern = [str(tmp_path / "*")]
     with pytest.raises(UserError, match="The train split holds no examples"):
-        read_splits(pattern, pattern, transform, Training(), batch=8)
+        read_splits(pattern, pattern, transform, Training(), batch_size=8)
 
 
 def test_evaluation_counts_the_last_partial_batch_on_two_replicas(
     transform: tft.TFTransformOutput, example_files: dict[str, list[str]], digits: dict[str, Images]
 ) -> None:
-    with choose_strategy(2).scope():
-        network = build_network(Model(units=8), Image())
-        compile_network(network, Training(), 10)
-    _, validation = read_splits(example_files["train"], example_files["eval"], transform, Training(), batch=64)
+    with create_strategy(2).scope():
+        network = build_model(Model(units=8), ExampleSpec())
+        compile_model(network, Training(), 10)
+    _, validation = read_splits(example_files["train"], example_files["eval"], transform, Training(), batch_size=64)
     images = digits["eval"]
     assert len(images) % 64
     logits = network(images.pixels.astype(np.float32) / 255, training=False).numpy()
@@ -128,9 +129,9 @@ def test_the_learning_rate_grows_by_the_square_root_of_the_replicas() -> None:
     assert [float(nine(step)) for step in (0, 5, 10, 30, 50)] == pytest.approx(
         [3 * float(one(step)) for step in (0, 5, 10, 30, 50)]
     )
-    with choose_strategy(2).scope():
-        network = build_network(Model(units=8), Image())
-        compile_network(network, Training(schedule="constant", learning_rate=0.5), 10)
+    with create_strategy(2).scope():
+        network = build_model(Model(units=8), ExampleSpec())
+        compile_model(network, Training(schedule="constant", learning_rate=0.5), 10)
     assert network.optimizer.learning_rate.numpy() == pytest.approx(0.5 * math.sqrt(2))
 
 
@@ -164,10 +165,10 @@ def test_it_stops_early_and_keeps_the_best_epoch(transform, example_files, tmp_p
     assert len(epochs) < 30
     best = min(epochs, key=lambda epoch: epoch["val_loss"])
     assert best["epoch"] == len(epochs) - 1
-    network = build_network(Model(units=32), Image())
+    network = build_model(Model(units=32), ExampleSpec())
     network.set_weights(weights(tmp_path))
     network.compile(loss=tf_keras.losses.SparseCategoricalCrossentropy(from_logits=True))
-    _, validation = read_splits(example_files["train"], example_files["eval"], transform, Training(), batch=50)
+    _, validation = read_splits(example_files["train"], example_files["eval"], transform, Training(), batch_size=50)
     assert network.evaluate(validation.dataset, verbose=0) == pytest.approx(best["val_loss"], rel=1e-4)
 
 

@@ -5,9 +5,8 @@ import pytest
 import tensorflow as tf
 import tensorflow_transform as tft
 
-from data.features import IMAGE, LABEL
+from data.example import IMAGE, LABEL, serialize
 from data.readers import Images
-from data.records import serialize
 
 
 def apply(transform: tft.TFTransformOutput, records: list[bytes]) -> dict[str, np.ndarray]:

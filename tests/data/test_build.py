@@ -15,8 +15,7 @@ from PIL import Image
 
 from data.build import main
 from data.readers import Images
-from data.records import read_split
-from tests.conftest import ROOT, random_images
+from tests.conftest import ROOT, random_images, read_images
 
 
 def write_idx(folder: Path, prefix: str, images: Images, zipped: bool = False) -> None:
@@ -42,7 +41,7 @@ def test_idx_files_become_shards(tmp_path: Path, images: tuple[Images, Images], 
     out = tmp_path / "out"
     assert main(["--idx", str(tmp_path / "idx"), "--out", str(out), "--eval", "10", "--shards", "3"]) == 0
     assert len(list(out.glob("train-*-of-00003.tfrecord.gz"))) == 3
-    train, tail, test = (read_split(out, split, 5, 7) for split in ("train", "eval", "test"))
+    train, tail, test = (read_images(out, split, 5, 7) for split in ("train", "eval", "test"))
     np.testing.assert_array_equal(np.concatenate([train.pixels, tail.pixels]), images[0].pixels)
     np.testing.assert_array_equal(np.concatenate([train.labels, tail.labels]), images[0].labels)
     np.testing.assert_array_equal(test.pixels, images[1].pixels)
@@ -62,9 +61,9 @@ def test_a_seed_shuffles_and_the_same_seed_gives_the_same_bytes(tmp_path: Path, 
     a, b, c = ({p.name: p.read_bytes() for p in (tmp_path / name).iterdir()} for name in "abc")
     assert a == b
     assert a != c
-    train = read_split(tmp_path / "a", "train", 5, 7)
+    train = read_images(tmp_path / "a", "train", 5, 7)
     assert not np.array_equal(train.labels, images[0].labels[:50])
-    everything = np.concatenate([train.pixels, read_split(tmp_path / "a", "eval", 5, 7).pixels])
+    everything = np.concatenate([train.pixels, read_images(tmp_path / "a", "eval", 5, 7).pixels])
     assert sorted(p.tobytes() for p in everything) == sorted(p.tobytes() for p in images[0].pixels)
 
 
@@ -79,7 +78,7 @@ def class_folders(root: Path, per_class: int = 6, size: tuple[int, int] = (5, 7)
 def test_class_folders_become_shards_in_numeric_order(tmp_path: Path) -> None:
     folder, out = class_folders(tmp_path / "classes"), tmp_path / "out"
     assert main(["--folder", str(folder), "--out", str(out), "--eval", "2", "--test", "3", "--seed", "1"]) == 0
-    parts = [read_split(out, split, 5, 7) for split in ("train", "eval", "test")]
+    parts = [read_images(out, split, 5, 7) for split in ("train", "eval", "test")]
     assert [len(part) for part in parts] == [7, 2, 3]
     for part in parts:  # folder 2 is label 0, folder 10 is label 1
         np.testing.assert_array_equal(part.pixels[:, 0, 0] >= 100, part.labels == 1)
@@ -92,7 +91,7 @@ def test_images_are_resized_only_when_told(tmp_path: Path, capsys: pytest.Captur
     assert main(options) == 1
     assert "large.png has 9 × 9 pixels" in (error := capsys.readouterr().err) and "--size" in error
     assert main([*options, "--size", "4x3"]) == 0
-    assert read_split(out, "train", 4, 3).pixels.shape == (8, 4, 3)
+    assert read_images(out, "train", 4, 3).pixels.shape == (8, 4, 3)
     assert "data.rows=4 data.columns=3 data.classes=2" in capsys.readouterr().out
 
 

@@ -6,8 +6,7 @@ import struct
 import numpy as np
 
 from data.readers import Images
-from data.records import read_split
-from tests.conftest import MNIST
+from tests.conftest import MNIST, read_images
 
 PUBLISHED = {
     "train-images": "ba891046e6505d7aadcbbe25680a0738ad16aec93bde7f9b65e87a2fc25776db",
@@ -24,7 +23,7 @@ def idx_hashes(images: Images) -> tuple[str, str]:
 
 
 def test_the_shards_rebuild_the_four_published_files() -> None:
-    train, tail, test = (read_split(MNIST, split, 28, 28) for split in ("train", "eval", "test"))
+    train, tail, test = (read_images(MNIST, split, 28, 28) for split in ("train", "eval", "test"))
     assert (len(train), len(tail), len(test)) == (55_000, 5_000, 10_000)
     whole = Images(np.concatenate([train.pixels, tail.pixels]), np.concatenate([train.labels, tail.labels]))
     assert idx_hashes(whole) == (PUBLISHED["train-images"], PUBLISHED["train-labels"])

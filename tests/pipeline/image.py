@@ -1,7 +1,8 @@
-"""Builds the Dockerfile's image as a folder: no container engine, no root, no base image but this machine's Python.
+"""Builds the image of the Dockerfile as a folder, without a container engine and without root.
 
-A stage is a folder that stands for its `/`: every absolute path in the Dockerfile is looked up under it. COPY copies,
-RUN runs in a shell with the stage's variables. The pip cache of this machine serves where the Dockerfile mounts one.
+This machine's Python replaces the base image. Each stage is a folder that replaces `/`: every absolute path of the
+Dockerfile is a path in this folder. COPY copies. RUN runs in a shell with the variables of the stage. pip uses the
+cache of this machine.
 """
 
 from __future__ import annotations
@@ -22,7 +23,7 @@ from dockerfile_parse import DockerfileParser
 
 from tests.conftest import ROOT
 
-# Commands of RUN that do nothing here, and why.
+# Commands of RUN that do nothing here, each with the reason.
 LEFT_OUT = {
     "apt-get": "needs root and Debian's archive; the compiler it installs only makes Beam's checksums faster",
     "useradd": "needs root, and would change this machine's users",
@@ -32,7 +33,7 @@ LEFT_OUT = {
 
 @dataclass
 class Stage:
-    """A stage as a folder: what its instructions have made of it so far."""
+    """A stage as a folder, after the instructions that have run so far."""
 
     root: Path
     environment: dict[str, str]
@@ -42,19 +43,19 @@ class Stage:
     command: list[str] = field(default_factory=list)
 
     def path(self, name: str) -> Path:
-        """Where a path of the image, absolute or relative to WORKDIR, lies on this machine."""
+        """The path on this machine for a path of the image, absolute or relative to WORKDIR."""
         return self.root / str(Path("/") / self.directory / name).lstrip("/")
 
     def mapped(self, text: str) -> str:
-        """`text` with its absolute paths moved under this stage's folder."""
+        """`text`, with each absolute path changed to a path in the folder of this stage."""
         return re.sub(r"(?<![\w.*$}/-])/(?=\w)", f"{self.root}/", text)
 
     def filled(self, text: str) -> str:
-        """`text` with the stage's variables filled in."""
+        """`text`, with the values of the stage's variables."""
         return string.Template(text).safe_substitute({**self.arguments, **self.environment})
 
     def run(self, *command: str, timeout: float = 300) -> subprocess.CompletedProcess[str]:
-        """Runs a command as a container would: in WORKDIR, with the image's variables and no others."""
+        """Runs a command as a container does: in WORKDIR, with only the variables of the image."""
         return subprocess.run(
             [self.mapped(part) for part in command],
             cwd=self.path("."),
@@ -67,13 +68,13 @@ class Stage:
 
 
 def structure() -> list[dict[str, str]]:
-    """The Dockerfile's instructions, with `instruction` in capitals and `value` on one line."""
+    """The instructions of the Dockerfile: `instruction` in capitals, `value` on one line."""
     steps = DockerfileParser(path=str(ROOT)).structure
     return [step for step in steps if step["instruction"] != "COMMENT"]
 
 
 def context() -> list[str]:
-    """The files that .dockerignore lets through, without the two that are the builder's own."""
+    """The files that .dockerignore does not exclude, without Dockerfile and .dockerignore."""
     lines = (ROOT / ".dockerignore").read_text().splitlines()
     patterns = [line for line in map(str.strip, lines) if line and not line.startswith("#")]
     return sorted(
@@ -84,9 +85,10 @@ def context() -> list[str]:
 
 
 def build(folder: Path, target: str = "run", **arguments: str) -> Stage:
-    """Executes the instructions of `target` and of the stages it needs, below `folder`; returns its stage.
+    """Runs the instructions of `target` and of the stages it needs, in `folder`; returns the stage of `target`.
 
-    `arguments` are the build arguments. Stages that were only copied from are removed: nothing can lean on them.
+    `arguments` are the build arguments. A stage is deleted after `COPY --from` has copied from it. So no later
+    stage can use its files by accident.
     """
     return _Builder(folder, arguments).made(target)
 
@@ -157,7 +159,7 @@ class _Builder:
         shutil.rmtree(other.root)
 
     def _run(self, stage: Stage, value: str) -> None:
-        kept = ("PIP_", "SSL_", "HTTP", "http", "NO_PROXY", "no_proxy", "HOME")  # how this machine reaches its packages
+        kept = ("PIP_", "SSL_", "HTTP", "http", "NO_PROXY", "no_proxy", "HOME")  # this machine's settings for pip
         host = {name: text for name, text in os.environ.items() if name.startswith(kept)}
         line = stage.mapped(re.sub(r"--mount=\S+", "", value))
         done = subprocess.run(
@@ -173,7 +175,7 @@ class _Builder:
 
 
 def _copy(sources: list[Path], stage: Stage, target: str) -> None:
-    """COPY: of a folder its contents; a file into a folder, or under the target's name. Files become hard links."""
+    """COPY, with hard links: the contents of a folder; or a file, into a folder or to the name of the target."""
     path = stage.path(target)
     for source in sources:
         if source.is_dir():

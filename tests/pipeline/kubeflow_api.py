@@ -1,4 +1,4 @@
-"""A Kubeflow Pipelines API as far as a submission needs it: it notes each request and answers as the server does."""
+"""A test server with the part of Kubeflow Pipelines' API that a submission needs. It records each request."""
 
 from __future__ import annotations
 
@@ -12,7 +12,7 @@ from urllib.parse import parse_qs, urlsplit
 
 
 class Server(ThreadingHTTPServer):
-    """`requests` are (method, path, headers, body), in their order; `pipelines` are (namespace, name)."""
+    """`requests` has (method, path, headers, body) in order; `pipelines` has (namespace, name)."""
 
     def __init__(self) -> None:
         super().__init__(("localhost", 0), Handler)
@@ -98,7 +98,7 @@ class Handler(BaseHTTPRequestHandler):
 
 @contextmanager
 def kubeflow_api() -> Iterator[Server]:
-    """Serves on loopback while inside."""
+    """A server on loopback; it stops at the end of the `with` block."""
     with Server() as server:
         thread = threading.Thread(target=server.serve_forever)
         thread.start()

@@ -1,9 +1,13 @@
 """Runs a compiled spec here, step by step, as open-source Kubeflow's driver and launcher run it in a cluster.
 
-What is copied from them (kubeflow/pipelines, backend/src/v2): how an ExecutorInput is built, and that its input
-artifacts have no type; the copies of artifacts under /minio, /s3 and /gcs, of which only files are uploaded; what the
-metadata store does to an artifact's metadata; the cache's key; retries; secrets as variables. What a container
-would give is given by other means: mounts by replacing paths, the image by this Python and this checkout.
+It follows their source (kubeflow/pipelines, backend/src/v2) in these points:
+
+- It builds the ExecutorInput in the same way; input artifacts have no type.
+- It copies artifacts to /minio, /s3 and /gcs, and uploads only files.
+- It changes the metadata of an artifact as the metadata store does.
+- It has the same cache key, retries, and secrets as environment variables.
+
+There are no containers. Changed paths replace the mounts; this Python and this checkout replace the image.
 """
 
 from __future__ import annotations
@@ -28,7 +32,7 @@ FOLDERS = {"gs": "gcs", "s3": "s3", "minio": "minio"}
 
 @dataclass
 class Step:
-    """How one task ended, and what it printed in all its attempts."""
+    """The result of one task, and what all its attempts printed."""
 
     state: str
     outputs: dict[str, dict[str, Any]] = field(default_factory=dict)
@@ -38,7 +42,7 @@ class Step:
 
 
 class Launcher:
-    """A backend with its own object store, cache and volume under `work`; `secrets` are Kubernetes' by name and key."""
+    """A backend with its own object store, cache and volume in `work`; `secrets` is by name and key of the Secret."""
 
     def __init__(self, work: Path, python: str = sys.executable, app: Path = ROOT, path: Path | None = ROOT) -> None:
         self.work, self.python, self.app, self.path = work, python, app, path
@@ -55,7 +59,7 @@ class Launcher:
         environment: Mapping[str, str] | None = None,
         only: Container[str] | None = None,
     ) -> dict[str, Step]:
-        """Every task, or those of `only`, whose inputs came to be; the others are SKIPPED."""
+        """Runs all tasks, or those of `only`. A task is SKIPPED if a task before it did not succeed."""
         spec, *rest = yaml.safe_load_all(package.read_text())
         platform = rest[0]["platforms"]["kubernetes"]["deploymentSpec"]["executors"] if rest else {}
         self._ids += 1
@@ -92,7 +96,7 @@ class Launcher:
         invocation: dict[str, Any],
         environment: Mapping[str, str] | None,
     ) -> Step:
-        """One task: its attempts, each with a disk of its own."""
+        """Runs one task. Each attempt has its own disk."""
         printed, code, attempts = "", 0, 1 + int(task.get("retryPolicy", {}).get("maxRetryCount", 0))
         for attempt in range(1, attempts + 1):
             disk = self.work / "disks" / f"{name}-{self._next_id()}"
@@ -131,7 +135,7 @@ class Launcher:
     def _mounted(
         self, name: str, command: list[str], invocation: dict[str, Any], disk: Path, platform: Mapping[str, Any]
     ) -> list[str]:
-        """The command with the ExecutorInput in it, and host paths where the container has mounts."""
+        """The command with the ExecutorInput; paths on this machine replace the container's mounts."""
         text = json.dumps(invocation)
         mounts = {mount["mountPath"]: self.volume for mount in platform.get("pvcMount", [])}
         for inside, outside in {**mounts, "/app": self.app, "/tmp/kfp_outputs": disk / "tmp"}.items():
@@ -146,7 +150,7 @@ class Launcher:
         return {**clean, **path, "TF_CPP_MIN_LOG_LEVEL": "2", **(extra or {})}
 
     def _publish(self, disk: Path, invocation: dict[str, Any]) -> dict[str, dict[str, Any]]:
-        """Uploads the outputs' files and records the artifacts, as the next driver reads them."""
+        """Uploads the output files; returns the artifacts in the form that the next driver reads."""
         output = json.loads((disk / "tmp" / "output_metadata.json").read_text())
         published = {}
         for name, listed in invocation["outputs"]["artifacts"].items():
@@ -166,7 +170,7 @@ class Launcher:
         return published
 
     def object(self, step: Step, output: str) -> Path:
-        """Where the store keeps an output of a step."""
+        """The path of a step's output in the object store."""
         return self._object(step.outputs[output]["uri"])
 
     def _object(self, uri: str) -> Path:
@@ -235,7 +239,7 @@ def _cache_key(invocation: Mapping[str, Any], container: Mapping[str, Any]) -> s
 
 
 def _recorded(value: Any) -> Any:
-    """What MLMD gives back of a value; it has no null and no boolean."""
+    """The value as MLMD returns it. MLMD has no null and no boolean."""
     assert isinstance(value, (str, int, float, list, dict)) and not isinstance(value, bool), value
     if isinstance(value, list):
         return {"list": value}

@@ -10,10 +10,9 @@ import numpy as np
 import pytest
 import tensorflow as tf
 
-from data.features import IMAGE, LABEL
+from data.example import IMAGE, LABEL, serialize
 from data.readers import Images
-from data.records import serialize
-from pipeline.run_local import DATA_REFUSED, FAILED
+from pipeline.exit_codes import DATA_REFUSED, FAILED
 from tests.conftest import Outcome, states, versions
 
 Run = Callable[..., Outcome]

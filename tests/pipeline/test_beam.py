@@ -1,4 +1,4 @@
-"""Beam's engines: every preset held against Beam's own parser, and those that can run here run."""
+"""Beam's engines: Beam's own parser knows all options, and wrong settings are refused."""
 
 from __future__ import annotations
 
@@ -26,10 +26,11 @@ from apache_beam.runners.portability.spark_runner import SparkJarJobServer
 from apache_beam.transforms.environments import Environment
 from tfx.utils import dependency_utils
 
-from pipeline.beam import FLINK_VERSIONS, Beam, pipeline_args
 from pipeline.config import load
 from pipeline.definition import create_pipeline
-from pipeline.run_local import WRONG_USE, main
+from pipeline.engines.settings import FLINK_VERSIONS, Beam, pipeline_args
+from pipeline.exit_codes import WRONG_USE
+from pipeline.local.cli import main
 from tests.conftest import ROOT
 
 JARS = {"flink": "beam-runners-flink-1.18-job-server-2.60.0.jar", "spark": "beam-runners-spark-3-job-server-2.60.0.jar"}
@@ -56,8 +57,10 @@ def expand(*overrides: str) -> list[str]:
 
 
 def unknown(options: list[str]) -> list[str]:
-    """What Beam's parser, with every class of options there is, leaves over. Beam itself would drop it with a warning,
-    and take an abbreviation for the whole name."""
+    """The options that Beam's parser does not know, with all its option classes.
+
+    Beam itself ignores unknown options with a warning, and accepts abbreviations. Here an abbreviation is unknown.
+    """
     parser = _BeamArgumentParser(allow_abbrev=False)
     for kind in {str(kind): kind for kind in PipelineOptions.__subclasses__()}.values():
         kind._add_argparse_args(parser)
@@ -68,12 +71,12 @@ def unknown(options: list[str]) -> list[str]:
 def test_beam_knows_every_option_of_every_preset(preset: tuple[str, ...], monkeypatch: pytest.MonkeyPatch) -> None:
     options = expand(*preset)
     assert options and not unknown(options)
-    # Given twice, the last would win silently.
+    # Of an option that is given twice, Beam silently uses the last one.
     names = [option.partition("=")[0] for option in options]
     assert len(names) == len(set(names))
     setup = PipelineOptions(options).view_as(SetupOptions)
     assert not setup.save_main_session and not setup.extra_packages and setup.pickle_library == "default"
-    # Without an image among the options TFX would pack itself for the workers, in every step.
+    # Without an image in the options, TFX builds a package of itself for the workers, in every step.
     monkeypatch.setattr(dependency_utils, "build_ephemeral_package", lambda: pytest.fail("TFX packs itself"))
     assert dependency_utils.make_beam_dependency_flags(options) == options
 
@@ -86,14 +89,14 @@ def test_a_misspelt_option_is_found() -> None:
             unknown([wrong])
 
 
-def test_the_versions_are_beam_s_own_and_the_image_s_the_project_s() -> None:
+def test_flink_versions_are_beams_and_the_image_has_the_project_version() -> None:
     assert list(FLINK_VERSIONS) == FlinkRunnerOptions.PUBLISHED_FLINK_VERSIONS
     project = (ROOT / "pyproject.toml").read_text()
     assert f'\nversion = "{Beam().image.removeprefix("digit-rows:").removesuffix("-beam-worker")}"\n' in project
 
 
 @pytest.mark.parametrize("name", PRESETS)
-def test_the_values_arrive(name: str) -> None:
+def test_beam_gets_the_values(name: str) -> None:
     options = PipelineOptions(expand(*PRESETS[name]))
     engine, server, environment = (*name.split("-"), "", "")[:3]
     runner = create_runner(options.view_as(StandardOptions).runner or "DirectRunner")
@@ -149,14 +152,14 @@ def test_settings_reach_their_options() -> None:
     assert {"--parallelism=4", "--artifact_endpoint=server:8098"} < set(options) and not unknown(options)
 
 
-def test_in_memory_is_the_default_and_what_the_user_adds_comes_last() -> None:
+def test_in_memory_is_the_default_and_user_options_come_last() -> None:
     assert pipeline_args(Beam()) == [] == expand("beam.engine=direct")
     config = load("default", [*PRESETS["flink-running-loopback"], 'beam.args=["--a=1"]'], ["--a=2"])
     assert config.beam.engine == "flink" and config.beam.args == ("--a=1", "--a=2")
     assert pipeline_args(config.beam)[-2:] == ["--a=1", "--a=2"]
 
 
-def test_the_pipeline_takes_them(tmp_path: Path) -> None:
+def test_the_pipeline_uses_these_options(tmp_path: Path) -> None:
     for preset in ((), PRESETS["flink-running-external"]):
         config = load("default", preset)
         pipeline = create_pipeline(config, pipeline_root=str(tmp_path), serving_dir=str(tmp_path / "serving"))
@@ -192,7 +195,7 @@ FLINK = ("beam.engine=flink", "beam.job_server=localhost:8099")
             ("beam.engine=flink", "beam.job_server=a.jar", "beam.artifact_endpoint=a:1"),
             "goes with a running job server",
         ),
-        (("beam.engine=flink", f"beam.job_server={JARS['spark']}"), "is none for engine = flink"),
+        (("beam.engine=flink", f"beam.job_server={JARS['spark']}"), "is not for engine = flink"),
         (
             ("beam.engine=flink", f"beam.job_server={JARS['flink'].replace('1.18', '1.19')}"),
             "is for Flink 1.19: Beam supports 1.15, 1.16, 1.17, 1.18",
@@ -206,7 +209,7 @@ FLINK = ("beam.engine=flink", "beam.job_server=localhost:8099")
         ((*FLINK, *GOOGLE), "engine = flink has no use for project, region, temp_location"),
     ],
 )
-def test_what_cannot_work_is_a_sentence_and_exit_code_2(
+def test_impossible_settings_give_a_sentence_and_exit_code_2(
     overrides: tuple[str, ...], words: str, capsys: pytest.CaptureFixture[str], tmp_path: Path
 ) -> None:
     assert main(["--run-root", str(tmp_path / "root"), "--set", *overrides]) == WRONG_USE
@@ -215,5 +218,5 @@ def test_what_cannot_work_is_a_sentence_and_exit_code_2(
     assert not (tmp_path / "root").exists()
 
 
-def test_nothing_of_the_user_s_code_is_pickled_with_the_main_session() -> None:
+def test_no_preset_pickles_the_main_session() -> None:
     assert not any("main_session" in option for preset in PRESETS.values() for option in expand(*preset))

@@ -5,10 +5,11 @@ from pathlib import Path
 import pytest
 from pydantic import ValidationError
 
-from components.settings import TrainerSettings
-from data.errors import ConfigError
+from components.trainer.settings import TrainerSettings
+from data.errors import SettingsError
 from pipeline.config import Config, load, profiles
-from pipeline.run_local import WRONG_USE, main
+from pipeline.exit_codes import WRONG_USE
+from pipeline.local.cli import main
 
 
 @pytest.mark.parametrize("profile", profiles())
@@ -41,7 +42,7 @@ def test_nothing_changes_after_the_start() -> None:
 def test_what_the_trainer_is_given_survives_the_trip_through_json() -> None:
     config = load("article-lstm")
     settings = TrainerSettings(
-        image=config.data.image, model=config.model, training=config.training, backup_dir="b", code="c"
+        example=config.data.example, model=config.model, training=config.training, backup_dir="b", hardware="1 × 1 CPU"
     )
     assert TrainerSettings.model_validate_json(settings.model_dump_json()) == settings
 
@@ -74,13 +75,13 @@ def test_a_wrong_override_is_a_sentence_and_exit_code_2(
 
 
 def test_a_wrong_profile_is_a_sentence(tmp_path: Path) -> None:
-    with pytest.raises(ConfigError, match=r"There is no profile nothing: choose one of article-lstm, .*default"):
+    with pytest.raises(SettingsError, match=r"There is no profile nothing: choose one of article-lstm, .*default"):
         load("nothing")
     (tmp_path / "broken.toml").write_text("[training\n")
-    with pytest.raises(ConfigError, match=r"broken\.toml is not valid TOML"):
+    with pytest.raises(SettingsError, match=r"broken\.toml is not valid TOML"):
         load(str(tmp_path / "broken.toml"))
     (tmp_path / "mine.toml").write_text("[training]\nepochs = -1\n")
-    with pytest.raises(ConfigError, match=r"mine\.toml: training\.epochs = -1"):
+    with pytest.raises(SettingsError, match=r"mine\.toml: training\.epochs = -1"):
         load(str(tmp_path / "mine.toml"))
 
 

@@ -1,6 +1,7 @@
 """Whole runs on a small part of MNIST, judged by ML Metadata, bytes on disk and exit codes."""
 
 import json
+import shutil
 from collections.abc import Callable
 from pathlib import Path
 
@@ -8,13 +9,13 @@ import numpy as np
 import pytest
 import tensorflow as tf
 
+from data.example import serialize
 from data.readers import Images
-from data.records import serialize
-from pipeline import STEPS
-from pipeline.run_local import FAILED, MODEL_REFUSED, PUSHED
+from pipeline.definition import STEPS
+from pipeline.exit_codes import FAILED, MODEL_REFUSED, PUSHED
 from serving.client import Client
 from serving.launch import model_server, wait_until_available
-from tests.conftest import Outcome, states, versions
+from tests.conftest import Outcome, last_run, run_pipeline, states, versions
 
 pytestmark = pytest.mark.slow
 Run = Callable[..., Outcome]
@@ -27,24 +28,37 @@ def executed(root: Path) -> set[str]:
 
 
 @pytest.fixture(scope="module")
-def root(tmp_path_factory: pytest.TempPathFactory) -> Path:
-    """One run root that the tests of this file use in turn, as a person would."""
-    return tmp_path_factory.mktemp("root")
+def first_run(tmp_path_factory: pytest.TempPathFactory, small_mnist: Path) -> tuple[Path, Path, Outcome]:
+    """A run root with one run that pushed a model, a copy of it, and what the run showed."""
+    folder = tmp_path_factory.mktemp("first")
+    outcome = run_pipeline(folder / "root", small_mnist)
+    shutil.copytree(folder / "root", folder / "copy")
+    return folder / "root", folder / "copy", outcome
 
 
-def test_1_a_first_run_executes_every_step_and_pushes(run: Run, root: Path, small_mnist: Path) -> None:
-    outcome = run(root, small_mnist)
+@pytest.fixture
+def root(first_run: tuple[Path, Path, Outcome]) -> Path:
+    """The run root as the first run left it, for each test anew, always under the same path."""
+    root, copy, _ = first_run
+    shutil.rmtree(root)
+    shutil.copytree(copy, root)
+    return root
+
+
+def test_a_first_run_executes_every_step_and_pushes(root: Path, first_run: tuple[Path, Path, Outcome]) -> None:
+    outcome = first_run[2]
     assert outcome.code == PUSHED, outcome.text
     assert states(root) == dict.fromkeys(STEPS, "COMPLETE")
     (version,) = versions(root)
     assert f"version {version} to" in outcome.text
     for words in ("epoch 3/3", "Test accuracy", "of 1,000 examples", "Worst digit", "accuracy of class 9", "run.log"):
         assert words in outcome.text
+    assert "There is no baseline: no other model was pushed" in outcome.text
     assert "Baseline           none" in outcome.text
     assert "INFO" not in outcome.text and "Warning" not in outcome.text
 
 
-def test_2_what_was_pushed_answers_as_the_evaluator_said(root: Path, digits: dict[str, Images]) -> None:
+def test_what_was_pushed_answers_as_the_evaluator_said(root: Path, digits: dict[str, Images]) -> None:
     folder = root / "serving_models" / "mnist" / versions(root)[0]
     assert {"saved_model.pb", "variables", "assets.extra"} <= {path.name for path in folder.iterdir()}
     signatures = tf.saved_model.load(str(folder)).signatures
@@ -52,7 +66,7 @@ def test_2_what_was_pushed_answers_as_the_evaluator_said(root: Path, digits: dic
     records = [serialize(p, y) for p, y in zip(images.pixels, images.labels, strict=True)]
     answer = signatures["serving_default"](examples=tf.constant(records))
     accuracy = (answer["class_ids"].numpy() == images.labels).mean()
-    metrics = history_of(root).evaluation
+    metrics = last_run(root).evaluation
     assert accuracy == pytest.approx(metrics.accuracy, abs=1e-6)
     for label in range(10):
         mask = images.labels == label
@@ -75,17 +89,7 @@ def expected_calibration_error(answer: dict[str, tf.Tensor], images: Images) -> 
     return sum(gaps) / len(confidence)
 
 
-def history_of(root: Path):
-    from components.settings import Gates
-    from pipeline.config import Config
-    from pipeline.history import History
-    from pipeline.run_root import RunRoot
-
-    history = History(RunRoot(root, Config()).metadata(), "digit-rows")
-    return history.run(history.runs()[-1], Gates())
-
-
-def test_3_an_unchanged_run_is_fully_cached_and_says_so(run: Run, root: Path, small_mnist: Path) -> None:
+def test_an_unchanged_run_is_fully_cached_and_says_so(run: Run, root: Path, small_mnist: Path) -> None:
     before = versions(root)
     outcome = run(root, small_mnist)
     assert outcome.code == PUSHED
@@ -95,7 +99,7 @@ def test_3_an_unchanged_run_is_fully_cached_and_says_so(run: Run, root: Path, sm
     assert versions(root) == before
 
 
-def test_4_a_stricter_accuracy_gate_refuses_and_only_the_judges_run_again(
+def test_a_stricter_accuracy_gate_refuses_and_only_the_judges_run_again(
     run: Run, root: Path, small_mnist: Path
 ) -> None:
     before = versions(root)
@@ -112,8 +116,8 @@ def test_4_a_stricter_accuracy_gate_refuses_and_only_the_judges_run_again(
     assert executed(root) == set()
 
 
-def test_5_one_weak_digit_is_enough_to_be_refused(run: Run, root: Path, small_mnist: Path) -> None:
-    before, worst = versions(root), history_of(root).evaluation.worst_class
+def test_one_weak_digit_is_enough_to_be_refused(run: Run, root: Path, small_mnist: Path) -> None:
+    before, worst = versions(root), last_run(root).evaluation.worst_class
     outcome = run(root, small_mnist, f"gates.class_accuracy={worst[1] + 0.001}")
     assert outcome.code == MODEL_REFUSED
     assert versions(root) == before
@@ -121,13 +125,14 @@ def test_5_one_weak_digit_is_enough_to_be_refused(run: Run, root: Path, small_mn
     assert outcome.text.count("✗") == 1 and f"✗ accuracy of class {worst[0]}: " in outcome.text
 
 
-def test_6_a_model_worse_than_the_baseline_is_refused(run: Run, root: Path, small_mnist: Path) -> None:
+def test_a_model_worse_than_the_baseline_is_refused(run: Run, root: Path, small_mnist: Path) -> None:
     before = versions(root)
     options = ("training.epochs=2", "gates.accuracy=0.1", "gates.class_accuracy=0.0")
     outcome = run(root, small_mnist, *options)
     assert outcome.code == MODEL_REFUSED, outcome.text
     assert executed(root) == {"Trainer", "Evaluator", "InfraValidator", "Pusher"}
     assert versions(root) == before
+    assert f"The baseline is version {before[0]}, the newest other model in {root}" in outcome.text
     assert f"Baseline           version {before[0]}: " in outcome.text
     assert outcome.text.count("✗") == 1 and "✗ accuracy against the baseline" in outcome.text
     # The same model, where a drop is allowed, is pushed as a second version.
@@ -136,7 +141,20 @@ def test_6_a_model_worse_than_the_baseline_is_refused(run: Run, root: Path, smal
     assert len(versions(root)) == len(before) + 1
 
 
-def test_7_part_of_the_chain_can_be_run(run: Run, root: Path, small_mnist: Path) -> None:
+def test_a_bar_on_another_metric_refuses_a_model_by_that_metric_s_name(run: Run, root: Path, small_mnist: Path) -> None:
+    before, error = versions(root), last_run(root).evaluation.calibration_error
+    assert "calibration error: " not in run(root, small_mnist).text  # off unless the profile sets a bar
+    outcome = run(root, small_mnist, f"gates.max_calibration_error={error - 0.001:.4f}")
+    assert outcome.code == MODEL_REFUSED, outcome.text
+    assert executed(root) == {"Evaluator", "InfraValidator", "Pusher"}
+    assert versions(root) == before
+    assert outcome.text.count("✗") == 1
+    assert f"✗ calibration error: {error:.4f}, at most {error - 0.001:.4f}" in outcome.text
+    outcome = run(root, small_mnist, f"gates.max_calibration_error={error + 0.001:.4f}")
+    assert outcome.code == PUSHED and f"✓ calibration error: {error:.4f}, at most" in outcome.text
+
+
+def test_part_of_the_chain_can_be_run(run: Run, root: Path, small_mnist: Path) -> None:
     outcome = run(root, small_mnist, "model.units=32", options=("--to", "Transform"))
     assert outcome.code == PUSHED
     assert "Trainer" not in states(root) and "Test accuracy" not in outcome.text
@@ -146,29 +164,28 @@ def test_7_part_of_the_chain_can_be_run(run: Run, root: Path, small_mnist: Path)
     assert {step for step, state in states(root).items() if state == "COMPLETE"} >= {"Evaluator", "Pusher"}
 
 
-def test_8_a_pushed_model_that_was_deleted_is_not_claimed(run: Run, small_mnist: Path, root: Path) -> None:
-    assert run(root, small_mnist, "gates.max_drop=0.8").code == PUSHED
+def test_a_pushed_model_that_was_deleted_is_not_claimed(run: Run, small_mnist: Path, root: Path) -> None:
     newest = root / "serving_models" / "mnist" / versions(root)[-1]
     newest.rename(root / "elsewhere")
-    outcome = run(root, small_mnist, "gates.max_drop=0.8")
+    outcome = run(root, small_mnist)
     assert outcome.code == FAILED
     assert f"{newest} is gone" in outcome.text
 
 
-def test_9_a_model_that_does_not_answer_as_it_must_is_not_pushed(run: Run, root: Path, small_mnist: Path) -> None:
+def test_a_model_that_does_not_answer_as_it_must_is_not_pushed(run: Run, root: Path, small_mnist: Path) -> None:
     before = versions(root)
-    outcome = run(root, small_mnist, "gates.max_drop=0.8", "infra.max_mebibytes=0.001")
+    outcome = run(root, small_mnist, "infra.max_mebibytes=0.001")
     assert outcome.code == MODEL_REFUSED, outcome.text
     assert executed(root) == {"InfraValidator", "Pusher"}
     assert versions(root) == before
-    infra = history_of(root).infra
+    infra = last_run(root).infra
     assert not infra.blessed and infra.reason.startswith("size of the model: ")
     assert "Gates              passed" in outcome.text
     assert f"Infra check        refused: {infra.reason}" in outcome.text
     assert "# Infra check: not blessed" in Path(infra.report).read_text()
 
 
-def test_10_what_was_pushed_answers_over_grpc_and_was_warmed_up(
+def test_what_was_pushed_answers_over_grpc_and_was_warmed_up(
     root: Path, digits: dict[str, Images], tmp_path: Path
 ) -> None:
     flags = ["--model_name=mnist", f"--model_base_path={root / 'serving_models' / 'mnist'}"]

@@ -1,4 +1,4 @@
-"""The pipeline on a job server and workers in processes of their own; and the files that start real engines."""
+"""The pipeline on a job server and workers, each in its own process; and the files that start real engines."""
 
 from __future__ import annotations
 
@@ -30,10 +30,11 @@ import yaml
 from apache_beam.options.pipeline_options import PipelineOptions
 from kubernetes_validate import ValidationError, latest_version, validate
 
-from pipeline.beam import FLINK_VERSIONS, Beam, pipeline_args
 from pipeline.config import Config, load
 from pipeline.definition import create_pipeline
-from pipeline.run_local import PUSHED, parse
+from pipeline.engines.settings import FLINK_VERSIONS, Beam, pipeline_args
+from pipeline.exit_codes import PUSHED
+from pipeline.local.cli import parse_args
 from serving.launch import free_port
 from tests.conftest import ROOT, Outcome, check_shell, install_package, states
 
@@ -51,20 +52,20 @@ STEPS = ("ExampleGen", "StatisticsGen", "Transform")
 
 @pytest.fixture(scope="module")
 def site(tmp_path_factory: pytest.TempPathFactory) -> Path:
-    """A folder with the package as pip installs it."""
+    """A folder with the package, installed by pip."""
     return install_package(tmp_path_factory.mktemp("install"))
 
 
 @contextmanager
 def served(module: str, flag: str, folder: Path, **environment: str) -> Iterator[str]:
-    """`python -m module` on a free port in a process that knows nothing of the checkout; yields its address."""
+    """`python -m module` on a free port, in a process without access to the checkout; yields its address."""
     port = free_port()
     folder.mkdir()
     with open(folder / "log", "wb") as log:
         process = subprocess.Popen(
             [sys.executable, "-m", module, f"{flag}={port}"],
             cwd=folder,
-            # A pool starts `python`: the first on PATH.
+            # A pool starts `python`: the first one on PATH.
             env={"PATH": f"{Path(sys.executable).parent}:{os.environ['PATH']}", "HOME": str(folder), **environment},
             stdout=log,
             stderr=subprocess.STDOUT,
@@ -81,14 +82,14 @@ def served(module: str, flag: str, folder: Path, **environment: str) -> Iterator
             pytest.fail((folder / "log").read_text())
         yield f"localhost:{port}"
     finally:
-        # The pool's workers with it.
+        # This also ends the workers of the pool.
         os.killpg(process.pid, signal.SIGKILL)
         process.wait()
 
 
 @pytest.fixture(scope="module")
 def preset(site: Path, tmp_path_factory: pytest.TempPathFactory) -> Iterator[dict[str, str]]:
-    """The flink preset's settings for Beam's own job server, and a worker pool that has the installed package only."""
+    """Settings of the flink engine for Beam's own job server and a worker pool with only the installed package."""
     folder = tmp_path_factory.mktemp("engine")
     with (
         served("apache_beam.runners.portability.local_job_service_main", "--job_port", folder / "server") as server,
@@ -102,7 +103,7 @@ def preset(site: Path, tmp_path_factory: pytest.TempPathFactory) -> Iterator[dic
 @pytest.fixture(scope="module")
 def in_memory(tmp_path_factory: pytest.TempPathFactory, small_mnist: Path) -> Path:
     """The run root of the first steps on the direct engine."""
-    from pipeline.run_local import main
+    from pipeline.local.cli import main
 
     root = tmp_path_factory.mktemp("direct") / "root"
     assert main(["--run-root", str(root), "--to", "Transform", "--set", f"data.path={small_mnist}"]) == PUSHED
@@ -122,7 +123,7 @@ def records(root: Path) -> dict[str, Counter[bytes]]:
 
 
 def check_same(root: Path, other: Path) -> None:
-    """ExampleGen's records, StatisticsGen's statistics and what Transform's graph computes are those of `other`."""
+    """Both runs have equal records, equal statistics, and Transform graphs with equal results."""
     assert {step: states(root)[step] for step in STEPS} == dict.fromkeys(STEPS, "COMPLETE")
     found = records(root)
     assert found == records(other)
@@ -152,10 +153,10 @@ def check_same(root: Path, other: Path) -> None:
 
 @pytest.mark.slow
 @pytest.mark.parametrize("environment", ["external", "loopback"])
-def test_workers_make_what_direct_makes(
+def test_workers_give_the_same_results_as_direct(
     run: Run, preset: dict[str, str], environment: str, in_memory: Path, small_mnist: Path, tmp_path: Path
 ) -> None:
-    """External workers have the installed package only; loopback's is a thread of this process."""
+    """External workers have only the installed package. The loopback worker is a thread of this process."""
     settings = {**preset, "environment": environment}
     if environment == "loopback":
         del settings["worker_pool"]
@@ -180,8 +181,8 @@ def test_every_step_and_module_comes_from_the_installed_package_in_a_worker(
     folders = [ROOT / name for name in ("pipeline", "components", "data")]
     files = {path.relative_to(ROOT) for folder in folders for path in folder.rglob("*.py")}
     modules = {".".join(path.with_suffix("").parts).removesuffix(".__init__") for path in files}
-    named = {*steps, *functions, "components.evaluator.ExpectedCalibrationError", *modules}
-    # Builtins and text: the workers do not have this module.
+    named = {*steps, *functions, "components.evaluator.metrics.ExpectedCalibrationError", *modules}
+    # Only builtins and text, because the workers do not have this test module.
     questions = [f"__import__('inspect').getfile(__import__('pydoc').locate({name!r}))" for name in named]
     options = PipelineOptions(pipeline_args(Beam.model_validate(preset)))
     with beam.Pipeline(options=options) as pipeline:
@@ -196,7 +197,7 @@ def test_every_step_and_module_comes_from_the_installed_package_in_a_worker(
 
 @pytest.fixture
 def interrupt_handler() -> Iterator[None]:
-    """Undoes what Beam does with a job server's jar: it takes SIGINT over."""
+    """Restores the SIGINT handler. Beam replaces it when it starts the jar of a job server."""
     kept = signal.getsignal(signal.SIGINT)
     yield
     signal.signal(signal.SIGINT, kept)
@@ -204,8 +205,8 @@ def interrupt_handler() -> Iterator[None]:
 
 @pytest.mark.slow
 @pytest.mark.usefixtures("interrupt_handler")
-def test_a_jar_s_server_is_started_by_the_step(run: Run, in_memory: Path, small_mnist: Path, tmp_path: Path) -> None:
-    """All of the way but the jar: in Java's place Beam's own job server takes the port."""
+def test_a_step_starts_the_server_of_a_jar(run: Run, in_memory: Path, small_mnist: Path, tmp_path: Path) -> None:
+    """Everything is real except the jar: Beam's own job server replaces Java on the same port."""
     jar, java = tmp_path / "server.jar", tmp_path / "java"
     jar.touch()
     java.write_text(
@@ -238,13 +239,13 @@ def test_compose_follows_the_specification() -> None:
     assert not validator.is_valid({**COMPOSE, "services": {"pool": {**SERVICES["flink-worker-pool"], "comand": POOL}}})
 
 
-def test_compose_s_services_are_confined_and_refer_to_one_another() -> None:
+def test_compose_services_are_confined_and_refer_to_each_other() -> None:
     for name, service in SERVICES.items():
         assert int(service["user"].split(":")[0]) > 0 and service["cap_drop"] == ["ALL"], name
         assert service["security_opt"] == ["no-new-privileges:true"] and service["mem_limit"], name
         assert set(service.get("depends_on", ())) <= set(SERVICES)
         assert all(port.startswith("127.0.0.1:") for port in service.get("ports", ()))
-        # A profile starts all that one of its services waits for, and the pool's task manager or worker.
+        # A profile also starts the services that its services need, such as the task manager of a pool.
         (profile,) = service["profiles"]
         beside = service.get("network_mode", f"service:{name}").removeprefix("service:")
         assert all(SERVICES[other]["profiles"] == [profile] for other in (beside, *service.get("depends_on", ())))
@@ -263,8 +264,8 @@ def check_images(images: set[str]) -> None:
 
 
 def check_settings(words: list[str], pool: int, servers: dict[str, set[int]]) -> Beam:
-    """The engine of a run_local command; its addresses are those of the services."""
-    args = parse(words)
+    """Checks that the addresses in a run_local command are those of the services; returns its Beam settings."""
+    args = parse_args(words)
     settings = load(args.profile, args.set).beam
     assert settings.environment == "external" and settings.worker_pool == f"localhost:{pool}"
     for address, port in ((settings.job_server, 8099), (settings.artifact_endpoint, 8098)):
@@ -273,7 +274,7 @@ def check_settings(words: list[str], pool: int, servers: dict[str, set[int]]) ->
 
 
 @pytest.mark.parametrize("engine", ["flink", "spark"])
-def test_compose_s_pipeline_meets_server_and_workers(engine: str) -> None:
+def test_the_compose_pipeline_uses_the_server_and_workers(engine: str) -> None:
     check_images({service["image"] for service in SERVICES.values()})
     pool, pipeline, server = (
         SERVICES[name.format(engine)] for name in ("{}-worker-pool", "pipeline-on-{}", "{}-job-server")
@@ -293,7 +294,7 @@ def test_every_manifest_follows_the_schema(item: dict[str, Any]) -> None:
         check({**item, "spec": {**item["spec"], "podSelektor": {}}})
 
 
-def test_kubernetes_parts_refer_to_one_another() -> None:
+def test_the_manifests_refer_to_each_other() -> None:
     pods = {item["metadata"]["name"]: item["spec"] for item in KUBERNETES if item["kind"] == "Deployment"}
     containers = [container for pod in pods.values() for container in pod["template"]["spec"]["containers"]]
     check_images({container["image"] for container in containers})
@@ -326,7 +327,7 @@ def test_kubernetes_parts_refer_to_one_another() -> None:
     assert allowed["podSelector"]["matchLabels"].items() <= job["metadata"]["labels"].items()
 
 
-def test_the_readme_s_commands() -> None:
+def test_the_commands_of_the_readme() -> None:
     check_shell(README)
     paths = re.findall(r"(?:pipeline|tests)/[\w./-]*\w", README)
     assert paths and all((ROOT / path).exists() for path in paths)

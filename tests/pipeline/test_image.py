@@ -1,4 +1,4 @@
-"""The Dockerfile, its locks and its context; and the image itself, built as a folder."""
+"""The Dockerfile, its lock files and its context; and the image, built as a folder."""
 
 from __future__ import annotations
 
@@ -12,7 +12,7 @@ from pathlib import Path
 
 import pytest
 
-from pipeline.run_kubeflow import main as compile_pipeline
+from pipeline.kubeflow.cli import main as compile_pipeline
 from tests.conftest import ROOT
 from tests.pipeline.image import Stage, build, context, structure
 from tests.pipeline.kubeflow_launcher import Launcher
@@ -34,7 +34,7 @@ for package in ("pipeline", "components", "data", "serving"):
 
 
 def pins(lock: str) -> dict[str, str]:
-    """A lock's versions by name, where it holds for Python 3.11."""
+    """The versions in a lock file for Python 3.11, by package name."""
     lines = re.findall(r"^([a-z0-9-]+)==(\S+)(.*)$", (ROOT / lock).read_text(), re.MULTILINE)
     return {name: version for name, version, marker in lines if "python_full_version < '3.11'" not in marker}
 
@@ -47,7 +47,7 @@ def test_the_dockerfile_is_clean() -> None:
     assert [rule for _, rule in ignored] == ["DL3008"]
 
 
-def test_what_docker_build_makes_runs_the_pipeline_as_an_ordinary_user() -> None:
+def test_the_default_image_runs_the_pipeline_as_an_ordinary_user() -> None:
     stages = [step["value"] for step in structure() if step["instruction"] == "FROM"]
     assert stages[0] == "python:${PYTHON} AS build" and stages[-1] == "image AS run"
     assert [step["value"] for step in structure() if step["instruction"] == "USER"] == ["1000:1000", "${WORKER}"]
@@ -55,7 +55,7 @@ def test_what_docker_build_makes_runs_the_pipeline_as_an_ordinary_user() -> None
 
 
 @pytest.mark.parametrize("lock", LOCKS)
-def test_the_image_s_lock_is_a_part_of_the_lock(lock: str) -> None:
+def test_the_lock_of_the_image_is_a_part_of_the_whole_lock(lock: str) -> None:
     image, whole = pins(lock), pins("requirements.lock")
     assert {name: version for name, version in image.items() if name in whole and whole[name] != version} == {}
     more = {name for name in image if name not in whole and not name.startswith("nvidia-")}
@@ -69,14 +69,14 @@ def test_the_image_s_lock_is_a_part_of_the_lock(lock: str) -> None:
 
 
 @pytest.mark.parametrize("lock", LOCKS)
-def test_the_image_s_lock_has_hashes_and_no_addresses(lock: str) -> None:
+def test_the_lock_of_the_image_has_hashes_and_no_addresses(lock: str) -> None:
     text = (ROOT / lock).read_text()
     assert "://" not in text and "--index" not in text and "--find-links" not in text
     entries = re.split(r"^(?=[a-z0-9])", text, flags=re.MULTILINE)[1:]
     assert len(entries) == len(pins(lock)) and all("==" in entry and "--hash=sha256:" in entry for entry in entries)
 
 
-def test_the_context_is_what_the_dockerfile_copies() -> None:
+def test_the_context_has_only_files_that_the_dockerfile_copies() -> None:
     files = context()
     folders = {name.split("/")[0] for name in files if "/" in name}
     assert folders == {"components", "data", "pipeline", "serving"}
@@ -84,11 +84,11 @@ def test_the_context_is_what_the_dockerfile_copies() -> None:
     assert {name for name in files if "/" not in name} == {*project, *LOCKS}
     for split in ("train", "eval", "test"):
         assert any(re.fullmatch(rf"data/mnist/{split}-\S+\.tfrecord\.gz", name) for name in files)
-    assert {str(path.relative_to(ROOT)) for path in (ROOT / "components").rglob("*.py")} <= set(files)
+    assert {str(path.relative_to(ROOT)) for folder in folders for path in (ROOT / folder).rglob("*.py")} <= set(files)
     assert not [name for name in files if "/kubernetes/" in name or "__pycache__" in name]
 
 
-def test_secrets_stay_out_of_the_context(monkeypatch: pytest.MonkeyPatch, tmp_path: Path) -> None:
+def test_the_context_has_no_secrets(monkeypatch: pytest.MonkeyPatch, tmp_path: Path) -> None:
     shutil.copy(ROOT / ".dockerignore", tmp_path)
     secrets = [".env", "server.key", "a.pem", "serving/.env", "serving/server.key", "data/x/ca.pem", "pipeline/a.crt"]
     others = [".git/config", ".venv/bin/python", "runs/lock", "tests/x.py", "serving/__pycache__/x.pyc"]
@@ -101,7 +101,7 @@ def test_secrets_stay_out_of_the_context(monkeypatch: pytest.MonkeyPatch, tmp_pa
 
 @pytest.fixture(scope="module")
 def image() -> Iterator[Stage]:
-    """The cpu image as a folder, of 2.3 GB and made in a minute or two."""
+    """The cpu image as a folder of 2.3 GB. The build takes one or two minutes."""
     if sys.version_info[:2] != (3, 11):
         pytest.skip("the image has Python 3.11")
     folder = Path(tempfile.mkdtemp(prefix="image-"))
@@ -119,7 +119,7 @@ def test_the_image_is_small(image: Stage) -> None:
 
 
 @pytest.mark.slow
-def test_every_module_is_the_installed_one(image: Stage) -> None:
+def test_every_module_comes_from_the_installed_package(image: Stage) -> None:
     done = image.run("python", "-c", MODULES)
     assert done.returncode == 0, done.stderr
     site = image.path("/opt/venv/lib/python3.11/site-packages")
@@ -129,7 +129,7 @@ def test_every_module_is_the_installed_one(image: Stage) -> None:
 
 @pytest.mark.slow
 @pytest.mark.parametrize(
-    "module", ["pipeline.run_local", "pipeline.run_kubeflow", "pipeline.kubeflow_step", "serving.model_server"]
+    "module", ["pipeline.run_local", "pipeline.run_kubeflow", "pipeline.kubeflow.step", "serving.model_server"]
 )
 def test_the_commands_start(image: Stage, module: str) -> None:
     done = image.run("python", "-m", module, "--help")
@@ -137,7 +137,7 @@ def test_the_commands_start(image: Stage, module: str) -> None:
 
 
 @pytest.mark.slow
-def test_a_step_that_kubeflow_s_spec_names_runs(image: Stage, tmp_path: Path) -> None:
+def test_a_step_of_the_kubeflow_spec_runs(image: Stage, tmp_path: Path) -> None:
     package = tmp_path / "pipeline.yaml"
     options = ["--image", "digit-rows:0.1.0", "--pipeline-root", "gs://bucket/root", "-o", str(package)]
     assert compile_pipeline(["compile", *options]) == 0
@@ -149,7 +149,7 @@ def test_a_step_that_kubeflow_s_spec_names_runs(image: Stage, tmp_path: Path) ->
 
 
 @pytest.mark.slow
-def test_beam_s_workers_start(image: Stage) -> None:
+def test_the_beam_workers_start(image: Stage) -> None:
     done = image.run("python", "-m", "apache_beam.runners.worker.worker_pool_main", "--help")
     assert done.returncode == 0 and "--service_port" in done.stdout, done.stderr
     runners = "dataflow.dataflow_runner", "portability.flink_runner", "portability.spark_runner"
@@ -160,7 +160,7 @@ def test_beam_s_workers_start(image: Stage) -> None:
 
 
 @pytest.mark.slow
-def test_the_image_s_command_reads_the_image_s_digits(image: Stage) -> None:
+def test_the_default_command_reads_the_digits_of_the_image(image: Stage) -> None:
     done = image.run(*image.command, "--to", "ExampleGen")
     assert done.returncode == 0, done.stdout + done.stderr
     assert "ExampleGen" in done.stdout and image.path("/runs/metadata.db").exists()

@@ -13,7 +13,7 @@ from pathlib import Path
 
 import pytest
 
-from pipeline.run_local import FAILED, INTERRUPTED, PUSHED
+from pipeline.exit_codes import FAILED, INTERRUPTED, PUSHED
 from tests.conftest import QUICK, ROOT, states, versions
 
 COMMAND = [sys.executable, "-m", "pipeline.run_local"]
@@ -97,7 +97,7 @@ def test_a_terminal_shows_the_running_step_and_keeps_the_finished_ones(tmp_path:
 
 def test_help_answers_at_once_and_without_tensorflow() -> None:
     code = (
-        "import sys\nfrom pipeline.run_local import main\n"
+        "import sys\nfrom pipeline.local.cli import main\n"
         "try: main(['--help'])\nfinally: assert not {'tensorflow', 'tfx', 'apache_beam'} & set(sys.modules)"
     )
     done = subprocess.run([sys.executable, "-c", code], cwd=ROOT, capture_output=True, text=True, check=False)
@@ -114,7 +114,7 @@ def test_an_unknown_step_is_refused_at_once() -> None:
 
 @pytest.mark.slow
 def test_from_needs_an_earlier_run(tmp_path: Path, small_mnist: Path, capfd: pytest.CaptureFixture[str]) -> None:
-    from pipeline.run_local import main
+    from pipeline.local.cli import main
 
     options = ["--run-root", str(tmp_path), "--from", "Evaluator", "--set", f"data.path={small_mnist}"]
     assert main(options) == FAILED

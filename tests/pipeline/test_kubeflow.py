@@ -13,11 +13,11 @@ from google.protobuf import json_format
 from kfp import components
 from kfp.pipeline_spec import pipeline_spec_pb2
 
-from data.errors import ConfigError
-from pipeline import STEPS
+from data.errors import SettingsError
+from pipeline.definition import STEPS
 from pipeline.exit_codes import FAILED, WRONG_USE
-from pipeline.kubeflow import BEAM_STEPS, Deployment
-from pipeline.run_kubeflow import main
+from pipeline.kubeflow.cli import main
+from pipeline.kubeflow.compile import Deployment
 from tests.conftest import Outcome
 from tests.pipeline.kubeflow_api import Server, kubeflow_api
 
@@ -27,6 +27,7 @@ kubernetes_executor_config_pb2 = pytest.importorskip(
 
 MINIO = ("--image", "digit-rows:0.1.0", "--pipeline-root", "minio://mlpipeline/v2/artifacts", "--volume", "models")
 GCS = ("--image", "registry.example.com/digit-rows:0.1.0", "--pipeline-root", "gs://bucket/root")
+BEAM_STEPS = {"ExampleGen", "StatisticsGen", "Transform", "Evaluator"}
 FLINK = ("beam.engine=flink", "beam.job_server=jobs:8099", "beam.environment=docker")
 Command = Callable[..., Outcome]
 
@@ -87,7 +88,7 @@ def test_it_is_the_same_chain_and_holds_nothing_open_source_kubeflow_cannot_run(
 
 def test_every_command_names_what_is_there(documents: list[dict[str, Any]]) -> None:
     for step, container in containers(documents[0]).items():
-        assert container["command"] == ["python", "-m", "pipeline.kubeflow_step"]
+        assert container["command"] == ["python", "-m", "pipeline.kubeflow.step"]
         path = container["args"][container["args"].index("--executor_class_path") + 1]
         module, name = path.rsplit(".", maxsplit=1)
         assert callable(getattr(importlib.import_module(module), name).Do), step
@@ -121,7 +122,7 @@ def test_the_data_are_the_images_own_unless_a_run_says_otherwise(documents: list
     assert spec["root"]["inputDefinitions"]["parameters"]["data_path"]["defaultValue"] == "/app/data/mnist"
     parameters = {name: task["inputs"]["parameters"] for name, task in spec["root"]["dag"]["tasks"].items()}
     assert parameters["ExampleGen"]["input_base"] == {"componentInputParameter": "data_path"}
-    assert parameters["DataGate"]["source"] == {"componentInputParameter": "data_path"}
+    assert parameters["DataGate"]["data_path"] == {"componentInputParameter": "data_path"}
 
 
 def test_vertex_keeps_its_hook_and_gets_no_kubernetes(tmp_path: Path, command: Command) -> None:
@@ -155,8 +156,8 @@ def test_a_distributed_engine_is_given_addresses_not_copies(tmp_path: Path, comm
         ((*MINIO, "--set", *FLINK), "cannot read minio://"),
         ((*GCS, "--set", *FLINK[:1], "beam.job_server=localhost:8099"), "loopback means the machine of the job server"),
         ((*GCS, "--set", *FLINK[:1], "beam.environment=docker", "beam.job_server=jobs.jar"), "the image has none"),
-        ((*MINIO, "--set", "data.path=minio://mnist"), "name them by s3://"),
-        ((*GCS, "--beam-arg=--s3_secret_access_key=abc"), "by kubeflow.secrets"),
+        ((*MINIO, "--set", "data.path=minio://mnist"), "ExampleGen reads the data itself: use s3://"),
+        ((*GCS, "--beam-arg=--s3_secret_access_key=abc"), "with kubeflow.secrets"),
         ((*GCS, "--target", "vertex", "--set", 'kubeflow.secrets={a = ["B"]}'), "Vertex AI knows no kubeflow.secrets"),
         ((*GCS, "--target", "vertex", "--set", 'kubeflow.beam.node_selector={a = "b"}'), "beam.node_selector"),
         ((*GCS, "--target", "vertex", "--set", "kubeflow.trainer.gpus=1"), "none of Vertex AI's accelerators"),
@@ -184,7 +185,7 @@ def test_a_deployment_can_push_elsewhere_than_where_artifacts_lie() -> None:
     deployment = Deployment("image", "minio://mlpipeline/v2/artifacts", volume="models")
     assert deployment.shared == "/volume"
     assert Deployment("image", "gs://bucket/root", volume="models", serving_dir="/volume/elsewhere").serving_dir
-    with pytest.raises(ConfigError, match="minio://"):
+    with pytest.raises(SettingsError, match="minio://"):
         Deployment("image", "gs://bucket/root", serving_dir="minio://mlpipeline/models")
 
 
@@ -205,7 +206,7 @@ def test_a_submission_uploads_and_starts_a_run(api: Server, command: Command, mo
     assert run["runtime_config"]["parameters"] == {"data_path": "s3://bucket/fashion"}
     assert run["pipeline_version_reference"] == {"pipeline_id": "pipeline-1", "pipeline_version_id": "version-1"}
     uploaded = api.body_of("/apis/v2beta1/pipelines/upload")
-    assert "pipeline.kubeflow_step" in uploaded and "enableCache: true" in uploaded
+    assert "pipeline.kubeflow.step" in uploaded and "enableCache: true" in uploaded
     # The token goes into the header alone.
     assert all("bearer-of-secrets" in headers["authorization"] for _, _, headers, _ in api.requests)
     assert not any("bearer-of-secrets" in f"{path} {body}" for _, path, _, body in api.requests)

@@ -7,9 +7,9 @@ import pytest
 import tensorflow as tf
 
 from data.readers import Images
-from pipeline import STEPS
+from pipeline.definition import STEPS
 from pipeline.exit_codes import DATA_REFUSED, MODEL_REFUSED
-from pipeline.run_kubeflow import main
+from pipeline.kubeflow.cli import main
 from tests.conftest import QUICK
 from tests.pipeline.kubeflow_launcher import SECRET, Launcher, Step
 

@@ -12,7 +12,7 @@ import pytest
 import yaml
 from moto.server import ThreadedMotoServer
 
-from pipeline.run_kubeflow import main
+from pipeline.kubeflow.cli import main
 from tests.conftest import ROOT
 from tests.pipeline.kubeflow_launcher import SECRET, Launcher
 
@@ -26,8 +26,8 @@ from tests.components.test_pusher import push
 import tensorflow as tf, tensorflow_io
 from tfx.types import standard_artifacts
 from tfx.utils import path_utils
-from components.pusher import AtomicExecutor
-from components.served import ServedModel, versions
+from components.baseline import PushedModel, list_versions as versions
+from components.pusher.component import AtomicExecutor
 work, base = Path(sys.argv[1]), "s3://bucket/serving_models/mnist"
 seen = [versions(base)]
 tf.saved_model.save(tf.Module(), str(work / "blessing" / "stamped_model"))
@@ -37,7 +37,7 @@ for _ in range(2):
 candidate, found = standard_artifacts.Model(), standard_artifacts.Model()
 candidate.uri, found.uri = str(work / "candidate"), str(work / "found")
 tf.saved_model.save(tf.Module(), path_utils.serving_model_path(candidate.uri))
-ServedModel.test_call(candidate=candidate, model=found, serving_dir=base, code="")
+PushedModel.test_call(candidate=candidate, model=found, serving_dir=base)
 assert os.path.exists(path_utils.serving_model_path(found.uri) + "/saved_model.pb")
 print(seen, found.get_string_custom_property("version"), flush=True)
 os._exit(0)

@@ -1,4 +1,4 @@
-"""The Job, the CronJob and their volume, held against Kubernetes' schemas, the command line and the image."""
+"""The Job, the CronJob and their volume agree with Kubernetes' schemas, the command line and the image."""
 
 from __future__ import annotations
 
@@ -11,7 +11,7 @@ import yaml
 from kubernetes_validate import ValidationError, latest_version, validate
 
 from pipeline.exit_codes import DATA_REFUSED, MODEL_REFUSED, WRONG_USE
-from pipeline.run_local import parse
+from pipeline.local.cli import parse_args
 from tests.conftest import ROOT
 from tests.pipeline.image import structure
 
@@ -31,35 +31,35 @@ def test_every_manifest_follows_the_schema(manifest: dict[str, Any]) -> None:
         check({**manifest, "spec": {**manifest["spec"], "suspended": True}})
 
 
-def test_the_cronjob_makes_the_job() -> None:
+def test_the_cronjob_starts_the_same_job() -> None:
     template = CRONJOB["spec"]["jobTemplate"]
     assert template["spec"] == JOB["spec"] and template["metadata"]["labels"] == JOB["metadata"]["labels"]
     assert CRONJOB["spec"]["concurrencyPolicy"] == "Forbid"
     assert re.fullmatch(r"\d+ \d+ \* \* \*", CRONJOB["spec"]["schedule"])
 
 
-def test_the_command_is_one_run_local_takes() -> None:
+def test_run_local_accepts_the_command() -> None:
     assert CONTAINER["command"] == ["python", "-m", "pipeline.run_local"]
     (default,) = [step["value"] for step in structure() if step["instruction"] == "CMD"]
     assert yaml.safe_load(default) == CONTAINER["command"] + CONTAINER["args"]
     mounts = {mount["mountPath"]: mount["name"] for mount in CONTAINER["volumeMounts"]}
     volumes = {volume.pop("name"): volume for volume in yaml.safe_load(yaml.safe_dump(POD["volumes"]))}
     assert set(mounts.values()) == set(volumes)
-    claim = volumes[mounts[str(parse(CONTAINER["args"]).run_root)]]
+    claim = volumes[mounts[str(parse_args(CONTAINER["args"]).run_root)]]
     assert claim == {"persistentVolumeClaim": {"claimName": VOLUME["metadata"]["name"]}}
     assert "emptyDir" in volumes[mounts["/tmp"]]
 
 
-def test_only_what_may_end_otherwise_is_tried_again() -> None:
+def test_only_errors_that_a_retry_can_fix_are_retried() -> None:
     fail, ignore = JOB["spec"]["podFailurePolicy"]["rules"]
     codes = {"containerName": CONTAINER["name"], "operator": "In", "values": [WRONG_USE, MODEL_REFUSED, DATA_REFUSED]}
     assert fail == {"action": "FailJob", "onExitCodes": codes}
     assert ignore == {"action": "Ignore", "onPodConditions": [{"type": "DisruptionTarget"}]}
-    # Kubernetes takes a podFailurePolicy only with these two.
+    # Kubernetes accepts a podFailurePolicy only with these two settings.
     assert POD["restartPolicy"] == "Never" and JOB["spec"]["podReplacementPolicy"] == "Failed"
 
 
-def test_the_pod_is_the_image_s_user() -> None:
+def test_the_pod_has_the_user_of_the_image() -> None:
     (user, _) = [step["value"] for step in structure() if step["instruction"] == "USER"]
     context = POD["securityContext"]
     assert user == f"{context['runAsUser']}:{context['runAsGroup']}" and context["fsGroup"] == context["runAsGroup"]
@@ -75,7 +75,7 @@ def test_the_image_has_one_name(file: Any) -> None:
     assert built[IMAGE] == " ." and "VARIANT=gpu" in built[f"{IMAGE}-gpu"] and "--target beam-worker" in built[worker]
 
 
-def test_the_readme_names_files_and_objects_that_exist() -> None:
+def test_the_files_and_objects_in_the_readme_exist() -> None:
     text = (FOLDER / "README.md").read_text()
     files = re.findall(r"(?:pipeline|serving)/[\w./-]*\w", text)
     assert files and all((ROOT / file).exists() for file in files)

@@ -7,16 +7,18 @@ from pathlib import Path
 
 import pytest
 
-from data.errors import ConfigError, UserError
+from data.errors import SettingsError, UserError
 from pipeline.config import Config, load
-from pipeline.run_local import FAILED, WRONG_USE, main
-from pipeline.run_root import RunRoot, output_into
+from pipeline.exit_codes import FAILED, WRONG_USE
+from pipeline.local.cli import main
+from pipeline.local.output import redirect_output
+from pipeline.local.run_root import RunRoot
 from tests.conftest import MNIST, ROOT
 
 
 def test_a_second_run_on_one_root_says_who_holds_it(tmp_path: Path, capsys: pytest.CaptureFixture[str]) -> None:
     code = (
-        "import sys, pathlib; from pipeline.config import Config; from pipeline.run_root import RunRoot\n"
+        "import sys, pathlib; from pipeline.config import Config; from pipeline.local.run_root import RunRoot\n"
         f"with RunRoot(pathlib.Path({str(tmp_path)!r}), Config()).held(): print('held', flush=True); sys.stdin.read()"
     )
     holder = subprocess.Popen(
@@ -40,11 +42,11 @@ def test_metadata_is_sqlite_under_the_root_or_any_connection(tmp_path: Path, mon
     assert RunRoot(tmp_path, Config()).metadata().sqlite.filename_uri == str(tmp_path / "metadata.db")
     mysql = "mysql { host: 'db' port: 3306 database: 'm' user: 'u' password: '$MLMD_PASSWORD' }"
     root = RunRoot(tmp_path, load("default", [f'metadata.connection="{mysql}"']))
-    with pytest.raises(ConfigError, match=r"names \$MLMD_PASSWORD, which is not set"):
+    with pytest.raises(SettingsError, match=r"names \$MLMD_PASSWORD, which is not set"):
         root.metadata()
     monkeypatch.setenv("MLMD_PASSWORD", "secret")
     assert (root.metadata().mysql.host, root.metadata().mysql.password) == ("db", "secret")
-    with pytest.raises(ConfigError, match=r"no ml_metadata\.ConnectionConfig"):
+    with pytest.raises(SettingsError, match=r"not an ml_metadata\.ConnectionConfig"):
         RunRoot(tmp_path, load("default", ["metadata.connection=nonsense"])).metadata()
 
 
@@ -53,7 +55,7 @@ def test_what_libraries_write_goes_to_the_log(
     tmp_path: Path, capfd: pytest.CaptureFixture[str], and_screen: bool
 ) -> None:
     log = tmp_path / "run.log"
-    with output_into(log, and_screen) as screen:
+    with redirect_output(log, and_screen) as screen:
         os.write(1, b"from C++ to standard output\n")
         os.write(2, b"from C++ to standard error\n")
         print("to the person", file=screen)
@@ -68,4 +70,4 @@ def test_a_wrong_connection_is_a_sentence_and_exit_code_2(tmp_path: Path, capfd:
     options = ["--run-root", str(tmp_path), "--set", f"data.path={MNIST}", "metadata.connection=nonsense"]
     assert main(options) == WRONG_USE
     shown = "".join(capfd.readouterr())
-    assert "metadata.connection is no ml_metadata.ConnectionConfig" in shown and "Traceback" not in shown
+    assert "metadata.connection is not an ml_metadata.ConnectionConfig" in shown and "Traceback" not in shown

@@ -1,4 +1,4 @@
-"""The TFJob, held against the Training Operator's models, Kubernetes' schema for pods, and the command line."""
+"""The TFJob agrees with the Training Operator's models, Kubernetes' schema for pods, and the command line."""
 
 from __future__ import annotations
 
@@ -9,7 +9,7 @@ import pytest
 import yaml
 from kubernetes_validate import ValidationError, latest_version, validate
 
-from pipeline.run_local import parse
+from pipeline.local.cli import parse_args
 from tests.conftest import ROOT
 
 FOLDER = ROOT / "pipeline" / "kubernetes"
@@ -20,11 +20,11 @@ PLAIN = {"str": str, "int": int, "bool": bool}
 
 
 def check(value: Any, kind: str) -> None:
-    """Holds `value` against a model of kubeflow-training, or a plain type; Kubernetes' own schema checks the pods.
+    """Checks `value` with a model of kubeflow-training, or a plain type; Kubernetes' own schema checks the pods.
 
     Raises:
         ValueError: an unknown key, or a value of another type.
-        ValidationError: a pod template Kubernetes would refuse.
+        ValidationError: a pod template that Kubernetes refuses.
     """
     models = pytest.importorskip("kubeflow.training.models", reason="needs kubeflow-training")
     if mapping := re.fullmatch(r"dict\(str, (\w+)\)", kind):
@@ -48,7 +48,7 @@ def check(value: Any, kind: str) -> None:
             check(entry, model.openapi_types[names[key]])
 
 
-def test_it_follows_the_operator_s_models() -> None:
+def test_it_follows_the_models_of_the_operator() -> None:
     check(JOB, "KubeflowOrgV1TFJob")
     with pytest.raises(ValueError, match="has no backofLimit"):
         check({**JOB, "spec": {**SPEC, "runPolicy": {"backofLimit": 3}}}, "KubeflowOrgV1TFJob")
@@ -59,7 +59,7 @@ def test_it_follows_the_operator_s_models() -> None:
         check({**template, "spec": {**template["spec"], "volume": []}}, "V1PodTemplateSpec")
 
 
-def test_its_words_are_those_the_operator_knows() -> None:
+def test_the_operator_knows_its_values() -> None:
     assert (JOB["apiVersion"], JOB["kind"]) == ("kubeflow.org/v1", "TFJob")
     assert SPEC["runPolicy"]["cleanPodPolicy"] in ("None", "Running", "All")
     assert set(REPLICAS) == {"Chief", "Worker"} and REPLICAS["Chief"]["replicas"] == 1
@@ -74,7 +74,7 @@ def test_every_host_runs_the_same_command_on_the_shared_run_root() -> None:
     (container,) = pod["containers"]
     assert container["name"] == "tensorflow"
     assert container["command"] == ["python", "-m", "pipeline.run_local"]
-    root = str(parse(container["args"]).run_root)
+    root = str(parse_args(container["args"]).run_root)
     (mount,) = [mount for mount in container["volumeMounts"] if mount["mountPath"] == root]
     (volume,) = [volume for volume in pod["volumes"] if volume["name"] == mount["name"]]
     claim = yaml.safe_load((FOLDER / "volume.yaml").read_text())

@@ -14,7 +14,7 @@ from pathlib import Path
 
 import pytest
 
-from pipeline.run_local import FAILED, PUSHED
+from pipeline.exit_codes import FAILED, PUSHED
 from serving.launch import free_port
 from tests.conftest import QUICK, ROOT, versions
 
@@ -115,7 +115,7 @@ def test_a_lost_host_ends_the_run_which_then_goes_on(tmp_path: Path, start: Call
     assert versions(root) == []
 
     chief, helper = start(root, *longer)
-    chief.wait_for(f"Going on with a training that was interrupted after epoch {told}.")
+    chief.wait_for(f"Continues a training that was interrupted after epoch {told}.")
     chief.wait_for(f"epoch {told + 1}/5")
     chief.process.send_signal(signal.SIGKILL)
     assert re.search(r"Worker 1 of 1: A training host was lost in epoch \d of 5: ", helper.end(FAILED))

@@ -1,4 +1,4 @@
-"""Both clients behind the same methods, and what their tests share."""
+"""`AsyncClient` with the blocking methods of `Client`, so that each test runs with both."""
 
 from __future__ import annotations
 
@@ -14,25 +14,25 @@ from serving.client import AsyncClient
 Connect = Callable[..., Any]
 
 
-class Awaited:
-    """An AsyncClient with its event loop, used as a Client is, so that each test tries both."""
+class BlockingAsyncClient:
+    """An AsyncClient and its event loop."""
 
     def __init__(self, *arguments: Any, **options: Any) -> None:
         self.loop = asyncio.new_event_loop()
-        self.unfetched: list[dict[str, Any]] = []
-        self.loop.set_exception_handler(self._note)
+        self.task_errors: list[dict[str, Any]] = []
+        self.loop.set_exception_handler(self._handle)
         try:
-            self.client = self.loop.run_until_complete(self._made(*arguments, **options))
+            self.client = self.loop.run_until_complete(self._create(*arguments, **options))
         except errors.ServingError:
             self.loop.close()
             raise
 
-    def _note(self, loop: asyncio.AbstractEventLoop, context: dict[str, Any]) -> None:
-        """Keeps complaints of tasks; gRPC has its own, harmless, where one loop follows another."""
+    def _handle(self, loop: asyncio.AbstractEventLoop, context: dict[str, Any]) -> None:
+        """Keeps the errors of tasks. gRPC reports harmless ones of its own when one loop follows another."""
         if context.keys() & {"task", "future"}:
-            self.unfetched.append(context)
+            self.task_errors.append(context)
 
-    async def _made(self, *arguments: Any, **options: Any) -> AsyncClient:
+    async def _create(self, *arguments: Any, **options: Any) -> AsyncClient:
         return AsyncClient(*arguments, **options)
 
     def __getattr__(self, name: str) -> Any:
@@ -52,16 +52,17 @@ class Awaited:
         finally:
             self.loop.run_until_complete(parts.aclose())
 
-    def __enter__(self) -> Awaited:
+    def __enter__(self) -> BlockingAsyncClient:
         return self
 
     def __exit__(self, *error: object) -> None:
         self.close()
         self.loop.close()
-        assert not self.unfetched
+        assert not self.task_errors
 
 
 def numbered(*first_pixels: int) -> np.ndarray:
+    """Images whose first pixels are these numbers, uint8 [N, 28, 28]."""
     images = np.zeros((len(first_pixels), 28, 28), np.uint8)
     images[:, 0, 0] = first_pixels
     return images

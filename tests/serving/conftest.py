@@ -1,12 +1,13 @@
-"""Real models on disk, the stand-in as a process of its own, and a server in this one whose answers a test chooses."""
+"""Models on disk, the stand-in as a process, and a fake server whose answers a test chooses."""
 
 from __future__ import annotations
 
+import json
 import shutil
 import threading
 from collections.abc import Callable, Iterator
 from concurrent.futures import ThreadPoolExecutor
-from contextlib import ExitStack, contextmanager
+from contextlib import contextmanager
 from pathlib import Path
 from typing import Any
 
@@ -14,7 +15,7 @@ import grpc
 import numpy as np
 import pytest
 import tensorflow as tf
-import tensorflow_transform as tft
+from PIL import Image
 from tensorflow_serving.apis.get_model_metadata_pb2 import GetModelMetadataResponse
 from tensorflow_serving.apis.model_service_pb2_grpc import ModelServiceServicer, add_ModelServiceServicer_to_server
 from tensorflow_serving.apis.predict_pb2 import PredictResponse
@@ -23,158 +24,129 @@ from tensorflow_serving.apis.prediction_service_pb2_grpc import (
     add_PredictionServiceServicer_to_server,
 )
 
-from components.settings import Image, Model
-from components.transform import preprocessing_fn
-from data.features import IMAGE, LABEL
 from serving.client import Client
+from serving.client.channel import OPTIONS
 from serving.launch import ModelServer, model_server
 from serving.tensors import fill
-from tests.serving.clients import Awaited, Connect
-from tests.serving.rpc import Rpc, watching
+from tests.conftest import MNIST
+from tests.serving.clients import BlockingAsyncClient, Connect
+from tests.serving.models import save_digits, save_half_plus_two, save_odd
+from tests.serving.rpc import Rpc, config_of, model_of
 
 Writer = Callable[..., Path]
-Serve = Callable[..., ModelServer]
 
-CLASSIFY = "classify_x_to_y"
+
+@pytest.fixture(scope="session")
+def images() -> np.ndarray:
+    """Random images, uint8 [1000, 28, 28]."""
+    return np.random.default_rng(5).integers(0, 256, (1000, 28, 28), np.uint8)
+
+
+@pytest.fixture(scope="session")
+def digit() -> np.ndarray:
+    """A seven, uint8 [28, 28]."""
+    return np.asarray(Image.open(MNIST / "seven.png"))
 
 
 @pytest.fixture(scope="session")
 def half_plus_two(tmp_path_factory: pytest.TempPathFactory) -> Writer:
-    """TF Serving's toy model: half_plus_two(base, version, add=2.0) writes base/version, which answers x / 2 + add.
-
-    `serving_default` takes `x` float32 [N] to `y`; `classify_x_to_y` is a Classify signature over tf.Examples with `x`.
-    """
-    made: dict[float, Path] = {}
+    """half_plus_two(base, version, add=2.0) writes a model that answers x / 2 + add to base/version."""
+    saved: dict[float, Path] = {}
 
     def write(base: Path, version: int, add: float = 2.0) -> Path:
-        if add not in made:
-            made[add] = tmp_path_factory.mktemp("half_plus_two")
-            _save_half_plus_two(made[add], add)
-        return _publish(made[add], base / str(version))
+        if add not in saved:
+            saved[add] = tmp_path_factory.mktemp("half_plus_two")
+            save_half_plus_two(saved[add], add)
+        return publish(saved[add], base / str(version))
 
     return write
-
-
-def _save_half_plus_two(folder: Path, add: float) -> None:
-    module = tf.Module()
-    module.half, module.add = tf.Variable(0.5), tf.Variable(add)
-    spec = {"x": tf.io.FixedLenFeature([1], tf.float32)}
-
-    @tf.function(input_signature=[tf.TensorSpec([None], tf.float32, "x")], autograph=False)
-    def predict(x: tf.Tensor) -> dict[str, tf.Tensor]:
-        return {"y": x * module.half + module.add}
-
-    @tf.function(input_signature=[tf.TensorSpec([None], tf.string, "inputs")], autograph=False)
-    def classify(inputs: tf.Tensor) -> dict[str, tf.Tensor]:
-        return {"scores": tf.io.parse_example(inputs, spec)["x"] * module.half + module.add}
-
-    tf.saved_model.save(module, str(folder), signatures={"serving_default": predict, CLASSIFY: classify})
-    updater = tf.compat.v1.saved_model.signature_def_utils.MethodNameUpdater(str(folder))
-    updater.replace_method_name(CLASSIFY, tf.compat.v1.saved_model.CLASSIFY_METHOD_NAME, tags="serve")
-    updater.save()
 
 
 @pytest.fixture(scope="session")
-def digit_model(tmp_path_factory: pytest.TempPathFactory) -> Writer:
-    """This project's SavedModel of random weights: digit_model(base, version, seed=0) writes base/version.
-
-    It answers any of the ten classes; other seeds answer otherwise.
-    """
-    folder = tmp_path_factory.mktemp("digit_models")
-    _analyze(folder / "transform")
-    transform = tft.TFTransformOutput(str(folder / "transform"))
-
-    def write(base: Path, version: int, seed: int = 0) -> Path:
-        from components.trainer.export import export
-        from components.trainer.model import build_network
-
-        made = folder / str(seed)
-        if not made.exists():
-            generator = np.random.default_rng(seed)
-            shapes = [array.shape for array in build_network(Model(units=16), Image()).get_weights()]
-            weights = [generator.normal(0, 0.7, shape).astype(np.float32) for shape in shapes]
-            export(weights, transform, Model(units=16), Image(), str(made))
-        return _publish(made, base / str(version))
-
-    return write
+def odd(tmp_path_factory: pytest.TempPathFactory) -> Writer:
+    """odd(base, version) writes the model of `save_odd` to base/version."""
+    saved = tmp_path_factory.mktemp("odd")
+    save_odd(saved)
+    return lambda base, version: publish(saved, base / str(version))
 
 
-def _analyze(folder: Path) -> None:
-    """Writes what the step Transform writes; `preprocessing_fn` needs no pass over the data."""
-    from tensorflow_transform import impl_helper
-    from tensorflow_transform.tf_metadata import metadata_io
-    from tensorflow_transform.tf_metadata.dataset_metadata import DatasetMetadata
-
-    image = Image()
-    raw = {IMAGE: tf.io.FixedLenFeature([1], tf.string), LABEL: tf.io.FixedLenFeature([1], tf.int64)}
-    impl_helper.analyze_in_place(
-        lambda inputs: preprocessing_fn(inputs, {"rows": image.rows, "columns": image.columns}),
-        False,
-        raw,
-        {name: tf.TensorSpec([None, 1], feature.dtype) for name, feature in raw.items()},
-        str(folder),
-    )
-    metadata_io.write_metadata(
-        DatasetMetadata.from_feature_spec(raw), str(folder / tft.TFTransformOutput.RAW_METADATA_DIR)
-    )
-
-
-def _publish(made: Path, folder: Path) -> Path:
-    """Copies a model so that a running server sees all of it or nothing."""
-    copied = shutil.copytree(made, folder.parent / f".{folder.name}")
+def publish(saved: Path, folder: Path) -> Path:
+    """Copies a model so that a running server sees all of its files or none."""
+    copied = shutil.copytree(saved, folder.parent / f".{folder.name}")
     return Path(copied).rename(folder)
 
 
 @pytest.fixture(scope="session")
-def serve(tmp_path_factory: pytest.TempPathFactory) -> Iterator[Serve]:
-    """Starts the stand-in on a free port: serve(*flags) gives a running ModelServer; all end with the session."""
-    with ExitStack() as stack:
-
-        def serve(*flags: str) -> ModelServer:
-            log = tmp_path_factory.mktemp("server") / "log.txt"
-            return stack.enter_context(model_server(flags, log, real=False))
-
-        yield serve
-
-
-@pytest.fixture(scope="session")
-def models(tmp_path_factory: pytest.TempPathFactory, digit_model: Writer, half_plus_two: Writer) -> Path:
-    """A folder with the base paths `mnist` (versions 1 and 2) and `half_plus_two` (version 7)."""
+def models(tmp_path_factory: pytest.TempPathFactory, half_plus_two: Writer, odd: Writer) -> Path:
+    """A folder with the base paths `mnist` (versions 1 and 2), `half_plus_two` (7) and `odd` (1)."""
     base = tmp_path_factory.mktemp("models")
-    digit_model(base / "mnist", 1, seed=1)
-    digit_model(base / "mnist", 2, seed=2)
+    for version in (1, 2):
+        save_digits(base / "mnist" / str(version), seed=version)
     half_plus_two(base / "half_plus_two", 7)
+    odd(base / "odd", 1)
     return base
 
 
 @pytest.fixture(scope="session")
 def config_text(models: Path) -> str:
-    """A ModelServerConfig of both, with all versions of `mnist`; 1 is labelled stable, 2 canary."""
-    return f"""model_config_list {{
-      config {{
-        name: "mnist" base_path: "{models / "mnist"}" model_platform: "tensorflow"
-        model_version_policy {{ all {{}} }}
-        version_labels {{ key: "stable" value: 1 }}
-        version_labels {{ key: "canary" value: 2 }}
-      }}
-      config {{ name: "half_plus_two" base_path: "{models / "half_plus_two"}" model_platform: "tensorflow" }}
-    }}"""
-
-
-@pytest.fixture(scope="session")
-def server(serve: Serve, config_text: str, tmp_path_factory: pytest.TempPathFactory) -> ModelServer:
-    """The stand-in with `config_text`, for tests that change nothing."""
-    config = tmp_path_factory.mktemp("config") / "models.config"
-    config.write_text(config_text)
-    return serve(
-        f"--model_config_file={config}",
-        "--file_system_poll_wait_seconds=0",
-        "--allow_version_labels_for_unavailable_models",
+    """A ModelServerConfig of these models, with all versions; version 1 of `mnist` is labelled stable, 2 canary."""
+    labels = """model_version_policy { all {} }
+      version_labels { key: "stable" value: 1 }
+      version_labels { key: "canary" value: 2 }
+    """
+    return config_of(
+        model_of("mnist", models / "mnist", labels),
+        model_of("half_plus_two", models / "half_plus_two"),
+        model_of("odd", models / "odd"),
     )
 
 
+@pytest.fixture(scope="session")
+def server(config_text: str, tmp_path_factory: pytest.TempPathFactory) -> Iterator[ModelServer]:
+    """The stand-in with `config_text`, for tests that change nothing."""
+    folder = tmp_path_factory.mktemp("server")
+    (folder / "models.config").write_text(config_text)
+    flags = [
+        f"--model_config_file={folder / 'models.config'}",
+        "--file_system_poll_wait_seconds=0",
+        "--allow_version_labels_for_unavailable_models",
+    ]
+    with model_server(flags, folder / "log", real=False) as server:
+        yield server
+
+
+@pytest.fixture(scope="session")
+def changing_server(tmp_path_factory: pytest.TempPathFactory) -> Iterator[ModelServer]:
+    """The stand-in with an empty folder and a short poll, for tests that change what it serves."""
+    folder = tmp_path_factory.mktemp("empty")
+    flags = ["--model_name=none", f"--model_base_path={folder}", "--file_system_poll_wait_seconds=0.05"]
+    with model_server(flags, folder.parent / "log", real=False) as server:
+        yield server
+
+
+@pytest.fixture(scope="session")
+def changing_rpc(changing_server: ModelServer) -> Iterator[Rpc]:
+    with Rpc(changing_server.address) as rpc:
+        yield rpc
+
+
+@pytest.fixture
+def rpc(changing_rpc: Rpc) -> Rpc:
+    """The stubs of `changing_server`. It serves nothing: each test reloads its own config."""
+    changing_rpc.reload("model_config_list {}")
+    return changing_rpc
+
+
+@pytest.fixture
+def fast_retries(monkeypatch: pytest.MonkeyPatch) -> None:
+    """New clients make their five attempts in less than a second."""
+    config = json.loads(str(OPTIONS["grpc.service_config"]))
+    config["methodConfig"][0]["retryPolicy"] |= {"initialBackoff": "0.01s", "maxBackoff": "0.05s"}
+    monkeypatch.setitem(OPTIONS, "grpc.service_config", json.dumps(config))
+
+
 class Fake(PredictionServiceServicer, ModelServiceServicer):
-    """A servicer of tensorflow-serving-api: Predict answers by `answers`, the last for good; keeps what arrived."""
+    """A servicer of tensorflow-serving-api. Each Predict uses the next of `answers`, then always the last one."""
 
     def __init__(self, *answers: Callable[[Any, Any], Any]) -> None:
         self.answers, self.lock = list(answers), threading.Lock()
@@ -196,7 +168,7 @@ class Fake(PredictionServiceServicer, ModelServiceServicer):
 
 
 def ids_of(request: Any, write: Callable[[Any, np.ndarray], None]) -> Any:
-    """An answer whose classes are the first pixels of the images that were sent."""
+    """A response whose classes are the first pixels of the images."""
     images = tf.make_ndarray(request.inputs["images"])
     response = PredictResponse()
     response.model_spec.version.value = 5
@@ -206,10 +178,13 @@ def ids_of(request: Any, write: Callable[[Any, np.ndarray], None]) -> Any:
 
 
 def by_field(request: Any, context: Any) -> Any:
+    """`ids_of` with the elements in the field of their type."""
     return ids_of(request, fill)
 
 
 def by_content(request: Any, context: Any) -> Any:
+    """`ids_of` with the elements in tensor_content."""
+
     def write(proto: Any, array: np.ndarray) -> None:
         proto.CopyFrom(tf.make_tensor_proto(array))
         if array.size > 1:
@@ -219,12 +194,13 @@ def by_content(request: Any, context: Any) -> Any:
 
 
 def refuse(code: grpc.StatusCode, details: str = "no") -> Callable[[Any, Any], Any]:
+    """An answer that fails with a status."""
     return lambda request, context: context.abort(code, details)
 
 
 @contextmanager
 def listening(fake: Fake, port: int = 0, credentials: grpc.ServerCredentials | None = None) -> Iterator[str]:
-    """The address of a server that `fake` answers for."""
+    """Runs a server with the servicer `fake` and yields its address."""
     server = grpc.server(ThreadPoolExecutor(8), options=[("grpc.so_reuseport", 0)])
     add_PredictionServiceServicer_to_server(fake, server)
     add_ModelServiceServicer_to_server(fake, server)
@@ -237,20 +213,7 @@ def listening(fake: Fake, port: int = 0, credentials: grpc.ServerCredentials | N
         server.stop(0).wait()
 
 
-@pytest.fixture(params=[Client, Awaited], ids=["blocking", "asyncio"])
+@pytest.fixture(params=[Client, BlockingAsyncClient], ids=["blocking", "asyncio"])
 def connect(request: pytest.FixtureRequest) -> Connect:
-    """`Client`, and `AsyncClient` behind the same methods."""
+    """`Client`, and `AsyncClient` with the same blocking methods."""
     return request.param
-
-
-@pytest.fixture(scope="module")
-def running(tmp_path_factory: pytest.TempPathFactory) -> Iterator[tuple[ModelServer, Rpc]]:
-    with watching(tmp_path_factory.mktemp("empty")) as running:
-        yield running
-
-
-@pytest.fixture
-def rpc(running: tuple[ModelServer, Rpc]) -> Rpc:
-    """Nothing is served yet: every test reloads a config of its own."""
-    running[1].reload("model_config_list {}")
-    return running[1]

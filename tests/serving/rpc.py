@@ -1,16 +1,14 @@
-"""A model server asked through tensorflow-serving-api's stubs, and a model of odd signatures to ask for."""
+"""The stubs of tensorflow-serving-api, and helpers for requests, configs and errors."""
 
 from __future__ import annotations
 
 import re
 import time
-from collections.abc import Callable, Iterator, Sequence
-from contextlib import contextmanager
+from collections.abc import Callable, Sequence
 from pathlib import Path
 from typing import Any
 
 import grpc
-import numpy as np
 import pytest
 import tensorflow as tf
 from google.protobuf import text_format
@@ -23,19 +21,18 @@ from tensorflow_serving.apis import (
     model_pb2,
     model_service_pb2_grpc,
     predict_pb2,
-    prediction_log_pb2,
     prediction_service_pb2_grpc,
 )
 from tensorflow_serving.config import model_server_config_pb2
 
-from serving.launch import ModelServer, model_server
+from serving.launch import ModelServer
 
 PREDICTION, MODEL = "tensorflow.serving.PredictionService", "tensorflow.serving.ModelService"
 ALL = "model_version_policy { all {} }"
 
 
 class Rpc:
-    """One channel to a server. Close it before the server stops, which else waits for it."""
+    """One channel to a server. A stopping server waits until it is closed."""
 
     def __init__(self, address: str, credentials: grpc.ChannelCredentials | None = None) -> None:
         options = [("grpc.max_receive_message_length", -1)]
@@ -58,7 +55,7 @@ class Rpc:
         return self.prediction.Predict(predict_request(inputs, output_filter, **spec), timeout=60)
 
     def half(self, x: float, **spec: Any) -> tuple[float, int]:
-        """What half_plus_two makes of one x, and the version that did."""
+        """The answer of half_plus_two to one x, and the version."""
         response = self.predict({"x": [x]}, **spec)
         (y,) = response.outputs["y"].float_val
         return y, response.model_spec.version.value
@@ -73,7 +70,7 @@ class Rpc:
         return self.prediction.GetModelMetadata(request, timeout=60)
 
     def status(self, **spec: Any) -> dict[int, tuple[str, str]]:
-        """The state and the error of each version."""
+        """State and error of each version."""
         request = get_model_status_pb2.GetModelStatusRequest(model_spec=model_spec(**spec))
         states = get_model_status_pb2.ModelVersionStatus.State
         return {
@@ -82,13 +79,11 @@ class Rpc:
         }
 
     def states(self, **spec: Any) -> dict[int, str]:
+        """State of each version."""
         return {version: state for version, (state, _) in self.status(**spec).items()}
 
-    def reload(self, config: str, timeout: float = 60) -> Any:
-        request = model_management_pb2.ReloadConfigRequest(
-            config=text_format.Parse(config, model_server_config_pb2.ModelServerConfig())
-        )
-        return self.model.HandleReloadConfigRequest(request, timeout=timeout)
+    def reload(self, config: str) -> Any:
+        return self.model.HandleReloadConfigRequest(reload_request(config), timeout=60)
 
     def health(self, service: str = "") -> str:
         answer = self._health.Check(health_pb2.HealthCheckRequest(service=service), timeout=60)
@@ -116,90 +111,46 @@ def predict_request(inputs: dict[str, Any], output_filter: Sequence[str] = (), *
     return request
 
 
+def reload_request(config: str) -> Any:
+    """A ReloadConfigRequest of a config in text format."""
+    return model_management_pb2.ReloadConfigRequest(
+        config=text_format.Parse(config, model_server_config_pb2.ModelServerConfig())
+    )
+
+
 def refusal(call: Callable[[], object]) -> tuple[grpc.StatusCode, str]:
-    """The code and the words of a call that fails."""
+    """The status code and the details of a call that fails."""
     with pytest.raises(grpc.RpcError) as caught:
         call()
     return caught.value.code(), caught.value.details()
 
 
 def until(holds: Callable[[], object], seconds: float = 40) -> None:
-    """Waits until a condition holds."""
+    """Waits until a condition is true."""
     end = time.monotonic() + seconds
     while not holds():
-        assert time.monotonic() < end, "it did not come about"
+        assert time.monotonic() < end, "the condition did not become true"
         time.sleep(0.02)
 
 
 def config_of(*models: str) -> str:
+    """A ModelServerConfig in text format."""
     return "model_config_list {" + "".join(f" config {{ {model} }}" for model in models) + " }"
 
 
 def model_of(name: str, base: Path, rest: str = "") -> str:
+    """A ModelConfig in text format."""
     return f'name: "{name}" base_path: "{base}" model_platform: "tensorflow" {rest}'
 
 
-def save_odd(folder: Path) -> None:
-    """A SavedModel with signatures that tell more of a server than half_plus_two does."""
-    module = tf.Module()
-
-    @tf.function(input_signature=[tf.TensorSpec(None, tf.float32, "x")], autograph=False)
-    def any_rank(x: tf.Tensor) -> dict[str, tf.Tensor]:
-        return {"y": x / 2 + 2}
-
-    @tf.function(input_signature=[tf.TensorSpec([None, 2], tf.float32, "x")], autograph=False)
-    def types(x: tf.Tensor) -> dict[str, tf.Tensor]:
-        kinds = (tf.float64, tf.int32, tf.int64, tf.uint8, tf.float16, tf.bool)
-        return {kind.name: tf.cast(x, kind) for kind in kinds} | {"string": tf.strings.as_string(tf.cast(x, tf.int32))}
-
-    @tf.function(input_signature=[tf.TensorSpec([None], tf.string, "words")], autograph=False)
-    def join(words: tf.Tensor) -> dict[str, tf.Tensor]:
-        return {"joined": tf.strings.reduce_join(words), "lengths": tf.strings.length(words)}
-
-    @tf.function(
-        input_signature=[tf.TensorSpec([None], tf.float32, "a"), tf.TensorSpec([None], tf.float32, "b")],
-        autograph=False,
-    )
-    def add(a: tf.Tensor, b: tf.Tensor) -> dict[str, tf.Tensor]:
-        return {"sum": a + b}
-
-    @tf.function(input_signature=[tf.TensorSpec([], tf.int32, "rounds")], autograph=False)
-    def work(rounds: tf.Tensor) -> dict[str, tf.Tensor]:
-        start = tf.ones([200, 200])
-        _, end = tf.while_loop(
-            lambda count, _: count < rounds, lambda count, m: (count + 1, m @ m / 200), (tf.constant(0), start)
-        )
-        return {"ones": tf.reduce_mean(end)}
-
-    functions = {"serving_default": any_rank, "types": types, "join": join, "add": add, "work": work}
-    tf.saved_model.save(module, str(folder), signatures=functions)
-
-
-def write_warmup(folder: Path, name: str, signature: str, rounds: int) -> None:
-    """Makes the signature `work` of `save_odd` the version's warm-up request."""
-    log = prediction_log_pb2.PredictionLog()
-    inputs = {"rounds": np.int32(rounds)}
-    log.predict_log.request.CopyFrom(predict_request(inputs, name=name, signature_name=signature))
-    (folder / "assets.extra").mkdir()
-    with tf.io.TFRecordWriter(str(folder / "assets.extra" / "tf_serving_warmup_requests")) as writer:
-        writer.write(log.SerializeToString())
-
-
 def rss(server: ModelServer) -> float:
-    """MiB of memory that a server's process holds."""
+    """The memory of a server process in MiB."""
     assert server.process is not None
     status = Path(f"/proc/{server.process.pid}/status").read_text()
     (kibibytes,) = re.findall(r"VmRSS:\s+(\d+) kB", status)
     return int(kibibytes) / 1024
 
 
-@contextmanager
-def watching(folder: Path) -> Iterator[tuple[ModelServer, Rpc]]:
-    """A server of an empty folder that looks for versions ten times a second."""
-    flags = ["--model_name=none", f"--model_base_path={folder}", "--file_system_poll_wait_seconds=0.1"]
-    with model_server(flags, folder.parent / "log", real=False) as server, Rpc(server.address) as rpc:
-        yield server, rpc
-
-
 def available(rpc: Rpc, name: str = "half_plus_two") -> set[int]:
+    """The available versions."""
     return {version for version, state in rpc.states(name=name).items() if state == "AVAILABLE"}

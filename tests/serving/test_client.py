@@ -1,9 +1,9 @@
-"""Both clients, blocking and asyncio, against the stand-in."""
+"""Both clients, blocking and asyncio, with the stand-in."""
 
 from __future__ import annotations
 
 import asyncio
-from collections.abc import Callable, Iterator
+from collections.abc import Iterator
 from concurrent.futures import ThreadPoolExecutor
 from pathlib import Path
 from typing import Any
@@ -14,16 +14,15 @@ import pytest
 import tensorflow as tf
 from PIL import Image
 
-from data.readers import Images
-from data.records import serialize
 from serving import errors
-from serving.answers import TensorSpec, VersionStatus
-from serving.client import AsyncClient, Client
+from serving.client import AsyncClient, Client, TensorSpec, VersionStatus
 from serving.launch import ModelServer
 from tests.serving.clients import Connect
+from tests.serving.models import serialize
+from tests.serving.rpc import Rpc, config_of, model_of
 
 
-class Truth:
+class Reference:
     """A SavedModel in this process."""
 
     def __init__(self, folder: Path) -> None:
@@ -35,46 +34,43 @@ class Truth:
 
 
 @pytest.fixture(scope="session")
-def truth(models: Path) -> dict[int, Truth]:
-    return {version: Truth(models / "mnist" / str(version)) for version in (1, 2)}
+def reference(models: Path) -> dict[int, Reference]:
+    return {version: Reference(models / "mnist" / str(version)) for version in (1, 2)}
 
 
-@pytest.fixture(scope="session")
-def images(digits: dict[str, Images]) -> np.ndarray:
-    return digits["test"].pixels
-
-
-def agree(prediction: Any, wanted: dict[str, np.ndarray], version: int = 2) -> None:
+def check(prediction: Any, expected: dict[str, np.ndarray], version: int = 2) -> None:
     assert prediction.probabilities.dtype == np.float32 and prediction.class_ids.dtype == np.int64
-    np.testing.assert_allclose(prediction.probabilities, wanted["probabilities"], atol=1e-5)
-    np.testing.assert_array_equal(prediction.class_ids, wanted["class_ids"])
+    np.testing.assert_allclose(prediction.probabilities, expected["probabilities"], atol=1e-5)
+    np.testing.assert_array_equal(prediction.class_ids, expected["class_ids"])
     assert prediction.versions == (version,)
 
 
 @pytest.mark.parametrize(("count", "chunk"), [(0, 256), (1, 256), (256, 256), (257, 256), (1000, 64), (1000, 8000)])
 def test_predict_answers_as_the_model_does_and_in_order(
-    count: int, chunk: int, connect: Connect, server: ModelServer, truth: dict[int, Truth], images: np.ndarray
+    count: int, chunk: int, connect: Connect, server: ModelServer, reference: dict[int, Reference], images: np.ndarray
 ) -> None:
     with connect(server.address) as client:
         found = client.predict(images[:count], chunk=chunk)
     assert found.probabilities.shape == (count, 10) and found.class_ids.shape == (count,)
-    agree(found, truth[2]("predict_images", images=images[:count]))
+    check(found, reference[2]("predict_images", images=images[:count]))
 
 
 def test_predict_takes_files(
-    connect: Connect, server: ModelServer, truth: dict[int, Truth], images: np.ndarray, tmp_path: Path
+    connect: Connect, server: ModelServer, reference: dict[int, Reference], images: np.ndarray, tmp_path: Path
 ) -> None:
     paths = [tmp_path / f"{index}.png" for index in range(3)]
     for path, image in zip(paths, images, strict=False):
         Image.fromarray(image).save(path)
-    wanted = truth[2]("predict_images", images=images[:3])
+    expected = reference[2]("predict_images", images=images[:3])
     with connect(server.address) as client:
-        agree(client.predict(paths), wanted)
-        agree(client.predict([str(path) for path in paths]), wanted)
-        assert client.predict(str(paths[1])).class_ids == wanted["class_ids"][1:2]  # not its letters
+        check(client.predict(paths), expected)
+        check(client.predict([str(path) for path in paths]), expected)
+        assert (
+            client.predict(str(paths[1])).class_ids == expected["class_ids"][1:2]
+        )  # one path, not a sequence of letters
         assert client.predict_rows(paths).shape == (3, 28, 10)
         assert client.predict([]).probabilities.shape == (0, 10)
-        with pytest.raises(errors.ImageError, match="is no image"):
+        with pytest.raises(errors.ImageError, match="is not an image"):
             (tmp_path / "text.png").write_text("text")
             client.predict([paths[0], tmp_path / "text.png"])
         with pytest.raises(errors.ImageError, match=r"one uint8 array .* or as paths of image files"):
@@ -82,19 +78,19 @@ def test_predict_takes_files(
 
 
 def test_rows_examples_and_classes_answer_as_the_model_does(
-    connect: Connect, server: ModelServer, truth: dict[int, Truth], digits: dict[str, Images]
+    connect: Connect, server: ModelServer, reference: dict[int, Reference], images: np.ndarray
 ) -> None:
-    test = digits["test"].take(slice(0, 50))
-    records = [serialize(pixels, label) for pixels, label in zip(test.pixels, test.labels, strict=True)]
+    images = images[:50]
+    records = [serialize(image) for image in images]
     with connect(server.address) as client:
-        rows = client.predict_rows(test.pixels)
+        rows = client.predict_rows(images)
         assert rows.dtype == np.float32 and rows.shape == (50, 28, 10)
-        np.testing.assert_allclose(rows, truth[2]("predict_rows", images=test.pixels)["probabilities"], atol=1e-5)
-        wanted = truth[2]("serving_default", examples=records)
-        agree(client.predict_examples(records), wanted)
+        np.testing.assert_allclose(rows, reference[2]("predict_rows", images=images)["probabilities"], atol=1e-5)
+        expected = reference[2]("serving_default", examples=records)
+        check(client.predict_examples(records), expected)
         classes = client.classify_examples(records)
     assert {one.labels for one in classes} == {tuple("0123456789")}
-    np.testing.assert_allclose(np.stack([one.scores for one in classes]), wanted["probabilities"], atol=1e-5)
+    np.testing.assert_allclose(np.stack([one.scores for one in classes]), expected["probabilities"], atol=1e-5)
 
 
 def test_metadata_names_the_signatures(connect: Connect, server: ModelServer) -> None:
@@ -118,7 +114,7 @@ def test_metadata_names_the_signatures(connect: Connect, server: ModelServer) ->
 
 
 def test_a_version_or_a_label_chooses_who_answers(
-    connect: Connect, server: ModelServer, truth: dict[int, Truth], images: np.ndarray
+    connect: Connect, server: ModelServer, reference: dict[int, Reference], images: np.ndarray
 ) -> None:
     for choice, version in (
         ({"version": 1}, 1),
@@ -127,12 +123,12 @@ def test_a_version_or_a_label_chooses_who_answers(
         ({"label": "canary"}, 2),
     ):
         with connect(server.address, **choice) as client:
-            agree(client.predict(images[:20]), truth[version]("predict_images", images=images[:20]), version)
+            check(client.predict(images[:20]), reference[version]("predict_images", images=images[:20]), version)
             assert client.metadata().version == version
             assert client.status() == [VersionStatus(version, "AVAILABLE", "")]
     with connect(server.address) as client:
         assert client.status() == [VersionStatus(1, "AVAILABLE", ""), VersionStatus(2, "AVAILABLE", "")]
-    with pytest.raises(errors.ConfigError, match="a version or for a label, not for both"):
+    with pytest.raises(errors.ConfigError, match="a version or a label, not both"):
         connect(server.address, version=1, label="stable")
 
 
@@ -150,14 +146,12 @@ def test_what_is_not_served_is_not_found(connect: Connect, server: ModelServer, 
     with connect(server.address, label="nowhere") as client, unknown:
         client.predict(images[:1])
     with connect(server.address, model="half_plus_two") as client:
-        with pytest.raises(errors.RequestError, match=r'"predict_images" not found.*metadata\(\) tells'):
+        with pytest.raises(errors.RequestError, match=r'"predict_images" not found.*metadata\(\) lists'):
             client.predict(images[:1])
         with pytest.raises(errors.ConfigError, match=r"Version 7 has no signature predict_images.*serving_default"):
             client.predict(["image.png"])
     with connect(server.address) as client:
-        with pytest.raises(
-            errors.RequestError, match=r"must be uint8 \[-1, 28, 28\], not uint8 \[1, 27, 28\]"
-        ) as raised:
+        with pytest.raises(errors.RequestError, match=r"predict_images: Shape of tensor images \[1,27,28\]") as raised:
             client.predict(images[:1, :27])
         assert raised.value.code is grpc.StatusCode.INVALID_ARGUMENT
 
@@ -175,7 +169,7 @@ def test_messages_above_grpcs_four_megabytes_pass_both_ways(
 
 
 def test_a_stream_keeps_order_and_reads_ahead_no_further_than_what_is_in_flight(
-    connect: Connect, server: ModelServer, truth: dict[int, Truth], images: np.ndarray
+    connect: Connect, server: ModelServer, reference: dict[int, Reference], images: np.ndarray
 ) -> None:
     consumed, ahead, found = 0, [], []
 
@@ -189,22 +183,22 @@ def test_a_stream_keeps_order_and_reads_ahead_no_further_than_what_is_in_flight(
         for part in client.stream(batches(), chunk=20, in_flight=3):
             found.append(part)
             ahead.append(consumed - len(found))
-    assert consumed == len(found) == 20 and max(ahead) == 2  # the third has just been answered
-    wanted = truth[2]("predict_images", images=images[:400])
+    assert consumed == len(found) == 20 and max(ahead) == 2  # the third request has an answer
+    expected = reference[2]("predict_images", images=images[:400])
     np.testing.assert_allclose(
-        np.concatenate([part.probabilities for part in found]), wanted["probabilities"], atol=1e-5
+        np.concatenate([part.probabilities for part in found]), expected["probabilities"], atol=1e-5
     )
 
 
 def test_a_stream_cuts_large_batches_and_takes_small_ones_as_they_are(
-    connect: Connect, server: ModelServer, truth: dict[int, Truth], images: np.ndarray
+    connect: Connect, server: ModelServer, reference: dict[int, Reference], images: np.ndarray
 ) -> None:
     with connect(server.address) as client:
         found = list(client.stream((images[:25], images[25:26], images[26:26], images[26:40]), chunk=10))
         assert list(client.stream(iter(()))) == []
     assert [len(part.class_ids) for part in found] == [10, 10, 5, 1, 0, 10, 4]
     ids = np.concatenate([part.class_ids for part in found])
-    np.testing.assert_array_equal(ids, truth[2]("predict_images", images=images[:40])["class_ids"])
+    np.testing.assert_array_equal(ids, reference[2]("predict_images", images=images[:40])["class_ids"])
 
 
 def test_a_stream_may_be_left_early_or_fail_and_the_client_lives(
@@ -225,58 +219,57 @@ def test_a_stream_may_be_left_early_or_fail_and_the_client_lives(
             list(client.stream(iter([images[:2], images[:2] / 255])))
         with pytest.raises(errors.ConfigError, match="chunk = 0 must be at least 1"):
             list(client.stream(images, chunk=0))
-        with pytest.raises(errors.RequestError, match="must be uint8"):
+        with pytest.raises(errors.RequestError, match="Shape of tensor images"):
             list(client.stream(iter([images[:2, 1:], images[:2, 1:], images[:2, 1:]]), in_flight=3))
         assert len(client.predict(images[:3]).class_ids) == 3
 
 
-def test_threads_share_one_client(server: ModelServer, truth: dict[int, Truth], images: np.ndarray) -> None:
-    wanted = truth[2]("predict_images", images=images[:80])["probabilities"]
+def test_threads_share_one_client(server: ModelServer, reference: dict[int, Reference], images: np.ndarray) -> None:
+    expected = reference[2]("predict_images", images=images[:80])["probabilities"]
     with Client(server.address) as client, ThreadPoolExecutor(8) as threads:
 
-        def ask(index: int) -> np.ndarray:
+        def predict(index: int) -> np.ndarray:
             return client.predict(images[index % 80 : index % 80 + 1]).probabilities[0]
 
-        found = list(threads.map(ask, range(400)))
-    np.testing.assert_allclose(found, np.tile(wanted, (5, 1)), atol=1e-5)
+        found = list(threads.map(predict, range(400)))
+    np.testing.assert_allclose(found, np.tile(expected, (5, 1)), atol=1e-5)
 
 
-def test_tasks_share_one_async_client(server: ModelServer, truth: dict[int, Truth], images: np.ndarray) -> None:
-    async def ask() -> list[Any]:
+def test_tasks_share_one_async_client(server: ModelServer, reference: dict[int, Reference], images: np.ndarray) -> None:
+    async def predict_all() -> list[Any]:
         async with AsyncClient(server.address) as client:
             return await asyncio.gather(*(client.predict(images[index : index + 1]) for index in range(100)))
 
-    wanted = truth[2]("predict_images", images=images[:100])["probabilities"]
-    np.testing.assert_allclose([part.probabilities[0] for part in asyncio.run(ask())], wanted, atol=1e-5)
-
-
-@pytest.fixture(scope="module")
-def changing(serve: Callable[..., ModelServer], models: Path) -> ModelServer:
-    """A server of half_plus_two, for tests that change what is served."""
-    return serve("--model_name=half_plus_two", f"--model_base_path={models / 'half_plus_two'}")
+    expected = reference[2]("predict_images", images=images[:100])["probabilities"]
+    np.testing.assert_allclose([part.probabilities[0] for part in asyncio.run(predict_all())], expected, atol=1e-5)
 
 
 def test_reload_replaces_what_is_served_and_waits_for_it(
-    connect: Connect, changing: ModelServer, config_text: str, models: Path, images: np.ndarray, tmp_path: Path
+    connect: Connect,
+    rpc: Rpc,
+    changing_server: ModelServer,
+    config_text: str,
+    models: Path,
+    images: np.ndarray,
+    tmp_path: Path,
 ) -> None:
-    only = f'model_config_list {{ config {{ name: "half_plus_two" base_path: "{models / "half_plus_two"}"'
-    only += ' model_platform: "tensorflow" } }'
+    only = config_of(model_of("half_plus_two", models / "half_plus_two"))
     unlabelled = "\n".join(line for line in config_text.splitlines() if "version_labels" not in line)
     file = tmp_path / "models.config"
     file.write_text(only)
-    with connect(changing.address) as client:
+    with connect(changing_server.address) as client:
         client.reload(unlabelled)
         assert client.predict(images[:1]).versions == (2,)
-        client.reload(config_text)  # a label can be given to what is already served
-        with connect(changing.address, label="stable") as labelled:
+        client.reload(config_text)  # the version is loaded already, so the label is accepted
+        with connect(changing_server.address, label="stable") as labelled:
             assert labelled.predict(images[:1]).versions == (1,)
         client.reload(file)
         with pytest.raises(errors.NotFoundError):
             client.predict(images[:1])
         for config, message in (
             (tmp_path / "nowhere.config", "nowhere.config cannot be read: No such file"),
-            ("model_config_list { conf", "the text is no ModelServerConfig in text format: 1:21"),
-            (models / "half_plus_two" / "7" / "saved_model.pb", "saved_model.pb is no ModelServerConfig"),
+            ("model_config_list { conf", "the text is not a ModelServerConfig in text format: 1:21"),
+            (models / "half_plus_two" / "7" / "saved_model.pb", "saved_model.pb is not a ModelServerConfig"),
         ):
             with pytest.raises(errors.ConfigError, match=message):
                 client.reload(config)
@@ -285,5 +278,5 @@ def test_reload_replaces_what_is_served_and_waits_for_it(
         with pytest.raises(errors.ServerError, match=r"Some models did not become available.*mnist") as raised:
             client.reload(unlabelled.replace('/mnist"', '/elsewhere"'))
         assert raised.value.code is grpc.StatusCode.UNKNOWN
-    with connect(changing.address, model="half_plus_two") as client:
+    with connect(changing_server.address, model="half_plus_two") as client:
         assert client.metadata().version == 7

@@ -1,8 +1,9 @@
-"""What both clients raise, and what they try again, when a server fails, hangs or is not there."""
+"""The errors and the retries of both clients when a server fails, hangs or does not run."""
 
 from __future__ import annotations
 
 import gc
+import json
 import threading
 import time
 from concurrent.futures import ThreadPoolExecutor
@@ -14,21 +15,30 @@ import pytest
 import tensorflow as tf
 
 from serving import errors
+from serving.client.channel import OPTIONS
+from serving.client.client import TIMEOUT
 from serving.launch import free_port
 from tests.serving.clients import Connect, numbered
 from tests.serving.conftest import Fake, by_field, listening, refuse
 
 
-@pytest.mark.slow
-def test_nobody_listening_is_unavailable_after_a_bounded_time(connect: Connect) -> None:
-    began = time.monotonic()
+def test_nobody_listening_is_unavailable_after_a_bounded_time(connect: Connect, fast_retries: None) -> None:
     port = free_port()
+    began = time.monotonic()
     with connect(f"localhost:{port}") as client, pytest.raises(errors.UnavailableError) as raised:
         client.predict(numbered(1))
-    assert 1 < time.monotonic() - began < 9  # five attempts, and not the whole timeout
+    assert time.monotonic() - began < TIMEOUT / 2
     assert raised.value.code is grpc.StatusCode.UNAVAILABLE
     assert f"localhost:{port}" in str(raised.value) and "refused" in str(raised.value)
     assert "Check the address" in str(raised.value) and "\n" not in str(raised.value)
+
+
+def test_the_retries_take_some_seconds_and_end_before_the_timeout() -> None:
+    (method,) = json.loads(str(OPTIONS["grpc.service_config"]))["methodConfig"]
+    policy = method["retryPolicy"]
+    first, longest = (float(policy[name].rstrip("s")) for name in ("initialBackoff", "maxBackoff"))
+    waits = [min(longest, first * policy["backoffMultiplier"] ** retry) for retry in range(policy["maxAttempts"] - 1)]
+    assert sum(waits) > 5 and 1.2 * sum(waits) < TIMEOUT  # gRPC adds up to 20 % jitter
 
 
 def test_a_server_that_comes_up_meanwhile_answers(connect: Connect) -> None:
@@ -37,7 +47,7 @@ def test_a_server_that_comes_up_meanwhile_answers(connect: Connect) -> None:
 
     def come_up() -> None:
         called.wait()
-        time.sleep(1)
+        time.sleep(0.4)
         with listening(fake, port):
             done.wait(20)
 
@@ -50,7 +60,7 @@ def test_a_server_that_comes_up_meanwhile_answers(connect: Connect) -> None:
             done.set()
 
 
-def test_unavailable_is_tried_again(connect: Connect) -> None:
+def test_unavailable_is_tried_again(connect: Connect, fast_retries: None) -> None:
     busy = refuse(grpc.StatusCode.UNAVAILABLE, "the queue is full")
     fake = Fake(busy, busy, by_field)
     with listening(fake) as address, connect(address) as client:
@@ -65,7 +75,7 @@ def test_requests_behind_the_one_that_failed_are_not_complained_of(connect: Conn
         context.abort(grpc.StatusCode.INTERNAL, f"image {number}")
 
     fake = Fake(fail)
-    with listening(fake) as address, connect(address) as client:  # asyncio must not log what nobody fetched
+    with listening(fake) as address, connect(address) as client:  # asyncio must not log the other errors
         with pytest.raises(errors.ServerError, match="image 1"):
             list(client.stream(numbered(1, 2, 3), chunk=1, in_flight=3))
         gc.collect()
@@ -73,15 +83,15 @@ def test_requests_behind_the_one_that_failed_are_not_complained_of(connect: Conn
 
 
 CODES = {
-    grpc.StatusCode.INVALID_ARGUMENT: (errors.RequestError, r"metadata\(\) tells"),
-    grpc.StatusCode.FAILED_PRECONDITION: (errors.RequestError, r"status\(\) which versions"),
-    grpc.StatusCode.NOT_FOUND: (errors.NotFoundError, r"status\(\) tells what is served"),
+    grpc.StatusCode.INVALID_ARGUMENT: (errors.RequestError, r"metadata\(\) lists"),
+    grpc.StatusCode.FAILED_PRECONDITION: (errors.RequestError, r"status\(\) the available versions"),
+    grpc.StatusCode.NOT_FOUND: (errors.NotFoundError, r"status\(\) lists the versions"),
     grpc.StatusCode.RESOURCE_EXHAUSTED: (errors.TooLargeError, "Send smaller chunks"),
-    grpc.StatusCode.UNAUTHENTICATED: (errors.AuthenticationError, "certificate the server asks for"),
-    grpc.StatusCode.PERMISSION_DENIED: (errors.AuthenticationError, "certificate the server asks for"),
-    grpc.StatusCode.UNIMPLEMENTED: (errors.UnsupportedError, "is it a TensorFlow Serving at all"),
-    grpc.StatusCode.INTERNAL: (errors.ServerError, "The server's log has the cause"),
-    grpc.StatusCode.ABORTED: (errors.ServerError, "The server's log has the cause"),
+    grpc.StatusCode.UNAUTHENTICATED: (errors.AuthenticationError, "certificate that the server accepts"),
+    grpc.StatusCode.PERMISSION_DENIED: (errors.AuthenticationError, "certificate that the server accepts"),
+    grpc.StatusCode.UNIMPLEMENTED: (errors.UnsupportedError, "Is it TensorFlow Serving"),
+    grpc.StatusCode.INTERNAL: (errors.ServerError, "See the server's log"),
+    grpc.StatusCode.ABORTED: (errors.ServerError, "See the server's log"),
 }
 
 
@@ -96,7 +106,7 @@ def test_every_other_code_is_raised_at_once_by_its_kind(code: grpc.StatusCode, c
             list(client.stream(numbered(1, 2, 3), chunk=1, in_flight=1))
     assert type(raised.value) is kind and raised.value.code is code
     assert raised.match(f"^{address}: {code.name}: Something is wrong\\. .*{remedy}")
-    assert len(fake.requests) == 2  # one attempt each, and nothing after the first failure
+    assert len(fake.requests) == 2  # one attempt each, and no request after the first failure
 
 
 def test_a_server_of_something_else_is_unsupported(connect: Connect) -> None:
@@ -112,7 +122,7 @@ def test_a_server_that_hangs_is_a_deadline_error_after_the_timeout(connect: Conn
             with connect(address, timeout=0.4) as client:
                 for call in (lambda: client.predict(numbered(1)), lambda: list(client.stream(numbered(1, 2), chunk=1))):
                     began = time.monotonic()
-                    with pytest.raises(errors.DeadlineError, match="Raise the timeout") as raised:
+                    with pytest.raises(errors.DeadlineError, match="Use a longer timeout") as raised:
                         call()
                     assert 0.35 < time.monotonic() - began < 5
                     assert raised.value.code is grpc.StatusCode.DEADLINE_EXCEEDED
@@ -123,8 +133,8 @@ def test_a_server_that_hangs_is_a_deadline_error_after_the_timeout(connect: Conn
 @pytest.mark.parametrize(
     ("images", "message"),
     [
-        (np.zeros((28, 28), np.uint8), r"not uint8 \[28, 28\]: .* one image is image\[None\]"),
-        (np.zeros((2, 28, 28), np.float32), r"not float32 \[2, 28, 28\]: scale to 0 … 255"),
+        (np.zeros((28, 28), np.uint8), r"not uint8 \[28, 28\]\. .*For one image, use image\[None\]"),
+        (np.zeros((2, 28, 28), np.float32), r"not float32 \[2, 28, 28\]\. Scale the pixels to 0 … 255"),
         (np.zeros((2, 28, 28, 1), np.uint8), r"not uint8 \[2, 28, 28, 1\]"),
         (np.zeros((2, 28, 28), np.int64), "not int64"),
         (np.zeros(0, np.uint8), r"not uint8 \[0\]"),

@@ -1,4 +1,4 @@
-"""TLS and mutual TLS, with certificates made for the test."""
+"""TLS and mutual TLS with certificates of the test."""
 
 from __future__ import annotations
 
@@ -10,8 +10,7 @@ import pytest
 import trustme
 
 from serving import errors
-from serving.channel import Tls
-from serving.client import Client
+from serving.client import Client, Tls
 from tests.serving.clients import Connect, numbered
 from tests.serving.conftest import Fake, by_field, listening
 
@@ -37,7 +36,7 @@ class Authority:
 
 @pytest.fixture(scope="module")
 def authorities(tmp_path_factory: pytest.TempPathFactory) -> tuple[Authority, Authority]:
-    """Of the server, and of its clients."""
+    """The authority of the server and the authority of its clients."""
     folder = tmp_path_factory.mktemp("tls")
     return Authority(folder / "server", "localhost"), Authority(folder / "client", "client@example.org")
 
@@ -53,8 +52,9 @@ def test_tls_and_mutual_tls(connect: Connect, authorities: tuple[Authority, Auth
         assert client.predict(numbered(4)).class_ids.tolist() == [4]
 
 
-@pytest.mark.slow
-def test_who_is_not_trusted_is_unavailable_and_nothing_is_answered(authorities: tuple[Authority, Authority]) -> None:
+def test_who_is_not_trusted_is_unavailable_and_nothing_is_answered(
+    authorities: tuple[Authority, Authority], fast_retries: None
+) -> None:
     ours, clients = authorities
     one_way, mutual, clear = Fake(by_field), Fake(by_field), Fake(by_field)
     with (
@@ -64,7 +64,7 @@ def test_who_is_not_trusted_is_unavailable_and_nothing_is_answered(authorities: 
         ThreadPoolExecutor(6) as threads,
     ):
 
-        def ask(address: str, tls: Tls | None) -> BaseException | None:
+        def call(address: str, tls: Tls | None) -> BaseException | None:
             with Client(address, tls=tls) as client:
                 try:
                     client.predict(numbered(4))
@@ -75,14 +75,14 @@ def test_who_is_not_trusted_is_unavailable_and_nothing_is_answered(authorities: 
         cases = [
             (tls_address, Tls.from_files(clients.ca)),
             (tls_address, None),
-            (tls_address, Tls()),  # the system's authorities
+            (tls_address, Tls()),  # the authorities of the system
             (mutual_address, Tls.from_files(ours.ca)),
             (mutual_address, Tls.from_files(ours.ca, ours.cert, ours.key)),
             (clear_address, Tls.from_files(ours.ca)),
         ]
-        found = list(threads.map(ask, *zip(*cases, strict=True)))
+        found = list(threads.map(call, *zip(*cases, strict=True)))
     assert [type(error) for error in found] == [errors.UnavailableError] * 6
-    assert all("both sides use TLS" in str(error) for error in found)
+    assert all("Either both sides use TLS" in str(error) for error in found)
     assert not (one_way.requests or mutual.requests or clear.requests)
 
 
@@ -97,8 +97,8 @@ def test_pem_files_that_cannot_work_are_refused_before_anything_is_sent(
     for arguments, message in (
         ({"ca": tmp_path / "none.pem"}, r"The PEM file .*none\.pem cannot be read: No such file"),
         ({"ca": tmp_path}, "cannot be read: Is a directory"),
-        ({"cert": clients.cert}, "certificate and its key: give both, or neither"),
-        ({"key": clients.key}, "certificate and its key: give both, or neither"),
+        ({"cert": clients.cert}, "certificate and its key: give both or neither"),
+        ({"key": clients.key}, "certificate and its key: give both or neither"),
         ({"ca": empty}, "The TLS ca must be PEM text with -----BEGIN CERTIFICATE-----"),
         ({"ca": garbage}, "The TLS ca must be PEM text"),
         ({"ca": clients.key}, "The TLS ca must be PEM text"),
@@ -109,6 +109,6 @@ def test_pem_files_that_cannot_work_are_refused_before_anything_is_sent(
     ):
         with pytest.raises(errors.ConfigError, match=message):
             Tls.from_files(**arguments)
-    # gRPC would end this process.
-    with pytest.raises(errors.ConfigError, match="give both, or neither"):
+    # gRPC would end the process.
+    with pytest.raises(errors.ConfigError, match="give both or neither"):
         Tls(cert=clients.cert.read_bytes())

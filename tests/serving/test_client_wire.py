@@ -1,4 +1,4 @@
-"""Both clients against tensorflow-serving-api's own stubs, which read what we send and answer as a test chooses."""
+"""Both clients with a server of tensorflow-serving-api, which parses the requests and sends the answer of a test."""
 
 from __future__ import annotations
 
@@ -60,7 +60,7 @@ def test_each_call_names_its_signature_and_only_the_version_asked_for(connect: C
 def test_chunks_come_back_in_order_though_a_later_one_is_ready_first(connect: Connect) -> None:
     def answer(request: Any, context: Any) -> Any:
         first = tf.make_ndarray(request.inputs["images"])[0, 0, 0]
-        time.sleep(0.3 if first in (0, 4) else 0)
+        time.sleep(0.1 if first in (0, 4) else 0)
         return by_field(request, context)
 
     fake = Fake(answer)
@@ -68,6 +68,16 @@ def test_chunks_come_back_in_order_though_a_later_one_is_ready_first(connect: Co
         found = client.predict(numbered(*range(11)), chunk=2)
     assert found.class_ids.tolist() == list(range(11)) and found.versions == (5,)
     assert len(fake.requests) == 6
+
+
+def test_inputs_of_another_kind_need_another_check_only(connect: Connect, monkeypatch: pytest.MonkeyPatch) -> None:
+    """A fork with inputs float32 [N, T, F] replaces serving/client/images.py."""
+    monkeypatch.setattr("serving.client.calls.check_images", lambda array: array)
+    sequences = np.random.default_rng(2).normal(size=(3, 5, 4)).astype(np.float32)
+    fake = Fake(refuse(grpc.StatusCode.INVALID_ARGUMENT))
+    with listening(fake) as address, connect(address) as client, contextlib.suppress(errors.RequestError):
+        list(client.stream(sequences))
+    np.testing.assert_array_equal(tf.make_ndarray(fake.requests[0].inputs["images"]), sequences)
 
 
 def test_an_answer_that_is_not_this_projects_says_so(connect: Connect) -> None:
@@ -82,7 +92,7 @@ def test_an_answer_that_is_not_this_projects_says_so(connect: Connect) -> None:
         return response
 
     with listening(Fake(other, broken)) as address, connect(address) as client:
-        with pytest.raises(errors.ServerError, match="answered y but no probabilities: is it this project's"):
+        with pytest.raises(errors.ServerError, match="has the outputs y, but not probabilities"):
             client.predict(numbered(1, 2))
-        with pytest.raises(errors.ServerError, match=r"answer's probabilities cannot be read: shape .* takes 80 bytes"):
+        with pytest.raises(errors.ServerError, match=r"probabilities is not a valid tensor: shape .* needs 80 bytes"):
             client.predict(numbered(1, 2))

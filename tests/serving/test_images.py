@@ -1,4 +1,4 @@
-"""Image files as people have them, and the pixels a model gets."""
+"""Image files of many kinds, and the pixels that the model gets."""
 
 from __future__ import annotations
 
@@ -10,16 +10,10 @@ import numpy as np
 import pytest
 from PIL import Image
 
-from data.readers import Images
+from serving.client.images import read_images
 from serving.errors import ImageError
-from serving.images import read_images
 
 SIZE = (28, 28)
-
-
-@pytest.fixture
-def digit(digits: dict[str, Images]) -> np.ndarray:
-    return digits["test"].pixels[0]
 
 
 def save(folder: Path, pixels: np.ndarray, mode: str | None = None, name: str = "image.png", **options: object) -> Path:
@@ -34,8 +28,8 @@ def read(path: Path, size: tuple[int, int] = SIZE, **options: bool) -> np.ndarra
     return image
 
 
-def test_grey_files_of_the_right_size_are_read_exactly_and_in_order(digits: dict[str, Images], tmp_path: Path) -> None:
-    pixels = digits["test"].pixels[:5]
+def test_grey_files_of_the_right_size_are_read_exactly_and_in_order(images: np.ndarray, tmp_path: Path) -> None:
+    pixels = images[:5]
     paths = [save(tmp_path, image, name=f"{index}.png") for index, image in enumerate(pixels)]
     np.testing.assert_array_equal(read_images(paths, SIZE), pixels)
     np.testing.assert_array_equal(read_images([str(path) for path in paths[::-1]], SIZE), pixels[::-1])
@@ -45,7 +39,7 @@ def test_grey_files_of_the_right_size_are_read_exactly_and_in_order(digits: dict
 def test_rows_and_columns_are_not_swapped(tmp_path: Path) -> None:
     pixels = np.random.default_rng(0).integers(0, 256, (20, 40), np.uint8)
     np.testing.assert_array_equal(read(save(tmp_path, pixels), (20, 40)), pixels)
-    with pytest.raises(ImageError, match="has 20 × 40 pixels, the model takes 40 × 20"):
+    with pytest.raises(ImageError, match="has 20 × 40 pixels, but the model needs 40 × 20"):
         read(save(tmp_path, pixels), (40, 20))
 
 
@@ -95,7 +89,7 @@ def test_a_photograph_lies_as_it_was_taken(digit: np.ndarray, tmp_path: Path) ->
 
 def test_another_size_is_refused_unless_it_may_be_resized(digit: np.ndarray, tmp_path: Path) -> None:
     path = save(tmp_path, np.kron(digit, np.ones((10, 10), np.uint8)))
-    with pytest.raises(ImageError, match=r"image\.png has 280 × 280 pixels, the model takes 28 × 28: .*--resize"):
+    with pytest.raises(ImageError, match=r"image\.png has 280 × 280 pixels, but the model needs 28 × 28. .*--resize"):
         read(path)
     back = read(path, resize=True)
     np.testing.assert_allclose(back, digit, atol=40)  # the filter reaches over the edges of strokes
@@ -121,7 +115,7 @@ def test_invert_turns_dark_on_light_round_also_before_resizing(digit: np.ndarray
     np.testing.assert_array_equal(read(paper, invert=True), digit)
     large = save(tmp_path, np.kron(255 - digit, np.ones((4, 2), np.uint8)))
     found = read(large, resize=True, invert=True)
-    np.testing.assert_array_equal(found[:, :7], 0)  # what is left over is ground, not paper
+    np.testing.assert_array_equal(found[:, :7], 0)  # the rest is background
 
 
 def test_what_is_no_image_is_named_with_its_reason(digit: np.ndarray, tmp_path: Path) -> None:
@@ -132,8 +126,8 @@ def test_what_is_no_image_is_named_with_its_reason(digit: np.ndarray, tmp_path: 
     whole = save(tmp_path, digit).read_bytes()
     (tmp_path / "cut.png").write_bytes(whole[: len(whole) // 2])
     for path, reason in (
-        (text, "is no image that can be read"),
-        (tmp_path / "empty.png", "is no image that can be read"),
+        (text, "is not an image"),
+        (tmp_path / "empty.png", "is not an image"),
         (folder, "cannot be read: Is a directory"),
         (missing, "cannot be read: No such file or directory"),
         (tmp_path / "cut.png", "cannot be read: .*truncated"),

@@ -1,11 +1,11 @@
-"""Thousands of malformed requests among good ones: each gets a proper status, and the server stays what it was."""
+"""Thousands of malformed and valid requests: each gets a proper status, and the server does not change."""
 
 from __future__ import annotations
 
 import random
 import re
 from collections import Counter
-from collections.abc import Callable, Iterator
+from collections.abc import Callable
 from pathlib import Path
 from typing import Any, NamedTuple
 
@@ -21,14 +21,14 @@ from tensorflow_serving.apis import (
     predict_pb2,
 )
 
-from serving.launch import ModelServer, model_server
-from tests.serving.conftest import CLASSIFY, Writer
-from tests.serving.rpc import MODEL, PREDICTION, Rpc, config_of, model_of, model_spec, predict_request, rss, save_odd
+from serving.launch import ModelServer
+from tests.serving.models import CLASSIFY
+from tests.serving.rpc import MODEL, PREDICTION, Rpc, config_of, model_of, model_spec, predict_request, rss
 
 OK, INVALID, NOT_FOUND = (grpc.StatusCode[name] for name in ("OK", "INVALID_ARGUMENT", "NOT_FOUND"))
 ANY = frozenset({OK, INVALID, NOT_FOUND})
-REQUESTS, AT_ONCE = 12_000, 50
-# Sizes a shape may claim, and types a tensor may claim.
+REQUESTS, AT_ONCE = 5_000, 50
+# The sizes in the shapes of tensors.
 SIZES = (-(2**63), -5, -1, 0, 1, 2, 3, 7, 2**16, 2**31 - 1, 2**31, 2**32, 2**62, 2**63 - 1)
 ONE_INPUT = (
     ("half_plus_two", "", "x"),
@@ -41,7 +41,7 @@ FIELDS = ("float_val", "double_val", "int_val", "int64_val", "bool_val", "half_v
 
 
 class Case(NamedTuple):
-    """A request as bytes, and the codes that are a proper answer to it."""
+    """A request as bytes, and the proper status codes for it."""
 
     method: str
     content: bytes
@@ -49,7 +49,7 @@ class Case(NamedTuple):
 
 
 class Fuzz:
-    """Makes requests, each kind by the method of its name, the same ones for the same seed."""
+    """Makes random requests of several kinds. The same seed gives the same requests."""
 
     def __init__(self, seed: int) -> None:
         self.random = random.Random(seed)
@@ -126,7 +126,7 @@ class Fuzz:
         return Case(one.method, one.content[:start] + other.content[end:])
 
     def predict(self, tensor: Callable[[Any], None]) -> Case:
-        """A request of a random model and signature with one tensor that `tensor` spoils."""
+        """A request to a random model and signature; `tensor` damages its tensor."""
         name, signature, alias = self.random.choice(ONE_INPUT)
         request = predict_pb2.PredictRequest(model_spec=model_spec(name=name, signature_name=signature))
         proto = request.inputs[alias]
@@ -222,9 +222,9 @@ class Fuzz:
                 (config_of(half, 'name: "a" base_path: "/tmp" model_platform: "b"'), INVALID),
                 (config_of(model_of("a", Path("/tmp/\\000"))), INVALID),
                 ("custom_model_config {}", INVALID),
-                (config_of(model_of("a", Path("/missing"))), grpc.StatusCode.UNKNOWN),  # TensorFlow Serving's code, too
+                (config_of(model_of("a", Path("/missing"))), grpc.StatusCode.UNKNOWN),  # the code of TensorFlow Serving
                 (
-                    config_of(model_of("a", Path("/"), 'version_labels { key: "x" value: 9 }')),
+                    config_of(model_of("mnist", Path("/"), 'version_labels { key: "stable" value: 9 }')),
                     grpc.StatusCode.FAILED_PRECONDITION,
                 ),
             ]
@@ -234,20 +234,13 @@ class Fuzz:
         return Case(f"/{MODEL}/HandleReloadConfigRequest", request.SerializeToString(), frozenset({code}))
 
 
-@pytest.fixture
-def running(tmp_path: Path, half_plus_two: Writer) -> Iterator[tuple[ModelServer, Rpc]]:
-    half_plus_two(tmp_path / "half_plus_two", 1)
-    save_odd(tmp_path / "odd" / "1")
-    models = config_of(*(model_of(name, tmp_path / name) for name in ("half_plus_two", "odd")))
-    (tmp_path / "models").write_text(models)
-    flags = [f"--model_config_file={tmp_path / 'models'}"]
-    with model_server(flags, tmp_path / "log", real=False) as server, Rpc(server.address) as rpc:
-        yield server, rpc
-
-
 @pytest.mark.slow
-def test_whatever_is_sent_gets_a_proper_status(running: tuple[ModelServer, Rpc]) -> None:
-    server, rpc = running
+def test_whatever_is_sent_gets_a_proper_status(server: ModelServer) -> None:
+    with Rpc(server.address) as rpc:
+        fuzz_server(server, rpc)
+
+
+def fuzz_server(server: ModelServer, rpc: Rpc) -> None:
     assert server.process is not None and server.log is not None
     fuzz, held = Fuzz(seed=20161), []
     answered: Counter[tuple[str, str]] = Counter()
@@ -261,10 +254,11 @@ def test_whatever_is_sent_gets_a_proper_status(running: tuple[ModelServer, Rpc])
             assert code == OK or future.details() or code == grpc.StatusCode.UNIMPLEMENTED, (kind, code)
         if sent + AT_ONCE in (REQUESTS // 2, REQUESTS):
             held.append(rss(server))
-    assert rpc.half(1.0) == (2.5, 1) and rpc.states() == rpc.states(name="odd") == {1: "AVAILABLE"}
+    assert rpc.half(1.0) == (2.5, 7)
+    assert (rpc.states(), rpc.states(name="odd")) == ({7: "AVAILABLE"}, {1: "AVAILABLE"})
     assert server.process.poll() is None and rpc.health() == "SERVING"
     assert held[1] < held[0] + 30, held
     assert not re.search("Traceback|failed\\.$", server.log.read_text(), re.MULTILINE)
-    # What was meant to be refused was, and what was meant to be mixed was mixed.
-    assert answered["valid", "OK"] > 1000 and answered["shapes", "OK"] and answered["shapes", "INVALID_ARGUMENT"]
+    # The requests were as mixed as intended.
+    assert answered["valid", "OK"] > 400 and answered["shapes", "OK"] and answered["shapes", "INVALID_ARGUMENT"]
     assert answered["flipped", "OK"] and answered["flipped", "INVALID_ARGUMENT"] and answered["flipped", "NOT_FOUND"]

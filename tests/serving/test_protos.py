@@ -1,4 +1,4 @@
-"""The light client's messages: free of TensorFlow, at peace with it, and the same on the wire."""
+"""The client's messages: without TensorFlow, together with TensorFlow, and the same on the wire."""
 
 from __future__ import annotations
 
@@ -21,7 +21,7 @@ OURS = descriptor_pool.DescriptorPool()
 for _file in FILES.file:
     OURS.Add(_file)
 
-# tensorflow-serving-api leaves these configurations out.
+# tensorflow-serving-api does not have these configurations.
 NOT_IN_THE_API = {
     f"tensorflow.serving.{name}" for name in ("BatchingParameters", "PrometheusConfig", "MonitoringConfig", "SSLConfig")
 }
@@ -33,7 +33,7 @@ SAME_ON_THE_WIRE = {
 
 
 def python(program: str) -> str:
-    """What a fresh process prints."""
+    """The output of a new process."""
     done = subprocess.run([sys.executable, "-c", program], capture_output=True, text=True, cwd=ROOT, check=False)
     assert done.returncode == 0, done.stderr
     return done.stdout
@@ -46,10 +46,7 @@ def test_the_client_imports_none_of_the_heavy_packages() -> None:
     assert not {name for name in loaded if name.split(".")[0] in heavy}
 
 
-@pytest.mark.parametrize("first", ["serving.client", "tensorflow_serving.apis.predict_pb2"])
-def test_it_lives_beside_tensorflow_whichever_is_imported_first(first: str) -> None:
-    program = f"""
-import {first}
+BOTH = """
 import serving.client
 from serving import protos
 from serving.tensors import encode
@@ -68,7 +65,11 @@ back = protos.PredictRequest.FromString(theirs.SerializeToString())
 assert back.model_spec.version.value == 7 and back.inputs == ours.inputs
 print("both")
 """
-    assert python(program) == "both\n"
+
+
+@pytest.mark.parametrize("first", ["serving.client", "tensorflow_serving.apis.predict_pb2"])
+def test_it_lives_beside_tensorflow_whichever_is_imported_first(first: str) -> None:
+    assert python(f"import {first}\n{BOTH}") == "both\n"
 
 
 def test_the_descriptors_are_what_protoc_makes_of_the_files(tmp_path: Path) -> None:
@@ -78,13 +79,13 @@ def test_the_descriptors_are_what_protoc_makes_of_the_files(tmp_path: Path) -> N
     wellknown = str(Path(protoc.__file__).parent / "_proto")
     options = [f"-I{PROTOS}", f"-I{wellknown}", "--include_imports", f"--descriptor_set_out={made}"]
     assert protoc.main(["protoc", *options, *files]) == 0
-    # Compared as messages, for a difference that can be read.
+    # Compared as messages first, because that shows the difference.
     assert descriptor_pb2.FileDescriptorSet.FromString(made.read_bytes()) == FILES
     assert made.read_bytes() == (PROTOS / "messages.binpb").read_bytes()
 
 
 def described() -> Iterator[Descriptor | EnumDescriptor]:
-    """Every message and enum of our two files, with those inside messages."""
+    """Every message and enum of the two files, nested ones included."""
 
     def inside(message: Descriptor) -> Iterator[Descriptor | EnumDescriptor]:
         if not message.GetOptions().map_entry:

@@ -1,4 +1,4 @@
-"""TensorProtos without TensorFlow, held against TensorFlow's own."""
+"""TensorProtos without TensorFlow, compared with TensorFlow's own."""
 
 from __future__ import annotations
 
@@ -17,7 +17,7 @@ SHAPES = [(), (1,), (0, 3), (2, 3), (3, 1, 2)]
 
 
 def example(dtype: str, shape: tuple[int, ...]) -> np.ndarray:
-    """Elements over all the bit patterns of the type."""
+    """Random elements of the whole range of the dtype."""
     generator = np.random.default_rng(7)
     if dtype == "O":
         return strings([generator.bytes(size) for size in range(int(np.prod(shape)))]).reshape(shape)
@@ -36,9 +36,9 @@ def proto(dtype: str, shape: list[int], **fields: Any) -> Any:
     return message
 
 
-def same(found: np.ndarray, wanted: np.ndarray) -> None:
-    assert found.dtype == wanted.dtype and found.shape == wanted.shape
-    np.testing.assert_array_equal(found, wanted)
+def same(found: np.ndarray, expected: np.ndarray) -> None:
+    assert found.dtype == expected.dtype and found.shape == expected.shape
+    np.testing.assert_array_equal(found, expected)
 
 
 @pytest.mark.parametrize("shape", SHAPES, ids=str)
@@ -64,7 +64,7 @@ def test_what_tensorflow_makes_is_read_by_content_and_by_field(dtype: str, shape
     fill(by_field, array)
     assert not by_field.tensor_content
     same(decode(by_field), array)
-    if array.size:  # TensorFlow takes an empty field for one element of zero
+    if array.size:  # TensorFlow reads an empty field as one zero
         same(tf.make_ndarray(tensor_pb2.TensorProto.FromString(by_field.SerializeToString())), array)
 
 
@@ -78,7 +78,7 @@ def test_other_byte_orders_and_other_layouts_are_sent_as_they_read() -> None:
 
 
 @pytest.mark.parametrize(
-    ("sent", "wanted"),
+    ("sent", "expected"),
     [
         (proto("DT_FLOAT", [2, 3], float_val=[1, 2]), np.array([[1, 2, 2], [2, 2, 2]], np.float32)),
         (proto("DT_INT64", [3], int64_val=[5]), np.array([5, 5, 5])),
@@ -92,13 +92,13 @@ def test_other_byte_orders_and_other_layouts_are_sent_as_they_read() -> None:
     ],
     ids=lambda value: str(getattr(value, "shape", "")),
 )
-def test_the_last_value_stands_for_all_that_are_left_out(sent: Any, wanted: np.ndarray) -> None:
-    same(decode(sent), wanted)
-    if len(sent.ListFields()) > 2:  # TensorFlow's Python reads an empty field as it pleases
-        same(tf.make_ndarray(tensor_pb2.TensorProto.FromString(sent.SerializeToString())), wanted)
+def test_the_last_value_stands_for_all_that_are_left_out(sent: Any, expected: np.ndarray) -> None:
+    same(decode(sent), expected)
+    if len(sent.ListFields()) > 2:  # TensorFlow's Python function does not read an empty field
+        same(tf.make_ndarray(tensor_pb2.TensorProto.FromString(sent.SerializeToString())), expected)
 
 
-@pytest.mark.filterwarnings("error::DeprecationWarning")  # NumPy's, of what its next release refuses
+@pytest.mark.filterwarnings("error::DeprecationWarning")  # NumPy deprecates the conversion
 def test_a_value_too_wide_for_its_type_is_cut_as_tensorflow_cuts_it() -> None:
     sent = proto("DT_UINT8", [2], int_val=[300, -1])
     parsed = tf.io.parse_tensor(sent.SerializeToString(), tf.uint8).numpy()
@@ -106,18 +106,18 @@ def test_a_value_too_wide_for_its_type_is_cut_as_tensorflow_cuts_it() -> None:
 
 
 BROKEN = {
-    "takes 24 bytes, tensor_content has 20": proto("DT_FLOAT", [2, 3], tensor_content=bytes(20)),
-    "takes 0 bytes, tensor_content has 4": proto("DT_FLOAT", [0, 3], tensor_content=bytes(4)),
-    "takes 2 elements, float_val has 3": proto("DT_FLOAT", [2], float_val=[1, 2, 3]),
-    "takes 0 elements, float_val has 1": proto("DT_FLOAT", [0], float_val=[1]),
-    "will not be unfolded": proto("DT_FLOAT", [10**12], float_val=[1]),
-    "1000000000000 elements, string_val has 0": proto("DT_STRING", [10**6, 10**6]),
+    "needs 24 bytes, tensor_content has 20": proto("DT_FLOAT", [2, 3], tensor_content=bytes(20)),
+    "needs 0 bytes, tensor_content has 4": proto("DT_FLOAT", [0, 3], tensor_content=bytes(4)),
+    "needs 2 elements, float_val has 3": proto("DT_FLOAT", [2], float_val=[1, 2, 3]),
+    "needs 0 elements, float_val has 1": proto("DT_FLOAT", [0], float_val=[1]),
+    "float_val has only 1": proto("DT_FLOAT", [10**12], float_val=[1]),
+    "1000000000000 elements, string_val has only 0": proto("DT_STRING", [10**6, 10**6]),
     "bytes, tensor_content has 4": proto("DT_FLOAT", [2**62, 2**62], tensor_content=bytes(4)),
     "its shape is not fully known": proto("DT_FLOAT", [-1, 2], float_val=[1, 2]),
-    "strings belong into string_val": proto("DT_STRING", [1], tensor_content=b"x"),
+    "strings must be in string_val": proto("DT_STRING", [1], tensor_content=b"x"),
     "cannot be an array: maximum supported dimension": proto("DT_FLOAT", [1] * 65, float_val=[1]),
     "cannot be an array": proto("DT_FLOAT", [0, 2**62, 2**62]),
-    "DataType 0 is no type that can be sent": TensorProto(),
+    "DataType 0 is not supported": TensorProto(),
 }
 
 
@@ -133,15 +133,15 @@ def test_an_unknown_rank_and_a_foreign_type_are_refused() -> None:
     with pytest.raises(TensorError, match="its shape is not fully known"):
         decode(unknown)
     bfloat16 = tf.make_tensor_proto(tf.constant([1.0], tf.bfloat16))
-    with pytest.raises(TensorError, match="DataType 14 is no type that can be sent"):
+    with pytest.raises(TensorError, match="DataType 14 is not supported"):
         decode(bfloat16)
     for array in (np.zeros(2, np.complex64), np.array(["text"]), np.array([b"x"]), np.zeros(1, "datetime64[s]")):
-        with pytest.raises(TensorError, match="has no TensorFlow type; convert the array first"):
+        with pytest.raises(TensorError, match=r"has no TensorFlow type\. Convert the array first"):
             encode(array)
 
 
 def test_random_damage_is_an_error_or_an_array_of_the_shape() -> None:
-    """What a hostile or broken peer sends ends as TensorError, never as another exception or a huge array."""
+    """A damaged TensorProto gives a TensorError, never another exception or a huge array."""
     generator = np.random.default_rng(11)
     fields = ("float_val", "int_val", "int64_val", "half_val", "bool_val", "uint32_val", "double_val")
     answered = 0

@@ -1,0 +1,170 @@
+"""The baseline: the newest pushed model other than the candidate. Callers get it today, or got it before the candidate.
+
+It is found in TensorFlow Serving's base path, by every runner in the same way. A runner with ML Metadata uses
+`PushedModelStrategy`, so that TFX's cache sees an unchanged baseline. A container step uses `PushedModel`.
+"""
+
+import hashlib
+import logging
+import os
+from collections.abc import Mapping
+
+import ml_metadata as mlmd
+import tensorflow as tf
+from google.protobuf.message import DecodeError
+from ml_metadata.proto import metadata_store_pb2
+from tensorflow.core.protobuf import saved_model_pb2
+from tfx import types
+from tfx import v1 as tfx
+from tfx.dsl.io import fileio
+from tfx.types import artifact_utils
+from tfx.utils import io_utils, path_utils
+
+VERSION = "version"
+"""The custom property of a baseline: which pushed version it is a copy of."""
+
+log = logging.getLogger(__name__)
+
+Interface = dict[str, dict[str, tuple[str, tuple[int, ...]]]]
+
+
+def list_versions(serving_dir: str) -> list[int]:
+    """The versions that TensorFlow Serving would load from its base path, newest first; none without that folder.
+
+    In an object store a push is many copies, `saved_model.pb` last: a folder without it is an incomplete push.
+    """
+    if not fileio.isdir(serving_dir):
+        return []
+    # Object stores list a folder with a slash behind it.
+    names = [name.rstrip("/") for name in fileio.listdir(serving_dir)]
+    found = (name for name in names if name.isdecimal() and fileio.exists(f"{serving_dir}/{name}/saved_model.pb"))
+    return sorted(map(int, found), reverse=True)
+
+
+def same_model(one: str, other: str) -> bool:
+    """Whether two folders hold copies of one SavedModel, by the fingerprint that `tf.saved_model.save` leaves in it."""
+    try:
+        first, second = (tf.saved_model.experimental.read_fingerprint(folder) for folder in (one, other))
+    except FileNotFoundError:
+        return False
+    return vars(first) == vars(second)
+
+
+def find_baseline(serving_dir: str, candidate: str) -> int | None:
+    """The version of the newest pushed model that is not the SavedModel `candidate` and can be compared with it.
+
+    A model can be compared if the signatures that both have take and return the same: names, dtypes, shapes, and so
+    the number of classes. Every version that is passed over, and a missing baseline, is logged.
+    """
+    wanted = _interface(candidate)
+    for version in list_versions(serving_dir):
+        folder = os.path.join(serving_dir, str(version))
+        if same_model(folder, candidate):
+            continue
+        try:
+            found = _interface(folder)
+        except DecodeError:
+            log.warning("Version %d in %s is no baseline: its saved_model.pb is damaged.", version, serving_dir)
+            continue
+        if tf.saved_model.DEFAULT_SERVING_SIGNATURE_DEF_KEY not in found:
+            log.warning("Version %d in %s is no baseline: it has no signature serving_default.", version, serving_dir)
+            continue
+        different = [name for name in sorted(wanted.keys() & found.keys()) if wanted[name] != found[name]]
+        if different:
+            name = different[0]
+            log.warning(
+                "Version %d in %s is no baseline: its signature %s is %s, the candidate's is %s.",
+                *(version, serving_dir, name, _text(found[name]), _text(wanted[name])),
+            )
+            continue
+        log.info("The baseline is version %d, the newest other model in %s.", version, serving_dir)
+        return version
+    log.info("There is no baseline: no other model was pushed to %s.", serving_dir)
+    return None
+
+
+class PushedModelStrategy(tfx.dsl.experimental.ResolverStrategy):
+    """Resolves `model` to the baseline, copied once into the pipeline root and registered once in ML Metadata.
+
+    The artifact keeps its id from run to run, so an unchanged run takes the evaluation from TFX's cache.
+
+    Args:
+        serving_dir: TensorFlow Serving's base path.
+        baseline_dir: folder for the copies.
+    """
+
+    def __init__(self, serving_dir: str, baseline_dir: str) -> None:
+        self._serving_dir, self._baseline_dir = serving_dir, baseline_dir
+
+    def resolve_artifacts(
+        self, store: mlmd.MetadataStore, input_dict: Mapping[str, list[types.Artifact]]
+    ) -> dict[str, list[types.Artifact]]:
+        (candidate,) = input_dict["candidate"]
+        version = find_baseline(self._serving_dir, _saved_model(candidate))
+        models = [self._register(store, version, candidate)] if version is not None else []
+        return {**input_dict, "model": models}
+
+    def _register(self, store: mlmd.MetadataStore, version: int, candidate: types.Artifact) -> types.Artifact:
+        folder = os.path.join(self._serving_dir, str(version))
+        baseline = tfx.types.standard_artifacts.Model()
+        baseline.uri = os.path.join(self._baseline_dir, f"{version}-{_digest(folder)}")
+        if not fileio.exists(f"{_saved_model(baseline)}/saved_model.pb"):
+            io_utils.copy_dir(folder, _saved_model(baseline))
+        known = store.get_artifacts_by_uri(baseline.uri)
+        if not known:
+            baseline.set_string_custom_property(VERSION, str(version))
+            baseline.mlmd_artifact.type_id = candidate.type_id
+            baseline.mlmd_artifact.state = metadata_store_pb2.Artifact.LIVE
+            (identifier,) = store.put_artifacts([baseline.mlmd_artifact])
+            known = store.get_artifacts_by_id([identifier])
+        (artifact_type,) = store.get_artifact_types_by_id([candidate.type_id])
+        return artifact_utils.deserialize_artifact(artifact_type, known[0])
+
+
+@tfx.dsl.components.component
+def PushedModel(
+    candidate: tfx.dsl.components.InputArtifact[tfx.types.standard_artifacts.Model],
+    model: tfx.dsl.components.OutputArtifact[tfx.types.standard_artifacts.Model],
+    serving_dir: tfx.dsl.components.Parameter[str],
+) -> None:
+    """Copies the baseline for the Evaluator.
+
+    Args:
+        candidate: the Trainer's model.
+        model: the copy; empty if there is no baseline.
+        serving_dir: TensorFlow Serving's base path.
+    """
+    version = find_baseline(serving_dir, _saved_model(candidate))
+    if version is not None:
+        io_utils.copy_dir(os.path.join(serving_dir, str(version)), _saved_model(model))
+        model.set_string_custom_property(VERSION, str(version))
+
+
+def _saved_model(artifact: types.Artifact) -> str:
+    return path_utils.serving_model_path(artifact.uri, path_utils.is_old_model_artifact(artifact))
+
+
+def _digest(folder: str) -> str:
+    """Tells apart models that were pushed under one version number, one after the other."""
+    names = (name for name in ("fingerprint.pb", "saved_model.pb") if fileio.exists(f"{folder}/{name}"))
+    with fileio.open(f"{folder}/{next(names)}", "rb") as file:
+        return hashlib.sha256(file.read()).hexdigest()[:16]
+
+
+def _interface(folder: str) -> Interface:
+    """Dtype and shape of each input and output of each signature; -1 in a shape is any size."""
+    with fileio.open(f"{folder}/saved_model.pb", "rb") as file:
+        graphs = saved_model_pb2.SavedModel.FromString(file.read()).meta_graphs
+    return {
+        name: {
+            tensor: (tf.as_dtype(info.dtype).name, tuple(dim.size for dim in info.tensor_shape.dim))
+            for tensor, info in [*signature.inputs.items(), *signature.outputs.items()]
+        }
+        for graph in graphs
+        for name, signature in graph.signature_def.items()
+        if not name.startswith("__")
+    }
+
+
+def _text(tensors: Mapping[str, tuple[str, tuple[int, ...]]]) -> str:
+    return ", ".join(f"{name} {dtype} {list(shape)}" for name, (dtype, shape) in sorted(tensors.items()))

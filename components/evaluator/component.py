@@ -1,0 +1,50 @@
+"""TFX's Evaluator with the project's config, and with a baseline that may be an empty artifact."""
+
+from __future__ import annotations
+
+from typing import Any
+
+from tfx import types
+from tfx import v1 as tfx
+from tfx.components.evaluator import executor
+from tfx.dsl.components.base import executor_spec
+from tfx.dsl.io import fileio
+from tfx.utils import path_utils
+
+from components.evaluator.config import eval_config
+from components.evaluator.settings import Gates
+
+
+class OptionalBaselineExecutor(executor.Executor):
+    """TFX's executor, without a baseline where the artifact is empty: a container step cannot leave it out."""
+
+    def Do(
+        self,
+        input_dict: dict[str, list[types.Artifact]],
+        output_dict: dict[str, list[types.Artifact]],
+        exec_properties: dict[str, Any],
+    ) -> None:
+        """Evaluates the model, and compares it with the baseline if there is one."""
+        baselines = [
+            model
+            for model in input_dict.get("baseline_model", [])
+            if fileio.isdir(path_utils.serving_model_path(model.uri, path_utils.is_old_model_artifact(model)))
+        ]
+        super().Do({**input_dict, "baseline_model": baselines}, output_dict, exec_properties)
+
+
+class Evaluator(tfx.components.Evaluator):
+    """TFX's Evaluator with the executor above, on the split that neither training nor early stopping has seen."""
+
+    EXECUTOR_SPEC = executor_spec.BeamExecutorSpec(OptionalBaselineExecutor)
+
+    def __init__(
+        self, examples: types.Channel, model: types.Channel, baseline_model: types.Channel, gates: Gates
+    ) -> None:
+        super().__init__(
+            examples=examples,
+            model=model,
+            baseline_model=baseline_model,
+            example_splits=["test"],
+            eval_config=eval_config(gates),
+        )

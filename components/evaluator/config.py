@@ -1,0 +1,82 @@
+"""What the Evaluator measures on the test split, and which bars a model must clear."""
+
+from __future__ import annotations
+
+import tensorflow as tf
+import tensorflow_model_analysis as tfma
+
+from components.evaluator.metrics import ExpectedCalibrationError
+from components.evaluator.settings import Gates
+from components.trainer.export import PROBABILITIES
+from data.example import LABEL
+
+CANDIDATE, BASELINE = "candidate", "baseline"
+OVERALL = tfma.SlicingSpec()
+EACH_CLASS = tfma.SlicingSpec(feature_keys=[LABEL])
+
+
+def eval_config(gates: Gates) -> tfma.EvalConfig:
+    """Overall and per-class accuracy, cross-entropy, confusion matrix, calibration, with the gates as thresholds.
+
+    The per-class accuracy is the accuracy over the slice of examples with that label.
+    """
+    accuracy = tfma.MetricConfig(
+        class_name="SparseCategoricalAccuracy",
+        per_slice_thresholds=[
+            _threshold(OVERALL, value=_at_least(gates.accuracy), change=_drop_at_most(gates.max_drop)),
+            _threshold(EACH_CLASS, value=_at_least(gates.class_accuracy)),
+        ],
+    )
+    calibration = tfma.MetricConfig(
+        class_name=ExpectedCalibrationError.__name__, module=ExpectedCalibrationError.__module__
+    )
+    if gates.max_calibration_error:
+        calibration.per_slice_thresholds.append(_threshold(OVERALL, value=_at_most(gates.max_calibration_error)))
+    others = ("ExampleCount", "SparseCategoricalCrossentropy", "MultiClassConfusionMatrixPlot")
+    return tfma.EvalConfig(
+        model_specs=[_model_spec(CANDIDATE), _model_spec(BASELINE)],
+        slicing_specs=[OVERALL, EACH_CLASS],
+        metrics_specs=[
+            tfma.MetricsSpec(metrics=[accuracy, *(tfma.MetricConfig(class_name=name) for name in others), calibration])
+        ],
+    )
+
+
+def _model_spec(name: str) -> tfma.ModelSpec:
+    return tfma.ModelSpec(
+        name=name,
+        is_baseline=name == BASELINE,
+        model_type="tf_generic",
+        signature_name=tf.saved_model.DEFAULT_SERVING_SIGNATURE_DEF_KEY,
+        label_key=LABEL,
+        prediction_key=PROBABILITIES,
+    )
+
+
+def _threshold(
+    slices: tfma.SlicingSpec,
+    value: tfma.GenericValueThreshold,
+    change: tfma.GenericChangeThreshold | None = None,
+) -> tfma.PerSliceMetricThreshold:
+    # A `MetricConfig.threshold` would apply to every slice.
+    return tfma.PerSliceMetricThreshold(
+        slicing_specs=[slices], threshold=tfma.MetricThreshold(value_threshold=value, change_threshold=change)
+    )
+
+
+# A metric may differ from a bar by a rounding error and still be equal to it.
+_SLACK = 1e-9
+
+
+def _at_least(bar: float) -> tfma.GenericValueThreshold:
+    return tfma.GenericValueThreshold(lower_bound={"value": bar - _SLACK})
+
+
+def _at_most(bar: float) -> tfma.GenericValueThreshold:
+    return tfma.GenericValueThreshold(upper_bound={"value": bar + _SLACK})
+
+
+def _drop_at_most(drop: float) -> tfma.GenericChangeThreshold:
+    return tfma.GenericChangeThreshold(
+        direction=tfma.MetricDirection.HIGHER_IS_BETTER, absolute={"value": -drop - _SLACK}
+    )

@@ -1,0 +1,136 @@
+"""What the Evaluator found, read from TFMA's own files: the metrics and the ValidationResult."""
+
+from __future__ import annotations
+
+from collections.abc import Iterator
+from dataclasses import dataclass
+
+import tensorflow_model_analysis as tfma
+from tensorflow_model_analysis import slicer
+from tensorflow_model_analysis.metrics.metric_types import MetricKey
+
+from components.evaluator.config import BASELINE
+from data.example import LABEL
+
+_ACCURACY = "sparse_categorical_accuracy"
+_CROSS_ENTROPY = "sparse_categorical_crossentropy"
+_CALIBRATION = "expected_calibration_error"
+_NAMES = {_ACCURACY: "accuracy", _CROSS_ENTROPY: "cross-entropy", _CALIBRATION: "calibration error"}
+
+Slice = tuple[tuple[str, int | float | str], ...]
+Metrics = dict[Slice, dict[MetricKey, float]]
+
+
+@dataclass(frozen=True)
+class Gate:
+    """One threshold of the eval config on one slice: the metric's `value`, the `bound` in words, TFMA's verdict."""
+
+    name: str
+    value: float
+    bound: str
+    passed: bool
+
+    def __str__(self) -> str:
+        return f"{self.name}: {self.value:.4f}, {self.bound}"
+
+
+@dataclass(frozen=True)
+class Evaluation:
+    """What the Evaluator found on the test split. Accuracies are shares, 0 … 1; cross-entropy is in nats."""
+
+    blessed: bool
+    gates: list[Gate]
+    examples: int
+    accuracy: float
+    cross_entropy: float
+    calibration_error: float
+    class_accuracy: dict[int, float]
+    baseline_accuracy: float | None
+
+    @property
+    def worst_class(self) -> tuple[int, float]:
+        """The label with the lowest accuracy, and that accuracy."""
+        return min(self.class_accuracy.items(), key=lambda item: item[1])
+
+
+def read_evaluation(uri: str) -> Evaluation:
+    """The evaluation that the Evaluator left in its artifact `evaluation` at `uri`."""
+    config = tfma.load_eval_result(uri).config
+    result = tfma.load_validation_result(uri)
+    metrics = _read_metrics(uri)
+
+    def figures(name: str, model_is_baseline: bool = False) -> dict[Slice, float]:
+        return {
+            where: value
+            for where, values in metrics.items()
+            for key, value in values.items()
+            if key.name == name and not key.is_diff and (key.model_name == BASELINE) == model_is_baseline
+        }
+
+    accuracy = figures(_ACCURACY)
+    return Evaluation(
+        blessed=result.validation_ok,
+        gates=[*_gates(config, metrics, result), *_missing_slices(result)],
+        examples=int(figures("example_count")[()]),
+        accuracy=accuracy[()],
+        cross_entropy=figures(_CROSS_ENTROPY)[()],
+        calibration_error=figures(_CALIBRATION)[()],
+        class_accuracy={int(where[0][1]): value for where, value in accuracy.items() if where},
+        baseline_accuracy=figures(_ACCURACY, model_is_baseline=True).get(()),
+    )
+
+
+def _read_metrics(uri: str) -> Metrics:
+    """Every number of every slice, the whole split first, then by the slices' values."""
+    metrics: Metrics = {}
+    for entry in tfma.load_metrics(uri):
+        metrics[slicer.deserialize_slice_key(entry.slice_key)] = {
+            MetricKey.from_proto(item.key): item.value.double_value.value
+            for item in entry.metric_keys_and_values
+            if item.value.HasField("double_value")
+        }
+    return dict(sorted(metrics.items(), key=lambda item: (len(item[0]), item[0])))
+
+
+def _gates(config: tfma.EvalConfig, metrics: Metrics, result: tfma.ValidationResult) -> Iterator[Gate]:
+    """One gate for each threshold and each slice that it applies to."""
+    failed = {
+        (slicer.deserialize_slice_key(validation.slice_key), failure.metric_key.SerializeToString(deterministic=True))
+        for validation in result.metric_validations_per_slice
+        for failure in validation.failures
+    }
+    thresholds = tfma.metrics.metric_thresholds_from_metrics_specs(config.metrics_specs, eval_config=config)
+    for key, bounds in thresholds.items():
+        if key.model_name == BASELINE:
+            continue
+        encoded = key.to_proto().SerializeToString(deterministic=True)
+        for slicing_spec, threshold in bounds:
+            applicable = slicer.SingleSliceSpec(spec=slicing_spec).is_slice_applicable
+            for where, values in metrics.items():
+                if applicable(where):
+                    value = values.get(key, float("nan"))
+                    yield Gate(_name(key, where), value, _bound(threshold), (where, encoded) not in failed)
+
+
+def _missing_slices(result: tfma.ValidationResult) -> Iterator[Gate]:
+    for spec in result.missing_slices:
+        yield Gate(f"examples for each {', '.join(spec.feature_keys)}", 0, "at least one", passed=False)
+
+
+def _name(key: MetricKey, where: Slice) -> str:
+    name = _NAMES.get(key.name, key.name)
+    for feature, value in where:
+        name += f" of class {value}" if feature == LABEL else f" where {feature} is {value}"
+    return f"{name} against the baseline" if key.is_diff else name
+
+
+def _bound(threshold: tfma.GenericValueThreshold | tfma.GenericChangeThreshold) -> str:
+    if isinstance(threshold, tfma.GenericChangeThreshold):
+        word = "at most" if threshold.direction == tfma.MetricDirection.LOWER_IS_BETTER else "at least"
+        return f"{word} {threshold.absolute.value:.4f}"
+    bounds = []
+    if threshold.HasField("lower_bound"):
+        bounds.append(f"at least {threshold.lower_bound.value:.4f}")
+    if threshold.HasField("upper_bound"):
+        bounds.append(f"at most {threshold.upper_bound.value:.4f}")
+    return ", ".join(bounds)

@@ -1,0 +1,1 @@
+"""The Pusher: component.py pushes, settings.py says under which name."""

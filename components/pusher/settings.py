@@ -1,0 +1,11 @@
+"""The Pusher's settings."""
+
+from pydantic import Field
+
+from data.settings import Section
+
+
+class Serving(Section):
+    """How callers find the pushed model."""
+
+    model_name: str = Field("mnist", pattern=r"^[A-Za-z0-9_.-]+$", description="TF Serving's model name, a folder")

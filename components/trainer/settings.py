@@ -1,0 +1,72 @@
+"""The Trainer's settings: the network, and how it learns."""
+
+from __future__ import annotations
+
+from typing import Literal
+
+from pydantic import Field, model_validator
+
+from data.example import ExampleSpec
+from data.settings import Section
+
+
+class Model(Section):
+    """The many-to-one network: `layers` recurrent layers of `units`, then Dense(classes)."""
+
+    cell: Literal["lstm", "gru", "simple_rnn"] = "lstm"
+    units: int = Field(128, ge=1)
+    layers: int = Field(1, ge=1)
+    bidirectional: bool = False
+    activation: Literal["tanh", "relu"] = "tanh"
+    dropout: float = Field(0.0, ge=0, lt=1, description="share of each recurrent layer's outputs dropped in training")
+
+
+class Training(Section):
+    """How the network learns.
+
+    A replica is a GPU, or a CPU where there is none, of all the hosts that TF_CONFIG lists. More replicas make the
+    global batch larger; the learning rate then grows by the square root.
+    """
+
+    epochs: int = Field(8, ge=1)
+    batch_size: int = Field(256, ge=1, description="examples per replica and step; the global batch is this × replicas")
+    replicas: int = Field(1, ge=1, description="logical CPU devices to train on, on one host without a GPU")
+    optimizer: Literal["adamw", "adam"] = "adamw"
+    learning_rate: float = Field(
+        1e-2, gt=0, description="peak rate of one replica; the rate in use is this × √replicas"
+    )
+    schedule: Literal["cosine", "constant"] = "cosine"
+    warmup_epochs: float = Field(1.0, ge=0)
+    weight_decay: float = Field(1e-3, ge=0, description="AdamW's decoupled decay; biases are left out")
+    clip_norm: float = Field(1.0, ge=0, description="largest global norm of the gradients; 0 clips nothing")
+    patience: int = Field(
+        3,
+        ge=0,
+        description="epochs without a lower validation loss before stopping with the best weights;"
+        " 0 trains all epochs and keeps the last weights",
+    )
+    validation_split: float = Field(
+        0.0,
+        ge=0,
+        lt=1,
+        description="share of train and eval together, their tail, that validates; 0: the eval split does",
+    )
+    shuffle_buffer: int = Field(20_000, ge=1, description="records held in memory to draw the next batch from")
+    steps_per_execution: int = Field(25, ge=1, description="training steps per call into TensorFlow")
+    seed: int = 17
+
+    @model_validator(mode="after")
+    def _consistent(self) -> Training:
+        if self.schedule == "cosine" and self.warmup_epochs >= self.epochs:
+            raise ValueError(f"warmup_epochs = {self.warmup_epochs} must be smaller than epochs = {self.epochs}")
+        return self
+
+
+class TrainerSettings(Section):
+    """All that `run_fn` receives, as the Trainer's custom_config."""
+
+    example: ExampleSpec
+    model: Model
+    training: Training
+    backup_dir: str = Field(description="folder where an interrupted training leaves its state")
+    hardware: str = Field("", description="where it trains; part of TFX's cache key, because results depend on it")

@@ -1,0 +1,39 @@
+"""What an exception says about the disk."""
+
+from __future__ import annotations
+
+import errno
+import os
+from collections.abc import Iterator
+
+_REMEDIES = {
+    errno.ENOSPC: "no space is left on the device: free some, or choose a folder on another disk",
+    errno.EDQUOT: "the disk quota is used up: free some, or choose a folder on another disk",
+    errno.EROFS: "the file system is read-only: choose another folder",
+    errno.EACCES: "permission was denied: change the folder's rights, or choose another one",
+    errno.EPERM: "permission was denied: change the folder's rights, or choose another one",
+}
+
+
+def storage_problem(error: BaseException) -> str | None:
+    """The problem with the disk, and its remedy, if `error` or one of its causes reports one; else None.
+
+    TensorFlow, Beam and SQLite wrap the system's errors in their own types, so the text of the message counts too.
+    """
+    for cause in causes(error):
+        if isinstance(cause, OSError) and cause.errno in _REMEDIES:
+            return _REMEDIES[cause.errno]
+        text = str(cause)
+        if any(words in text for words in (os.strerror(errno.ENOSPC), "database or disk is full", "disk I/O error")):
+            return _REMEDIES[errno.ENOSPC]
+        if os.strerror(errno.EROFS) in text:
+            return _REMEDIES[errno.EROFS]
+    return None
+
+
+def causes(error: BaseException) -> Iterator[BaseException]:
+    """`error` and its causes, outermost first."""
+    cause: BaseException | None = error
+    while cause is not None:
+        yield cause
+        cause = cause.__cause__ or cause.__context__

@@ -1,0 +1,1 @@
+"""The engines that Beam can run on: settings, and files that start an engine."""

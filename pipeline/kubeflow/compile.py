@@ -1,0 +1,209 @@
+"""The compiled KFP v2 spec: create_pipeline's chain, and the resources of each step."""
+
+from __future__ import annotations
+
+import re
+from collections.abc import Iterator
+from dataclasses import dataclass
+from pathlib import Path
+from typing import TYPE_CHECKING, Any, Literal
+
+from google.protobuf import json_format
+
+from data.errors import SettingsError
+from pipeline.config import Config
+from pipeline.definition import create_pipeline
+from pipeline.kubeflow.settings import Kubeflow, Resources, TrainerResources
+
+if TYPE_CHECKING:
+    from tfx import v1 as tfx
+    from tfx.dsl.components.base.base_node import BaseNode
+
+VOLUME = "/volume"
+# Where the image keeps the project's own data; a relative data.path counts from here.
+WORKDIR = "/app"
+# Its result depends on the served folder, which is no input of the step.
+NEVER_CACHED = ("Baseline",)
+
+Target = Literal["kubeflow", "vertex"]
+
+
+@dataclass(frozen=True)
+class Deployment:
+    """Where the steps run, and where they write."""
+
+    image: str
+    pipeline_root: str
+    target: Target = "kubeflow"
+    volume: str = ""
+    serving_dir: str = ""
+    cache: bool = True
+
+    def __post_init__(self) -> None:
+        schemes = ("gs://", "s3://", "minio://") if self.target == "kubeflow" else ("gs://",)
+        if not self.pipeline_root.startswith(schemes):
+            raise SettingsError(
+                f"The pipeline root {self.pipeline_root} is no address for the target {self.target}:"
+                f" it must begin with {' or '.join(schemes)}."
+            )
+        if self.volume and self.target == "vertex":
+            raise SettingsError("Vertex AI mounts no volume claims: leave out --volume.")
+        if self.shared.startswith("minio://") or self.serving_dir.startswith("minio://"):
+            raise SettingsError(
+                "Only Kubeflow's launcher understands minio://, and the model is pushed by a step: name a claim with"
+                " --volume, which then holds the served models, or an address of another kind with --serving-dir."
+            )
+        kept = ("gs://", "s3://", *([f"{VOLUME}/"] if self.volume else []))
+        if self.serving_dir and not self.serving_dir.startswith(kept):
+            raise SettingsError(
+                f"The serving folder {self.serving_dir} would be gone with the Pusher's container: it must begin with"
+                f" {' or '.join(kept)}{'' if self.volume else f', or with {VOLUME}/ if --volume names a claim'}."
+            )
+
+    @property
+    def shared(self) -> str:
+        """The folder that outlives a run: for served models and interrupted trainings."""
+        return VOLUME if self.volume else self.pipeline_root.rstrip("/")
+
+
+def compile_spec(config: Config, deployment: Deployment) -> list[dict[str, Any]]:
+    """The YAML documents of the pipeline: a PipelineSpec, and for Kubeflow a PlatformSpec.
+
+    Raises:
+        SettingsError: settings that cannot work together.
+    """
+    from kfp.pipeline_spec import pipeline_spec_pb2
+
+    _check(config, deployment)
+    data_path = config.data.path if "://" in config.data.path else str(Path(WORKDIR, config.data.path))
+    pipeline = _create_pipeline(config, deployment, data_path)
+    resources = {node.id: _resources(config.kubeflow, node) for node in pipeline.components}
+    spec = _run_compiler(pipeline, deployment.image)
+    spec.default_pipeline_root = deployment.pipeline_root
+    # TFX leaves a run parameter without its default value.
+    spec.root.input_definitions.parameters["data_path"].default_value.string_value = data_path
+    executors = pipeline_spec_pb2.PipelineDeploymentConfig()
+    json_format.ParseDict(json_format.MessageToDict(spec.deployment_spec), executors)
+    for step, task in spec.root.dag.tasks.items():
+        container = executors.executors[f"{step}_executor"].container
+        _set_resources(container.resources, resources[step])
+        if deployment.target == "kubeflow":
+            _set_step_options(container, local=config.beam.engine == "direct")
+        task.caching_options.enable_cache = deployment.cache and step not in NEVER_CACHED
+        task.retry_policy.max_retry_count = resources[step].retries
+        task.retry_policy.backoff_duration.seconds = 30
+        task.retry_policy.backoff_factor = 2.0
+        task.retry_policy.backoff_max_duration.seconds = 600
+    spec.deployment_spec.Clear()
+    spec.deployment_spec.update(json_format.MessageToDict(executors))
+    documents = [json_format.MessageToDict(spec)]
+    if deployment.target == "kubeflow":
+        documents.append(_platform_spec(config.kubeflow, resources, deployment.volume))
+    return documents
+
+
+def _create_pipeline(config: Config, deployment: Deployment, data_path: str) -> tfx.dsl.Pipeline:
+    from tfx import v1 as tfx
+
+    trainer = config.kubeflow.trainer
+    return create_pipeline(
+        config,
+        pipeline_root=deployment.pipeline_root,
+        serving_dir=deployment.serving_dir or f"{deployment.shared}/serving_models/{config.serving.model_name}",
+        backup_dir=f"{deployment.shared}/backup",
+        data_path=tfx.dsl.experimental.RuntimeParameter(name="data_path", ptype=str, default=data_path),
+        resolver=False,
+        hardware=f"1 × {trainer.gpus} {trainer.gpu_type}" if trainer.gpus else f"1 × {config.training.replicas} CPU",
+        model_server=deployment.image,
+    )
+
+
+def _run_compiler(pipeline: tfx.dsl.Pipeline, image: str) -> Any:
+    """The PipelineSpec that TFX makes of `pipeline`."""
+    from kfp.pipeline_spec import pipeline_spec_pb2
+    from tfx.orchestration.kubeflow.v2 import kubeflow_v2_dag_runner as runner
+
+    settings = runner.KubeflowV2DagRunnerConfig(
+        default_image=image,
+        default_commands=["python", "-m", "pipeline.kubeflow.step"],
+        use_pipeline_spec_2_1=True,  # open-source Kubeflow accepts no other
+    )
+    job = runner.KubeflowV2DagRunner(settings).run(pipeline, write_out=False)
+    return json_format.ParseDict(job["pipelineSpec"], pipeline_spec_pb2.PipelineSpec())
+
+
+def _check(config: Config, deployment: Deployment) -> None:
+    """Raises a SettingsError for the first problem."""
+    problem = next(_problems(config, deployment), None)
+    if problem:
+        raise SettingsError(problem)
+
+
+def _problems(config: Config, deployment: Deployment) -> Iterator[str]:
+    beam, kubeflow = config.beam, config.kubeflow
+    if config.data.path.startswith("minio://"):
+        yield "Only Kubeflow's launcher understands minio://, and ExampleGen reads the data itself: use s3://."
+    if beam.engine != "direct" and deployment.pipeline_root.startswith("minio://"):
+        yield f"Workers of beam.engine = {beam.engine} cannot read minio://: use a pipeline root of gs:// or s3://."
+    if beam.engine in ("flink", "spark") and beam.environment == "loopback":
+        yield "beam.environment = loopback means the machine of the job server, and a step runs in a pod: use external."
+    if beam.has_jar:
+        yield f"beam.job_server = {beam.job_server} needs Java, and the image has none: name a running server."
+    for option in beam.args:
+        if re.search("secret|password|token", option.partition("=")[0], re.IGNORECASE):
+            yield (
+                f"{option.partition('=')[0]} would be readable in the spec: give it to the steps as an environment"
+                " variable, with kubeflow.secrets."
+            )
+    if deployment.target == "vertex":
+        sections = {"light": kubeflow.light, "beam": kubeflow.beam, "trainer": kubeflow.trainer}
+        unknown = [f"kubeflow.{name}.node_selector" for name, section in sections.items() if section.node_selector]
+        if unknown := [*unknown, *(["kubeflow.secrets"] if kubeflow.secrets else [])]:
+            yield f"Vertex AI knows no {' and no '.join(unknown)}: leave it out."
+        if kubeflow.trainer.gpus and "/" in kubeflow.trainer.gpu_type:
+            yield (
+                f"kubeflow.trainer.gpu_type = {kubeflow.trainer.gpu_type} is none of Vertex AI's accelerators:"
+                " name one, such as NVIDIA_L4."
+            )
+
+
+def _resources(kubeflow: Kubeflow, node: BaseNode) -> Resources:
+    from tfx.dsl.components.base.executor_spec import BeamExecutorSpec
+
+    if node.id == "Trainer":
+        return kubeflow.trainer
+    return kubeflow.beam if isinstance(node.executor_spec, BeamExecutorSpec) else kubeflow.light
+
+
+def _set_resources(container: Any, needed: Resources) -> None:
+    container.cpu_request = container.cpu_limit = needed.cpu
+    container.memory_request = container.memory_limit = needed.memory
+    if isinstance(needed, TrainerResources) and needed.gpus:
+        container.accelerator.type, container.accelerator.count = needed.gpu_type, needed.gpus
+
+
+def _set_step_options(container: Any, local: bool) -> None:
+    """Open-source Kubeflow ignores the hook in which ExampleGen's driver would run, and copies artifacts to disk."""
+    options = ["--driver"] if container.HasField("lifecycle") else []
+    container.ClearField("lifecycle")
+    # The workers of a distributed engine see no step's disk: they get the addresses themselves.
+    options += ["--copies", "/"] if local else []
+    container.args.extend(options)
+
+
+def _platform_spec(kubeflow: Kubeflow, resources: dict[str, Resources], volume: str) -> dict[str, Any]:
+    """What only Kubernetes has: node selectors, deadlines, the volume, secrets as environment variables."""
+    from kfp.kubernetes import kubernetes_executor_config_pb2 as kubernetes
+
+    executors = {}
+    for step, needed in resources.items():
+        config = kubernetes.KubernetesExecutorConfig(active_deadline_seconds=60 * needed.timeout_minutes)
+        if needed.node_selector:
+            config.node_selector.labels.update(needed.node_selector)
+        if volume:
+            config.pvc_mount.add(constant=volume, mount_path=VOLUME)
+        for secret, keys in kubeflow.secrets.items():
+            pairs = [kubernetes.SecretAsEnv.SecretKeyToEnvMap(secret_key=key, env_var=key) for key in keys]
+            config.secret_as_env.add(secret_name=secret, key_to_env=pairs)
+        executors[f"{step}_executor"] = json_format.MessageToDict(config)
+    return {"platforms": {"kubernetes": {"deploymentSpec": {"executors": executors}}}}

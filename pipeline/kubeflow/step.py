@@ -1,0 +1,170 @@
+"""python -m pipeline.kubeflow.step: one step in its container. The compiled pipeline runs it.
+
+TFX's own container entry point does the work. This module adds what open-source Kubeflow Pipelines needs:
+
+- Types for input artifacts: that backend leaves them out (tensorflow/tfx issue 7768).
+- ExampleGen's driver: the backend ignores its hook.
+- Paths instead of addresses: the launcher moves the files, so no step needs the object store's credentials.
+- A sentence and an exit code instead of a traceback.
+
+Libraries' log records are shown from the level of a warning.
+"""
+
+from __future__ import annotations
+
+import argparse
+import logging
+import os
+import sys
+import warnings
+from collections.abc import Iterator, Sequence
+from typing import TYPE_CHECKING
+
+from data.errors import UserError
+from data.storage import causes, storage_problem
+from pipeline.exit_codes import MODEL_REFUSED, exit_code
+
+if TYPE_CHECKING:
+    from kfp.pipeline_spec.pipeline_spec_pb2 import ArtifactList, ComponentInputsSpec, ExecutorInput, ExecutorOutput
+
+# Where Kubeflow's launcher keeps its copy of an object: LocalPathForURI in kubeflow/pipelines' launcher_v2.go.
+COPIES = {"gs://": "gcs", "s3://": "s3", "minio://": "minio"}
+
+
+def parse_args(argv: Sequence[str] | None) -> tuple[argparse.Namespace, list[str]]:
+    """The arguments, TFX's by TFX's names, and the rest: Beam's."""
+    parser = argparse.ArgumentParser(
+        prog="python -m pipeline.kubeflow.step", description="One step, in its container.", allow_abbrev=False
+    )
+    parser.add_argument("--executor_class_path", required=True, help="the step's executor")
+    parser.add_argument("--json_serialized_invocation_args", required=True, help="a KFP ExecutorInput")
+    parser.add_argument("--json_serialized_inputs_spec_args", required=True, help="a KFP ComponentInputsSpec")
+    parser.add_argument("--driver", action="store_true", help="run ExampleGen's driver first: spans and fingerprints")
+    parser.add_argument(
+        "--copies", metavar="DIR", help="use the launcher's copies of artifacts, which lie under DIR; else their URIs"
+    )
+    return parser.parse_known_args(argv)
+
+
+def main(argv: Sequence[str] | None = None) -> int:
+    """Entry point; the exit codes are run_local's."""
+    args, beam_args = parse_args(argv)
+    os.environ["TF_USE_LEGACY_KERAS"] = "1"
+    os.environ.setdefault("TF_CPP_MIN_LOG_LEVEL", "1")
+    warnings.simplefilter("ignore", FutureWarning)
+    handler = logging.StreamHandler(sys.stdout)
+    handler.addFilter(lambda record: record.levelno >= logging.WARNING or record.name.startswith("components."))
+    logging.basicConfig(level=logging.INFO, handlers=[handler], format="%(message)s")
+    try:
+        return run(args, beam_args)
+    except Exception as error:
+        known = next((str(cause) for cause in causes(error) if isinstance(cause, UserError)), None)
+        if known is None:
+            logging.exception("The step failed.")
+            step, problem = args.executor_class_path.rsplit(".", maxsplit=1)[-1], storage_problem(error)
+            known = f"{step} failed: {f'{problem}: ' if problem else ''}{type(error).__name__}: {error}"
+        print(known, file=sys.stderr)
+        return exit_code(error)
+
+
+def run(args: argparse.Namespace, beam_args: list[str]) -> int:
+    """Runs the executor, and writes its outputs where the launcher reads them."""
+    if any("s3://" in text for text in (*beam_args, args.json_serialized_invocation_args)):
+        import tensorflow_io  # noqa: F401  # gives TensorFlow the s3:// file system
+
+    from google.protobuf import json_format
+    from kfp.pipeline_spec import pipeline_spec_pb2
+    from tfx.dsl.io import fileio
+    from tfx.orchestration.kubeflow.v2.container import kubeflow_v2_run_executor
+    from tfx.orchestration.kubeflow.v2.file_based_example_gen import driver
+
+    invocation = json_format.Parse(
+        args.json_serialized_invocation_args, pipeline_spec_pb2.ExecutorInput(), ignore_unknown_fields=True
+    )
+    inputs = json_format.Parse(args.json_serialized_inputs_spec_args, pipeline_spec_pb2.ComponentInputsSpec())
+    add_types(invocation, inputs)
+    if args.copies:
+        use_copies(invocation, args.copies)
+    make_folders(invocation)
+    args.json_serialized_invocation_args = json_format.MessageToJson(invocation)
+    found = {}
+    if args.driver:
+        driver.main(args)
+        found = _output(invocation).artifacts
+    kubeflow_v2_run_executor.main((args, beam_args))
+    output = _output(invocation)
+    for name, listed in found.items():
+        output.artifacts[name].artifacts[0].metadata.MergeFrom(listed.artifacts[0].metadata)
+    make_recordable(output, forget_uris=bool(args.copies))
+    with fileio.open(invocation.outputs.output_file, "w") as file:
+        file.write(json_format.MessageToJson(output))
+    return verdict(output)
+
+
+def add_types(invocation: ExecutorInput, inputs: ComponentInputsSpec) -> None:
+    """Gives every input artifact without a type the one its component declares."""
+    for name, listed in invocation.inputs.artifacts.items():
+        for artifact in listed.artifacts:
+            if artifact.type.WhichOneof("kind") is None:
+                artifact.type.CopyFrom(inputs.artifacts[name].artifact_type)
+
+
+def use_copies(invocation: ExecutorInput, root: str) -> None:
+    """Puts the launcher's local paths in place of the artifacts' URIs."""
+    for artifact in _each(invocation.inputs.artifacts, invocation.outputs.artifacts):
+        for scheme, folder in COPIES.items():
+            if artifact.uri.startswith(scheme):
+                artifact.uri = os.path.join(root, folder, artifact.uri.removeprefix(scheme))
+
+
+def make_folders(invocation: ExecutorInput) -> None:
+    """Makes what executors expect: a folder for every output artifact, an empty file for a value."""
+    from tfx.orchestration.kubeflow.v2.container import kubeflow_v2_entrypoint_utils
+    from tfx.orchestration.portable import outputs_utils
+
+    outputs_utils.make_output_dirs(
+        kubeflow_v2_entrypoint_utils.parse_raw_artifact_dict(invocation.outputs.artifacts, {})
+    )
+
+
+def make_recordable(output: ExecutorOutput, forget_uris: bool) -> None:
+    """Removes nulls, which Kubeflow's metadata store refuses, and the paths of copies: its launcher knows the URIs."""
+    for artifact in _each(output.artifacts):
+        if forget_uris:
+            artifact.uri = ""
+        for key in [key for key, value in artifact.metadata.fields.items() if value.WhichOneof("kind") == "null_value"]:
+            del artifact.metadata.fields[key]
+
+
+def verdict(output: ExecutorOutput) -> int:
+    """MODEL_REFUSED from a Pusher that was not allowed to push, so that the run is marked as failed; else 0."""
+    pushed = output.artifacts.get("pushed_model")
+    if pushed and not pushed.artifacts[0].metadata.fields["pushed"].number_value:
+        print("A gate refused the model, nothing was pushed: see Evaluator's and InfraValidator's output.")
+        return MODEL_REFUSED
+    return 0
+
+
+def _output(invocation: ExecutorInput) -> ExecutorOutput:
+    from google.protobuf import json_format
+    from kfp.pipeline_spec import pipeline_spec_pb2
+    from tfx.dsl.io import fileio
+
+    with fileio.open(invocation.outputs.output_file) as file:
+        return json_format.Parse(file.read(), pipeline_spec_pb2.ExecutorOutput())
+
+
+def _each(*maps: dict[str, ArtifactList]) -> Iterator:
+    for artifacts in maps:
+        for listed in artifacts.values():
+            yield from listed.artifacts
+
+
+if __name__ == "__main__":
+    code = main()
+    if "tensorflow_io" in sys.modules:
+        # Its S3 client aborts a process that ends in the usual way.
+        sys.stdout.flush()
+        sys.stderr.flush()
+        os._exit(code)
+    sys.exit(code)

@@ -1,0 +1,93 @@
+"""The command run_local: its arguments, and the checks that need no TFX."""
+
+from __future__ import annotations
+
+import argparse
+import os
+import sys
+from collections.abc import Sequence
+from pathlib import Path
+
+from data.errors import SettingsError, UserError
+from data.splits import SPLITS, missing_split, shard_pattern
+from pipeline.config import Config, load
+from pipeline.definition import STEPS
+from pipeline.exit_codes import DATA_REFUSED, FAILED, INTERRUPTED, MODEL_REFUSED, PUSHED, WRONG_USE, exit_code
+
+
+def parse_args(argv: Sequence[str] | None) -> argparse.Namespace:
+    parser = argparse.ArgumentParser(
+        prog="python -m pipeline.run_local",
+        description="Run the pipeline on this machine: TFRecords in, a validated and pushed model out.",
+        formatter_class=argparse.RawDescriptionHelpFormatter,
+        epilog=f"""steps:
+  {", ".join(STEPS)}
+
+exit codes:
+  {PUSHED}    the model was pushed (or had been, and nothing changed; or the steps asked for are done)
+  {FAILED}    an error
+  {WRONG_USE}    a wrong command line or profile
+  {MODEL_REFUSED}    a gate refused the model; nothing was pushed
+  {DATA_REFUSED}    the data gate refused the data; nothing was trained
+  {INTERRUPTED}  interrupted; the same command continues from there""",
+    )
+    parser.add_argument(
+        "--profile", default="default", metavar="NAME", help="a profile's name, or a .toml file (default: default)"
+    )
+    parser.add_argument(
+        "--set", nargs="+", action="extend", default=[], metavar="KEY=VALUE", help="override, e.g. training.epochs=3"
+    )
+    parser.add_argument(
+        "--run-root", type=Path, default=Path("runs"), metavar="DIR", help="folder for runs and models (default: runs)"
+    )
+    parser.add_argument(
+        "--from", dest="start", choices=STEPS, metavar="STEP", help="first step to run; reuse earlier ones"
+    )
+    parser.add_argument("--to", dest="stop", choices=STEPS, metavar="STEP", help="last step to run")
+    parser.add_argument(
+        "--beam-arg", action="append", default=[], metavar="ARG", help="a Beam option: --beam-arg=--runner=…"
+    )
+    parser.add_argument("--verbose", action="store_true", help="also show TFX's, TensorFlow's and Beam's log lines")
+    return parser.parse_args(argv)
+
+
+def main(argv: Sequence[str] | None = None) -> int:
+    """Entry point; returns the exit code that --help documents."""
+    args = parse_args(argv)
+    os.environ["TF_USE_LEGACY_KERAS"] = "1"
+    os.environ.setdefault("TF_CPP_MIN_LOG_LEVEL", "1")
+    try:
+        config = load(args.profile, args.set, args.beam_arg)
+        if "TF_CONFIG" in os.environ:
+            from pipeline.local.worker import find_worker, run_worker
+
+            worker = find_worker(args.verbose)
+            if worker:
+                return run_worker(worker, args.verbose)
+        check_data(config)
+        from pipeline.local.runner import run
+
+        return run(args, config)
+    except UserError as error:
+        print(f"run_local: {error}", file=sys.stderr)
+        return exit_code(error)
+
+
+def check_data(config: Config) -> None:
+    """Stops before anything is loaded if a split is missing, or if the engine's workers cannot read the folder.
+
+    Raises:
+        SettingsError: an engine whose workers see no folder of this machine.
+        UserError: no data folder, or no shard of a split.
+    """
+    if config.beam.engine == "dataflow":
+        raise SettingsError(
+            "beam.engine = dataflow reads and writes buckets only, and a run root is a folder:"
+            " use python -m pipeline.run_kubeflow with --pipeline-root gs://…"
+        )
+    folder = Path(config.data.path)
+    if not folder.is_dir():
+        raise UserError(f"There is no data folder {folder}: set data.path, or build one with python -m data.build.")
+    for split in SPLITS:
+        if not any(folder.glob(shard_pattern(split))):
+            raise missing_split(folder, split)

@@ -1,0 +1,75 @@
+"""Where the output goes: everything into the run's log, and the screen for what the user reads."""
+
+from __future__ import annotations
+
+import logging
+import os
+import subprocess
+import sys
+from collections.abc import Iterator
+from contextlib import contextmanager
+from pathlib import Path
+from typing import TextIO
+
+
+@contextmanager
+def redirect_output(log: Path, and_screen: bool) -> Iterator[TextIO]:
+    """Sends everything that this process and its libraries write, C++ included, to `log`; yields the screen.
+
+    With `and_screen` it goes to both.
+    """
+    sys.stdout.flush()
+    sys.stderr.flush()
+    kept = os.dup(1), os.dup(2)
+    target, tee = os.open(log, os.O_WRONLY | os.O_CREAT | os.O_APPEND, 0o644), None
+    if and_screen:
+        tee = subprocess.Popen(["tee", "-a", str(log)], stdin=subprocess.PIPE, stdout=kept[1])
+        os.close(target)
+        assert tee.stdin is not None
+        target = os.dup(tee.stdin.fileno())
+        tee.stdin.close()
+    os.dup2(target, 1)
+    os.dup2(target, 2)
+    os.close(target)
+    try:
+        with os.fdopen(os.dup(kept[0]), "w", encoding="utf-8", errors="replace") as screen:
+            yield screen
+    finally:
+        sys.stdout.flush()
+        sys.stderr.flush()
+        for number, original in enumerate(kept, start=1):
+            os.dup2(original, number)
+            os.close(original)
+        if tee is not None:
+            tee.wait()
+
+
+@contextmanager
+def log_to_output() -> Iterator[None]:
+    """Sends every library's log records to the process's error output, which `redirect_output` sends to the log."""
+    import absl.logging
+
+    root, absl_logger = logging.getLogger(), absl.logging.get_absl_logger()
+    kept = root.handlers[:], root.level, absl_logger.handlers[:], absl_logger.propagate
+    with open(2, "w", closefd=False, encoding="utf-8", errors="replace") as stream:
+        handler = logging.StreamHandler(stream)
+        handler.setLevel(logging.INFO)
+        handler.setFormatter(logging.Formatter("%(asctime)s %(levelname).1s %(name)s: %(message)s"))
+        handler.addFilter(_without_connection)
+        # The libraries' own handlers would write each record twice; the progress reporter stays.
+        root.handlers = [handler, *(h for h in root.handlers if type(h).__module__.startswith("pipeline."))]
+        root.setLevel(logging.INFO)
+        logging.getLogger("components").setLevel(logging.DEBUG)
+        absl_logger.handlers, absl_logger.propagate = [], True
+        absl.logging.set_verbosity(absl.logging.INFO)
+        try:
+            yield
+        finally:
+            # The progress reporter removes itself: it was added to the list that ends here.
+            root.handlers, _, absl_logger.handlers, absl_logger.propagate = kept
+            root.setLevel(kept[1])
+
+
+def _without_connection(record: logging.LogRecord) -> bool:
+    """False for the records in which TFX prints the metadata connection, which may hold a password."""
+    return not str(record.msg).startswith(("Using deployment config", "Using connection config"))

@@ -1,0 +1,102 @@
+"""The run root: the folder of all runs of a pipeline. One process at a time holds it."""
+
+from __future__ import annotations
+
+import fcntl
+import os
+import re
+from collections.abc import Iterator
+from contextlib import contextmanager
+from datetime import datetime
+from pathlib import Path
+from typing import TYPE_CHECKING
+
+from data.errors import SettingsError, UserError
+from data.storage import storage_problem
+from pipeline.config import Config
+
+if TYPE_CHECKING:
+    from ml_metadata.proto import metadata_store_pb2
+
+
+class RunRoot:
+    """Paths under one run root. Nothing is created before `held`."""
+
+    def __init__(self, path: Path, config: Config) -> None:
+        self.path = path.resolve()
+        self._config = config
+        self.artifacts = self.path / "artifacts"
+        self.serving_dir = self.path / "serving_models" / config.serving.model_name
+
+    def metadata(self) -> metadata_store_pb2.ConnectionConfig:
+        """The profile's ML Metadata connection: SQLite under the root, or any other.
+
+        Raises:
+            SettingsError: text that is not a ConnectionConfig, or an environment variable that is not set.
+        """
+        from google.protobuf import text_format
+        from ml_metadata.proto import metadata_store_pb2
+
+        connection = metadata_store_pb2.ConnectionConfig()
+        text = os.path.expandvars(self._config.metadata.connection)
+        if not text:
+            connection.sqlite.filename_uri = str(self.path / "metadata.db")
+            connection.sqlite.connection_mode = metadata_store_pb2.SqliteMetadataSourceConfig.READWRITE_OPENCREATE
+            return connection
+        unset = re.search(r"\$\{?(\w+)", text)
+        if unset:
+            raise SettingsError(f"metadata.connection names ${unset[1]}, which is not set in the environment.")
+        try:
+            return text_format.Parse(text, connection)
+        except text_format.ParseError as error:
+            raise SettingsError(
+                f"metadata.connection is not an ml_metadata.ConnectionConfig in text format: {str(error).rstrip('.')}."
+            ) from None
+
+    @contextmanager
+    def held(self) -> Iterator[None]:
+        """Holds the root for this process, because two runs would overwrite each other's metadata.
+
+        Raises:
+            UserError: another process holds it, or it cannot be created.
+        """
+        try:
+            self.path.mkdir(parents=True, exist_ok=True)
+            file = open(self.path / "lock", "a+")
+        except OSError as error:
+            raise UserError(
+                f"The run root {self.path} cannot be written: {storage_problem(error) or error.strerror};"
+                " choose another with --run-root."
+            ) from None
+        with file:
+            try:
+                fcntl.flock(file, fcntl.LOCK_EX | fcntl.LOCK_NB)
+            except BlockingIOError:
+                file.seek(0)
+                holder = file.read().strip() or "another process"
+                raise UserError(
+                    f"The run root {self.path} is held by {holder}: wait for it, or choose another with --run-root."
+                ) from None
+            file.truncate(0)
+            file.write(f"process {os.getpid()} since {datetime.now():%Y-%m-%d %H:%M:%S}")
+            file.flush()
+            yield
+
+    def new_log(self) -> Path:
+        """The log file of a run that starts now.
+
+        Raises:
+            UserError: the disk is full, or the folder cannot be written.
+        """
+        folder = self.path / "logs" / f"{datetime.now():%Y%m%d-%H%M%S-%f}"
+        try:
+            folder.mkdir(parents=True)
+        except OSError as error:
+            raise UserError(f"The run root {self.path} cannot be written: {storage_problem(error) or error}.") from None
+        return folder / "run.log"
+
+    def versions(self) -> set[int]:
+        """The versions that TF Serving would find."""
+        if not self.serving_dir.is_dir():
+            return set()
+        return {int(entry.name) for entry in self.serving_dir.iterdir() if entry.name.isdecimal()}

@@ -1,0 +1,133 @@
+"""One run on this machine: it holds the run root, runs the steps, and prints how it ended."""
+
+from __future__ import annotations
+
+import argparse
+import logging
+from pathlib import Path
+from typing import TYPE_CHECKING
+
+from rich.console import Console
+
+from data.errors import UserError
+from data.storage import causes, storage_problem
+from pipeline.config import Config
+from pipeline.definition import STEPS, create_pipeline
+from pipeline.exit_codes import FAILED, INTERRUPTED, MODEL_REFUSED, PUSHED, exit_code
+from pipeline.local.output import log_to_output, redirect_output
+from pipeline.local.progress import ProgressReporter
+from pipeline.local.run_root import RunRoot
+from pipeline.local.signals import interruptible
+from pipeline.local.summary import print_summary
+
+if TYPE_CHECKING:
+    from tfx.orchestration.pipeline import RunOptions
+
+    from pipeline.history import History, Run
+
+RESUME = (
+    "The same command continues from there: finished steps come from the cache,"
+    " and a training from its last finished epoch."
+)
+
+
+def run(args: argparse.Namespace, config: Config) -> int:
+    """Runs the steps and prints the result; returns the exit code.
+
+    Raises:
+        UserError: the run root is held by another process, or cannot be written.
+    """
+    root = RunRoot(args.run_root, config)
+    with root.held():
+        log = root.new_log()
+        with redirect_output(log, args.verbose) as screen:
+            console = Console(file=screen, highlight=False, soft_wrap=True, markup=False)
+            reporter = ProgressReporter(console, live=console.is_terminal and not args.verbose)
+            console.print(f"Pipeline {config.name}, profile {args.profile}, run root {root.path}")
+            before = root.versions()
+            try:
+                with interruptible(), reporter.active():
+                    result = _run_steps(args, config, root, reporter)
+            except KeyboardInterrupt:
+                console.print(f"Interrupted in {reporter.failed_step}. {RESUME}")
+                return INTERRUPTED
+            except Exception as error:
+                logging.getLogger(__name__).exception("The run failed.")
+                console.print(_explain(error, config, root, reporter.failed_step, log), style="red")
+                return exit_code(error)
+            print_summary(console, result, log, before, root.versions())
+            return _exit_code(result)
+
+
+def _run_steps(args: argparse.Namespace, config: Config, root: RunRoot, reporter: ProgressReporter) -> Run:
+    """Loads TFX, runs the steps, and reads the result from ML Metadata."""
+    reporter.begin("loading TFX")
+    from tfx import v1 as tfx
+
+    from components.infra_validator.component import describe_server
+    from components.trainer.cluster import describe_hardware, prepare_devices
+    from pipeline.history import History
+
+    with log_to_output():
+        prepare_devices(config.training.replicas)
+        metadata = root.metadata()
+        history = History(metadata, config.name)
+        pipeline = create_pipeline(
+            config,
+            pipeline_root=str(root.artifacts),
+            serving_dir=str(root.serving_dir),
+            metadata=metadata,
+            hardware=describe_hardware(config.training.replicas),
+            model_server=describe_server(config.infra),
+        )
+        options = _run_options(args, history, root)
+        reporter.end("done")
+        tfx.orchestration.LocalDagRunner().run(pipeline, run_options=options)
+        return history.run(history.runs()[-1])
+
+
+def _run_options(args: argparse.Namespace, history: History, root: RunRoot) -> RunOptions | None:
+    """TFX's partial run for --from and --to.
+
+    Raises:
+        UserError: no run has all the steps before --from.
+    """
+    from tfx.orchestration.pipeline import RunOptions
+
+    if not args.start and not args.stop:
+        return None
+    base = history.latest_run_with(STEPS[: STEPS.index(args.start)]) if args.start else None
+    if args.start and base is None:
+        raise UserError(f"--from {args.start} reuses all steps before it, but {root.path} holds no run that has them.")
+    return RunOptions(
+        from_nodes=[args.start] if args.start else None,
+        to_nodes=[args.stop] if args.stop else None,
+        base_pipeline_run_id=base,
+    )
+
+
+def _exit_code(result: Run) -> int:
+    if any(verdict is not None and not verdict.blessed for verdict in (result.evaluation, result.infra)):
+        return MODEL_REFUSED
+    return FAILED if result.pushed_to and not Path(result.pushed_to).is_dir() else PUSHED
+
+
+def _explain(error: BaseException, config: Config, root: RunRoot, step: str, log: Path) -> str:
+    """The sentence for an error: what failed, where, and what to do."""
+    for cause in causes(error):
+        if isinstance(cause, UserError):
+            return str(cause)
+    problem = storage_problem(error)
+    if problem:
+        return f"{step} could not write to {root.path}: {problem}."
+    if step in ("ExampleGen", "StatisticsGen"):
+        from data.records import examine
+
+        findings = examine(Path(config.data.path), config.data.example)
+        if findings:
+            lines = "\n  ".join(str(finding) for finding in findings)
+            return (
+                f"{step} cannot read {config.data.path}:\n  {lines}\nBuild the shards again with python -m data.build."
+            )
+    reason = str(error).strip().splitlines() or [""]
+    return f"{step} failed: {type(error).__name__}: {reason[0][:300]}\nThe full error is in {log}."

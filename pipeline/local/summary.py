@@ -1,0 +1,72 @@
+"""The table at the end of a run."""
+
+from __future__ import annotations
+
+from collections.abc import Iterator
+from pathlib import Path
+from typing import TYPE_CHECKING
+
+from rich.console import Console
+from rich.text import Text
+
+if TYPE_CHECKING:
+    from components.evaluator.report import Evaluation
+    from components.infra_validator.report import InfraCheck
+    from pipeline.history import Run
+
+Row = tuple[str, Text | str]
+
+
+def print_summary(console: Console, run: Run, log: Path, before: set[int], now: set[int]) -> None:
+    """Prints the final table of a run; `before` and `now` are the versions under TF Serving's base path."""
+    rows: list[Row] = []
+    if run.evaluation is not None:
+        rows += _evaluation(run.evaluation, run.baseline_version)
+    if run.infra is not None and (run.infra.blessed or (run.evaluation and run.evaluation.blessed)):
+        rows += [("Infra check", _infra(run.infra)), ("", run.infra.report)]
+    if run.pushed_to:
+        rows.append(("Pushed", _pushed(run.pushed_to, before, now)))
+    elif run.evaluation is not None:
+        rows.append(("Pushed", Text("nothing", "bold red")))
+    if run.tensorboard:
+        rows.append(("TensorBoard", f"tensorboard --logdir {run.tensorboard}"))
+    rows.append(("Log", str(log)))
+    console.print()
+    if run.fully_cached:
+        console.print("Nothing has changed: every step came from the cache.\n")
+    for name, value in rows:
+        console.print(Text.assemble((f"{name:<18}", "bold"), " ", value))
+
+
+def _evaluation(evaluation: Evaluation, baseline_version: str | None) -> Iterator[Row]:
+    label, worst = evaluation.worst_class
+    yield "Test accuracy", f"{evaluation.accuracy:.4f} of {evaluation.examples:,} examples"
+    yield "Worst digit", f"{label}, {worst:.4f}"
+    yield "Cross-entropy", f"{evaluation.cross_entropy:.4f}"
+    yield "Calibration error", f"{evaluation.calibration_error:.4f}"
+    if evaluation.baseline_accuracy is None:
+        yield "Baseline", "none: no other model was pushed that this one can be compared with"
+    else:
+        difference = evaluation.accuracy - evaluation.baseline_accuracy
+        yield (
+            "Baseline",
+            f"version {baseline_version}: {evaluation.baseline_accuracy:.4f}, this model {difference:+.4f}",
+        )
+    blessed = evaluation.blessed
+    yield "Gates", Text("passed: blessed", "green") if blessed else Text("refused: not blessed", "bold red")
+    for gate in evaluation.gates:
+        yield "", Text.assemble(("✓", "green") if gate.passed else ("✗", "bold red"), f" {gate}")
+
+
+def _infra(infra: InfraCheck) -> Text:
+    if infra.blessed:
+        return Text("passed: served and called over gRPC", "green")
+    return Text(f"refused: {infra.reason}", "bold red")
+
+
+def _pushed(destination: str, before: set[int], now: set[int]) -> str:
+    version = int(Path(destination).name)
+    if version not in now:
+        return f"version {version} by an earlier run, but {destination} is gone; start with a new --run-root"
+    text = f"version {version}{' by an earlier run' if version in before else ''} to {destination}"
+    return text if version == max(now) else f"{text}; version {max(now)} is newer"

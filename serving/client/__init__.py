@@ -1,0 +1,53 @@
+"""A client of TensorFlow Serving's gRPC API. It does not import TensorFlow.
+
+    import numpy as np
+
+    from serving.client import Client
+
+    with Client("localhost:8500", model="mnist", timeout=2.0) as client:
+        prediction = client.predict(np.zeros((3, 28, 28), np.uint8))  # or the paths of image files
+        print(prediction.class_ids, prediction.probabilities, prediction.versions)
+
+`AsyncClient` has the same methods with `await`. Every error is a `ServingError`. `python -m serving.client` is the
+same client on the command line.
+"""
+
+from serving.client.channel import Tls
+from serving.client.client import AsyncClient, Client
+from serving.client.results import Classification, Metadata, Prediction, Signature, TensorSpec, VersionStatus
+from serving.errors import (
+    AuthenticationError,
+    ConfigError,
+    DeadlineError,
+    ImageError,
+    NotFoundError,
+    RequestError,
+    ServerError,
+    ServingError,
+    TooLargeError,
+    UnavailableError,
+    UnsupportedError,
+)
+
+__all__ = [
+    "AsyncClient",
+    "AuthenticationError",
+    "Classification",
+    "Client",
+    "ConfigError",
+    "DeadlineError",
+    "ImageError",
+    "Metadata",
+    "NotFoundError",
+    "Prediction",
+    "RequestError",
+    "ServerError",
+    "ServingError",
+    "Signature",
+    "TensorSpec",
+    "Tls",
+    "TooLargeError",
+    "UnavailableError",
+    "UnsupportedError",
+    "VersionStatus",
+]

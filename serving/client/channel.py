@@ -1,0 +1,116 @@
+"""The gRPC channel: TLS, retries, keepalive, message sizes."""
+
+from __future__ import annotations
+
+import json
+import re
+import ssl
+from dataclasses import dataclass
+from pathlib import Path
+from typing import Any
+
+import grpc
+
+from serving.errors import ConfigError
+
+_MAX_MESSAGE_BYTES = 256 * 2**20
+
+# gRPC retries UNAVAILABLE with exponential backoff and jitter. The throttling limits retries when many calls fail.
+# gRPC allows at most five attempts. They spread over some seconds, so a server has time to restart.
+_SERVICE_CONFIG = {
+    "loadBalancingConfig": [{"round_robin": {}}],
+    "methodConfig": [
+        {
+            "name": [{}],
+            "retryPolicy": {
+                "maxAttempts": 5,
+                "initialBackoff": "0.3s",
+                "maxBackoff": "4s",
+                "backoffMultiplier": 2.5,
+                "retryableStatusCodes": ["UNAVAILABLE"],
+            },
+        }
+    ],
+    "retryThrottling": {"maxTokens": 100, "tokenRatio": 0.1},
+}
+
+OPTIONS: dict[str, str | int] = {
+    "grpc.service_config": json.dumps(_SERVICE_CONFIG),
+    "grpc.enable_retries": 1,
+    "grpc.max_send_message_length": _MAX_MESSAGE_BYTES,
+    "grpc.max_receive_message_length": _MAX_MESSAGE_BYTES,
+    "grpc.initial_reconnect_backoff_ms": 200,
+    "grpc.max_reconnect_backoff_ms": 1_000,
+    # Pings only during a call: a server closes an idle connection that sends pings.
+    "grpc.keepalive_time_ms": 60_000,
+    "grpc.keepalive_timeout_ms": 20_000,
+    "grpc.keepalive_permit_without_calls": 0,
+}
+"""The options of every channel."""
+
+
+@dataclass(frozen=True)
+class Tls:
+    """PEM texts for TLS.
+
+    Args:
+        ca: the certificates of the authorities to trust. None means the authorities of the system.
+        cert: the client's certificate, for mutual TLS.
+        key: the private key of `cert`, not encrypted.
+
+    Raises:
+        ConfigError: a certificate without its key, or a text that is not PEM of the expected kind.
+    """
+
+    ca: bytes | None = None
+    cert: bytes | None = None
+    key: bytes | None = None
+
+    def __post_init__(self) -> None:
+        # gRPC ends the process when the key is missing. It waits until the deadline when a text is not PEM.
+        if (self.cert is None) != (self.key is None):
+            raise ConfigError("Mutual TLS needs the client's certificate and its key: give both or neither.")
+        for name, kind in (("ca", "CERTIFICATE"), ("cert", "CERTIFICATE"), ("key", "PRIVATE KEY")):
+            pem = getattr(self, name)
+            if pem is not None and not re.search(f"-----BEGIN (?!ENCRYPTED)([A-Z0-9]+ )*{kind}-----".encode(), pem):
+                raise ConfigError(f"The TLS {name} must be PEM text with -----BEGIN {kind}-----, not encrypted.")
+
+    @classmethod
+    def from_files(
+        cls, ca: str | Path | None = None, cert: str | Path | None = None, key: str | Path | None = None
+    ) -> Tls:
+        """Reads PEM files.
+
+        Raises:
+            ConfigError: a file that cannot be read or is not PEM, or a certificate without its key.
+        """
+        tls = cls(*(None if path is None else _read(path) for path in (ca, cert, key)))
+        context = ssl.SSLContext(ssl.PROTOCOL_TLS_CLIENT)
+        try:
+            if ca is not None:
+                context.load_verify_locations(ca)
+            if cert is not None:
+                context.load_cert_chain(cert, key)
+        except ssl.SSLError as error:
+            files = ", ".join(str(path) for path in (ca, cert, key) if path is not None)
+            raise ConfigError(f"The PEM files {files} cannot be used: {error.reason or error}.") from None
+        return tls
+
+    def credentials(self) -> grpc.ChannelCredentials:
+        """The credentials of a gRPC channel."""
+        return grpc.ssl_channel_credentials(self.ca, self.key, self.cert)
+
+
+def open_channel(library: Any, target: str, tls: Tls | None) -> Any:
+    """A channel to `target` of `library`, which is grpc or grpc.aio."""
+    options = list(OPTIONS.items())
+    if tls is None:
+        return library.insecure_channel(target, options=options)
+    return library.secure_channel(target, tls.credentials(), options=options)
+
+
+def _read(path: str | Path) -> bytes:
+    try:
+        return Path(path).read_bytes()
+    except OSError as error:
+        raise ConfigError(f"The PEM file {path} cannot be read: {error.strerror}.") from None

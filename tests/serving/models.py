@@ -1,0 +1,141 @@
+"""Small SavedModels for the tests of the client and the stand-in."""
+
+from __future__ import annotations
+
+from pathlib import Path
+from typing import Any
+
+import numpy as np
+import tensorflow as tf
+from tensorflow_serving.apis import prediction_log_pb2
+
+CLASSIFY = "classify_x_to_y"
+
+
+def save_half_plus_two(folder: Path, add: float) -> None:
+    """TensorFlow Serving's toy model.
+
+    `serving_default` maps `x` float32 [N] to `y` = x / 2 + add. `classify_x_to_y` is its Classify signature for
+    tf.train.Examples with `x`.
+    """
+    module = tf.Module()
+    module.half, module.add = tf.Variable(0.5), tf.Variable(add)
+    spec = {"x": tf.io.FixedLenFeature([1], tf.float32)}
+
+    @tf.function(input_signature=[tf.TensorSpec([None], tf.float32, "x")], autograph=False)
+    def predict(x: tf.Tensor) -> dict[str, tf.Tensor]:
+        return {"y": x * module.half + module.add}
+
+    @tf.function(input_signature=[tf.TensorSpec([None], tf.string, "inputs")], autograph=False)
+    def classify(inputs: tf.Tensor) -> dict[str, tf.Tensor]:
+        return {"scores": tf.io.parse_example(inputs, spec)["x"] * module.half + module.add}
+
+    tf.saved_model.save(module, str(folder), signatures={"serving_default": predict, CLASSIFY: classify})
+    _set_classify_method(folder, CLASSIFY)
+
+
+def save_digits(folder: Path, seed: int) -> None:
+    """A model with the signatures of this project's model; another seed gives other probabilities."""
+    module = tf.Module()
+    module.weights = tf.Variable(np.random.default_rng(seed).normal(0, 0.1, (28, 28, 10)).astype(np.float32))
+    images_spec = tf.TensorSpec([None, 28, 28], tf.uint8, "images")
+    spec = {"image": tf.io.FixedLenFeature([], tf.string)}
+
+    def probabilities(images: tf.Tensor) -> tf.Tensor:
+        """After each row, [N, 28, 10]."""
+        images = tf.ensure_shape(images, [None, 28, 28])
+        logits = tf.einsum("nrc,rck->nrk", tf.cast(images, tf.float32) / 255, module.weights)
+        return tf.nn.softmax(tf.cumsum(logits, axis=1))
+
+    def parse(examples: tf.Tensor) -> tf.Tensor:
+        pixels = tf.io.decode_raw(tf.io.parse_example(examples, spec)["image"], tf.uint8)
+        return tf.reshape(pixels, [-1, 28, 28])
+
+    def predict(images: tf.Tensor) -> dict[str, tf.Tensor]:
+        last = probabilities(images)[:, -1]
+        return {"probabilities": last, "class_ids": tf.argmax(last, axis=-1)}
+
+    @tf.function(input_signature=[images_spec], autograph=False)
+    def predict_images(images: tf.Tensor) -> dict[str, tf.Tensor]:
+        return predict(images)
+
+    @tf.function(input_signature=[images_spec], autograph=False)
+    def predict_rows(images: tf.Tensor) -> dict[str, tf.Tensor]:
+        return {"probabilities": probabilities(images)}
+
+    @tf.function(input_signature=[tf.TensorSpec([None], tf.string, "examples")], autograph=False)
+    def predict_examples(examples: tf.Tensor) -> dict[str, tf.Tensor]:
+        return predict(parse(examples))
+
+    @tf.function(input_signature=[tf.TensorSpec([None], tf.string, "inputs")], autograph=False)
+    def classify_examples(inputs: tf.Tensor) -> dict[str, tf.Tensor]:
+        scores = probabilities(parse(inputs))[:, -1]
+        labels = tf.constant([[str(digit) for digit in range(10)]])
+        return {"classes": tf.repeat(labels, tf.shape(scores)[0], axis=0), "scores": scores}
+
+    functions = {
+        "serving_default": predict_examples,
+        "predict_images": predict_images,
+        "predict_rows": predict_rows,
+        "classify_examples": classify_examples,
+    }
+    tf.saved_model.save(module, str(folder), signatures=functions)
+    _set_classify_method(folder, "classify_examples")
+
+
+def serialize(image: np.ndarray) -> bytes:
+    """The tf.train.Example of an image, uint8 [28, 28], for the model of `save_digits`."""
+    feature = tf.train.Feature(bytes_list=tf.train.BytesList(value=[image.tobytes()]))
+    return tf.train.Example(features=tf.train.Features(feature={"image": feature})).SerializeToString()
+
+
+def save_odd(folder: Path) -> None:
+    """A model with many dtypes, ranks and inputs."""
+    module = tf.Module()
+
+    @tf.function(input_signature=[tf.TensorSpec(None, tf.float32, "x")], autograph=False)
+    def any_rank(x: tf.Tensor) -> dict[str, tf.Tensor]:
+        return {"y": x / 2 + 2}
+
+    @tf.function(input_signature=[tf.TensorSpec([None, 2], tf.float32, "x")], autograph=False)
+    def types(x: tf.Tensor) -> dict[str, tf.Tensor]:
+        kinds = (tf.float64, tf.int32, tf.int64, tf.uint8, tf.float16, tf.bool)
+        return {kind.name: tf.cast(x, kind) for kind in kinds} | {"string": tf.strings.as_string(tf.cast(x, tf.int32))}
+
+    @tf.function(input_signature=[tf.TensorSpec([None], tf.string, "words")], autograph=False)
+    def join(words: tf.Tensor) -> dict[str, tf.Tensor]:
+        return {"joined": tf.strings.reduce_join(words), "lengths": tf.strings.length(words)}
+
+    @tf.function(
+        input_signature=[tf.TensorSpec([None], tf.float32, "b"), tf.TensorSpec([None], tf.float32, "a")],
+        autograph=False,
+    )
+    def add(b: tf.Tensor, a: tf.Tensor) -> dict[str, tf.Tensor]:
+        return {"sum": a + b}
+
+    @tf.function(input_signature=[tf.TensorSpec([], tf.int32, "rounds")], autograph=False)
+    def work(rounds: tf.Tensor) -> dict[str, tf.Tensor]:
+        start = tf.ones([200, 200])
+        _, end = tf.while_loop(
+            lambda count, _: count < rounds, lambda count, m: (count + 1, m @ m / 200), (tf.constant(0), start)
+        )
+        return {"ones": tf.reduce_mean(end)}
+
+    functions = {"serving_default": any_rank, "types": types, "join": join, "add": add, "work": work}
+    tf.saved_model.save(module, str(folder), signatures=functions)
+
+
+def write_warmup(folder: Path, request: Any) -> None:
+    """Makes a PredictRequest the warm-up request of a version."""
+    log = prediction_log_pb2.PredictionLog()
+    log.predict_log.request.CopyFrom(request)
+    (folder / "assets.extra").mkdir()
+    with tf.io.TFRecordWriter(str(folder / "assets.extra" / "tf_serving_warmup_requests")) as writer:
+        writer.write(log.SerializeToString())
+
+
+def _set_classify_method(folder: Path, signature: str) -> None:
+    """Makes a signature one for Classify, which `tf.saved_model.save` cannot do."""
+    updater = tf.compat.v1.saved_model.signature_def_utils.MethodNameUpdater(str(folder))
+    updater.replace_method_name(signature, tf.compat.v1.saved_model.CLASSIFY_METHOD_NAME, tags="serve")
+    updater.save()
