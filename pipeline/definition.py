@@ -34,6 +34,13 @@ STEPS = (
 _FUNCTIONS = ("run_fn", "preprocessing_fn")
 
 
+def is_cached(node: BaseNode) -> bool:
+    """False for a resolver: it looks up its result in each run."""
+    from tfx import v1 as tfx
+
+    return not isinstance(node, tfx.dsl.Resolver)
+
+
 def computing_modules(node: BaseNode) -> list[str]:
     """The modules that compute a step's result: its executor's, and those of the functions that it calls."""
     functions = (str(node.exec_properties.get(name) or "") for name in _FUNCTIONS)
@@ -51,14 +58,11 @@ class Chain:
 
     def add(self, step: str, node: Node) -> Node:
         """Adds a step; its id must be in `STEPS`."""
-        from tfx import v1 as tfx
-
         from components.fingerprint import fingerprint
 
         if step not in STEPS:
             raise ValueError(f"The step {step} is missing in STEPS.")
-        # A resolver is looked up in each run and never cached.
-        if not isinstance(node, tfx.dsl.Resolver):
+        if is_cached(node):
             node.exec_properties["fingerprint"] = fingerprint(*computing_modules(node))
         self.steps[step] = node.with_id(step)
         return node
@@ -67,10 +71,13 @@ class Chain:
         """All steps.
 
         Raises:
-            ValueError: a step of `STEPS` was not added.
+            ValueError: a step of `STEPS` was not added, or a step has no fingerprint.
         """
         if missing := [step for step in STEPS if step not in self.steps]:
             raise ValueError(f"The pipeline lacks the steps {', '.join(missing)}.")
+        for step, node in self.steps.items():
+            if is_cached(node) and "fingerprint" not in node.exec_properties:
+                raise ValueError(f"The step {step} has no fingerprint: TFX's cache would not see a change of its code.")
         return list(self.steps.values())
 
 

@@ -17,6 +17,7 @@ from contextlib import contextmanager, redirect_stderr, redirect_stdout
 from dataclasses import dataclass
 from pathlib import Path
 from typing import TYPE_CHECKING, TextIO
+from unittest.mock import patch
 
 import numpy as np
 import pytest
@@ -108,8 +109,10 @@ def run_pipeline(root: Path, folder: Path, *overrides: str, options: tuple[str, 
     """Runs the pipeline as `python -m pipeline.run_local` does."""
     from pipeline.local.cli import main
 
-    with captured() as file:
-        code = main(["--run-root", str(root), *options, "--set", f"data.path={folder}", *QUICK, *overrides])
+    arguments = ["--run-root", str(root), *options, "--set", f"data.path={folder}", *QUICK, *overrides]
+    # Beam's libraries read the command line too, which is pytest's here.
+    with captured() as file, patch.object(sys, "argv", ["run_local"]):
+        code = main(arguments)
         file.flush()
         file.seek(0)
         return Outcome(code, file.read())

@@ -21,6 +21,8 @@ Artifact = standard_artifacts.Model
 
 
 def save(folder: Path, number: int, classes: int = 10, signature: str = "serving_default") -> Path:
+    """Saves a model that answers `number` for each class."""
+
     class Module(tf.Module):
         @tf.function(input_signature=[tf.TensorSpec([None], tf.string, "examples")], autograph=False)
         def serve(self, examples: tf.Tensor) -> dict[str, tf.Tensor]:

@@ -97,9 +97,7 @@ def test_a_reworded_sentence_re_runs_nothing(project: Project) -> None:
     project.replace("components/transform.py", "# TFX adds a key", "# As TFX adds a key")
     project.replace("components/trainer/fit.py", "Kept the weights of epoch", "The weights are of epoch")
     project.replace("components/trainer/cluster.py", "did not connect: ", "could not connect: ")
-    project.replace(
-        "components/data_validation/gate.py", "The data gate stopped", "The gate stopped"
-    )
+    project.replace("components/data_validation/gate.py", "The data gate stopped", "The gate stopped")
     project.replace("components/baseline.py", "There is no baseline: no", "No baseline: no")
     project.replace("serving/launch.py", "The model server did not start:", "No model server started:")
     assert project.changed() == set()

@@ -4,6 +4,7 @@ from pathlib import Path
 
 import pytest
 from tfx import v1 as tfx
+from tfx.dsl.components.base.base_node import BaseNode
 
 from components.data_validation.schema import CuratedSchema
 from pipeline import definition
@@ -33,6 +34,19 @@ def test_every_step_that_computes_has_a_fingerprint(pipeline: tfx.dsl.Pipeline) 
     assert fingerprints.pop("Baseline") is None  # a resolver, which is never cached
     assert all(len(fingerprint) == 16 for fingerprint in fingerprints.values())
     assert len(set(fingerprints.values())) == len(fingerprints)
+
+
+def test_a_step_without_a_fingerprint_is_refused(monkeypatch: pytest.MonkeyPatch, tmp_path: Path) -> None:
+    def add_without_fingerprint(chain: Chain, step: str, node: BaseNode) -> BaseNode:
+        node = add(chain, step, node)
+        if step == "DataGate":
+            del node.exec_properties["fingerprint"]
+        return node
+
+    add = Chain.add
+    monkeypatch.setattr(Chain, "add", add_without_fingerprint)
+    with pytest.raises(ValueError, match="The step DataGate has no fingerprint"):
+        create_pipeline(Config(), pipeline_root=str(tmp_path), serving_dir=str(tmp_path))
 
 
 def test_a_step_that_is_missing_or_unknown_is_refused(monkeypatch: pytest.MonkeyPatch, tmp_path: Path) -> None:

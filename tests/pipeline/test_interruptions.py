@@ -14,7 +14,7 @@ from pathlib import Path
 import pytest
 
 from pipeline.exit_codes import FAILED, INTERRUPTED, PUSHED
-from tests.conftest import QUICK, ROOT, states, versions
+from tests.conftest import PACKAGES, QUICK, ROOT, states, versions
 
 COMMAND = [sys.executable, "-m", "pipeline.run_local"]
 
@@ -125,12 +125,12 @@ def test_from_needs_an_earlier_run(tmp_path: Path, small_mnist: Path, capfd: pyt
 def test_a_changed_source_file_runs_its_step_again(tmp_path: Path, small_mnist: Path) -> None:
     """The project is copied, run, edited and run again up to Transform."""
     tree = tmp_path / "tree"
-    for package in ("pipeline", "components", "data", "serving"):
+    for package in PACKAGES:
         shutil.copytree(ROOT / package, tree / package, ignore=shutil.ignore_patterns("*.gz", "__pycache__"))
     command = [*COMMAND, "--run-root", str(tmp_path / "root"), "--to", "Transform", "--set", f"data.path={small_mnist}"]
     subprocess.run(command, cwd=tree, check=True, stdout=subprocess.DEVNULL)
-    with open(tree / "components" / "transform.py", "a") as file:
-        file.write("\n# a changed line\n")
+    example = tree / "data" / "example.py"
+    example.write_text(example.read_text().replace("/ 255.0", "/ 256.0"))
     subprocess.run(command, cwd=tree, check=True, stdout=subprocess.DEVNULL)
     after = states(tmp_path / "root")
     assert after.pop("Transform") == "COMPLETE"

@@ -18,7 +18,7 @@ pytestmark = pytest.mark.slow
 
 @pytest.fixture(scope="module")
 def launcher(tmp_path_factory: pytest.TempPathFactory) -> Launcher:
-    """One backend that the tests of this file use in turn."""
+    """One backend, with its object store, cache and volume."""
     launcher = Launcher(tmp_path_factory.mktemp("kubeflow"))
     launcher.secrets["store"] = {"AWS_SECRET_ACCESS_KEY": SECRET}
     return launcher
@@ -46,7 +46,7 @@ def served(launcher: Launcher) -> list[Path]:
     return sorted(launcher.volume.glob("serving_models/mnist/*"))
 
 
-def test_1_every_step_runs_in_its_container_to_a_pushed_model(
+def test_every_step_runs_in_its_container_to_a_pushed_model(
     launcher: Launcher, first: dict[str, Step], digits: dict[str, Images]
 ) -> None:
     steps = first
@@ -68,7 +68,7 @@ def test_1_every_step_runs_in_its_container_to_a_pushed_model(
     assert len(stored) > 30 and not any(SECRET.encode() in path.read_bytes() for path in stored)
 
 
-def test_2_a_model_worse_than_what_is_served_is_refused_and_the_run_is_red(
+def test_a_model_worse_than_what_is_served_is_refused_and_the_run_is_red(
     launcher: Launcher, first: dict[str, Step], tmp_path: Path, small_mnist: Path
 ) -> None:
     before = served(launcher)
@@ -83,7 +83,7 @@ def test_2_a_model_worse_than_what_is_served_is_refused_and_the_run_is_red(
     assert served(launcher) == before
 
 
-def test_3_data_that_the_gate_refuses_stops_the_run_before_the_training(
+def test_data_that_the_gate_refuses_stops_the_run_before_the_training(
     launcher: Launcher, first: dict[str, Step], tmp_path: Path, small_mnist: Path
 ) -> None:
     before = served(launcher)

@@ -22,21 +22,22 @@ pytestmark = pytest.mark.slow
 PUSHES = """
 import os, sys
 from pathlib import Path
+from tests.components.test_baseline import save
 from tests.components.test_pusher import push
-import tensorflow as tf, tensorflow_io
+import tensorflow_io
 from tfx.types import standard_artifacts
 from tfx.utils import path_utils
-from components.baseline import PushedModel, list_versions as versions
+from components.baseline import PushedModel, list_versions
 from components.pusher.component import AtomicExecutor
 work, base = Path(sys.argv[1]), "s3://bucket/serving_models/mnist"
-seen = [versions(base)]
-tf.saved_model.save(tf.Module(), str(work / "blessing" / "stamped_model"))
+seen = [list_versions(base)]
+save(work / "blessing" / "stamped_model", 1)
 for _ in range(2):
     push(AtomicExecutor(), work, base)
-    seen.append(versions(base))
+    seen.append(list_versions(base))
 candidate, found = standard_artifacts.Model(), standard_artifacts.Model()
 candidate.uri, found.uri = str(work / "candidate"), str(work / "found")
-tf.saved_model.save(tf.Module(), path_utils.serving_model_path(candidate.uri))
+save(Path(path_utils.serving_model_path(candidate.uri)), 2)
 PushedModel.test_call(candidate=candidate, model=found, serving_dir=base)
 assert os.path.exists(path_utils.serving_model_path(found.uri) + "/saved_model.pb")
 print(seen, found.get_string_custom_property("version"), flush=True)
