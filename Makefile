@@ -5,6 +5,8 @@ VENV   ?= .venv
 READY  := $(VENV)/.ready
 PY     := $(VENV)/bin/python
 ARGS   ?=
+# Two processes share the test files, so that a long file does not wait for all others.
+PARALLEL := -n 2 --dist loadfile --no-loadscope-reorder
 
 export TF_USE_LEGACY_KERAS := 1
 
@@ -41,10 +43,10 @@ serve: $(READY)  ## serve the last pushed model on localhost:8500, with the stan
 	@$(PY) -m serving.model_server --model_name=mnist --model_base_path=runs/serving_models/mnist $(ARGS)
 
 test: $(READY)  ## run every test, with coverage
-	@$(PY) -m pytest --cov --cov-report=term:skip-covered $(ARGS)
+	@$(PY) -m pytest $(PARALLEL) --cov --cov-report=term:skip-covered $(ARGS)
 
 test-fast: $(READY)  ## run only the fast tests
-	@$(PY) -m pytest -m "not slow" $(ARGS)
+	@$(PY) -m pytest $(PARALLEL) -m "not slow" $(ARGS)
 
 lint: $(READY)  ## check style and formatting
 	@$(PY) -m ruff check . && $(PY) -m ruff format --check .
