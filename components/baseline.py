@@ -1,7 +1,7 @@
-"""The baseline: the newest pushed model other than the candidate. Callers get it today, or got it before the candidate.
+"""The baseline: the newest pushed model other than the candidate.
 
-It is found in TensorFlow Serving's base path, by every runner in the same way. A runner with ML Metadata uses
-`PushedModelStrategy`, so that TFX's cache sees an unchanged baseline. A container step uses `PushedModel`.
+Every runner finds it in the same way, in TensorFlow Serving's base path. A runner with ML Metadata uses
+`LatestPushedModelStrategy`, so that TFX's cache sees an unchanged baseline. A container step uses `LatestPushedModel`.
 """
 
 import hashlib
@@ -19,6 +19,8 @@ from tfx import v1 as tfx
 from tfx.dsl.io import fileio
 from tfx.types import artifact_utils
 from tfx.utils import io_utils, path_utils
+
+from components.labels import read_labels
 
 VERSION = "version"
 """The custom property of a baseline: which pushed version it is a copy of."""
@@ -45,7 +47,7 @@ def same_model(one: str, other: str) -> bool:
     """Whether two folders hold copies of one SavedModel, by the fingerprint that `tf.saved_model.save` leaves in it."""
     try:
         first, second = (tf.saved_model.experimental.read_fingerprint(folder) for folder in (one, other))
-    except FileNotFoundError:
+    except (FileNotFoundError, RuntimeError):  # no fingerprint, or a damaged one
         return False
     return vars(first) == vars(second)
 
@@ -54,7 +56,8 @@ def find_baseline(serving_dir: str, candidate: str) -> int | None:
     """The version of the newest pushed model that is not the SavedModel `candidate` and can be compared with it.
 
     A model can be compared if the signatures that both have take and return the same: names, dtypes, shapes, and so
-    the number of classes. Every version that is passed over, and a missing baseline, is logged.
+    the number of classes. Its classes must also have the same names. Each version that cannot be compared is logged,
+    and so is a missing baseline.
     """
     wanted = _interface(candidate)
     for version in list_versions(serving_dir):
@@ -77,13 +80,20 @@ def find_baseline(serving_dir: str, candidate: str) -> int | None:
                 *(version, serving_dir, name, _text(found[name]), _text(wanted[name])),
             )
             continue
+        labels, other_labels = read_labels(candidate), read_labels(folder)
+        if labels and other_labels and labels != other_labels:
+            log.warning(
+                "Version %d in %s is no baseline: its classes are %s, the candidate's are %s.",
+                *(version, serving_dir, ", ".join(other_labels), ", ".join(labels)),
+            )
+            continue
         log.info("The baseline is version %d, the newest other model in %s.", version, serving_dir)
         return version
     log.info("There is no baseline: no other model was pushed to %s.", serving_dir)
     return None
 
 
-class PushedModelStrategy(tfx.dsl.experimental.ResolverStrategy):
+class LatestPushedModelStrategy(tfx.dsl.experimental.ResolverStrategy):
     """Resolves `model` to the baseline, copied once into the pipeline root and registered once in ML Metadata.
 
     The artifact keeps its id from run to run, so an unchanged run takes the evaluation from TFX's cache.
@@ -108,8 +118,11 @@ class PushedModelStrategy(tfx.dsl.experimental.ResolverStrategy):
         folder = os.path.join(self._serving_dir, str(version))
         baseline = tfx.types.standard_artifacts.Model()
         baseline.uri = os.path.join(self._baseline_dir, f"{version}-{_digest(folder)}")
-        if not fileio.exists(f"{_saved_model(baseline)}/saved_model.pb"):
-            io_utils.copy_dir(folder, _saved_model(baseline))
+        if not fileio.exists(baseline.uri):
+            unfinished = tfx.types.standard_artifacts.Model()
+            unfinished.uri = f"{baseline.uri}.unfinished"
+            io_utils.copy_dir(folder, _saved_model(unfinished))
+            fileio.rename(unfinished.uri, baseline.uri)
         known = store.get_artifacts_by_uri(baseline.uri)
         if not known:
             baseline.set_string_custom_property(VERSION, str(version))
@@ -117,12 +130,15 @@ class PushedModelStrategy(tfx.dsl.experimental.ResolverStrategy):
             baseline.mlmd_artifact.state = metadata_store_pb2.Artifact.LIVE
             (identifier,) = store.put_artifacts([baseline.mlmd_artifact])
             known = store.get_artifacts_by_id([identifier])
+        elif known[0].state != metadata_store_pb2.Artifact.LIVE:  # the copy was missing
+            known[0].state = metadata_store_pb2.Artifact.LIVE
+            store.put_artifacts([known[0]])
         (artifact_type,) = store.get_artifact_types_by_id([candidate.type_id])
         return artifact_utils.deserialize_artifact(artifact_type, known[0])
 
 
 @tfx.dsl.components.component
-def PushedModel(
+def LatestPushedModel(
     candidate: tfx.dsl.components.InputArtifact[tfx.types.standard_artifacts.Model],
     model: tfx.dsl.components.OutputArtifact[tfx.types.standard_artifacts.Model],
     serving_dir: tfx.dsl.components.Parameter[str],
@@ -145,7 +161,7 @@ def _saved_model(artifact: types.Artifact) -> str:
 
 
 def _digest(folder: str) -> str:
-    """Tells apart models that were pushed under one version number, one after the other."""
+    """A hash that differs between two models that were pushed under the same version number."""
     names = (name for name in ("fingerprint.pb", "saved_model.pb") if fileio.exists(f"{folder}/{name}"))
     with fileio.open(f"{folder}/{next(names)}", "rb") as file:
         return hashlib.sha256(file.read()).hexdigest()[:16]

@@ -42,8 +42,11 @@ def fingerprint(*modules: str) -> str:
 class _Module:
     """A parsed module: its definitions and imports by name, and the statements that run whenever it is imported."""
 
-    definitions: dict[str, ast.stmt] = field(default_factory=dict)
+    definitions: dict[str, list[ast.stmt]] = field(default_factory=dict)
     imports: dict[str, tuple[str, str]] = field(default_factory=dict)
+    is_package: bool = False
+    data: str = ""
+    """A hash of the files beside a package's modules that are no Python, such as compiled messages."""
     statements: list[ast.stmt] = field(default_factory=list)
 
 
@@ -59,9 +62,13 @@ class _Scan:
         if module.split(".", maxsplit=1)[0] in FIRST_PARTY:
             self._add(module)
             return
-        parsed = _parse(module)
-        for library in (module, *(imported for imported, _ in parsed.imports.values())):
-            self._add_library(library)
+        if module.split(".", maxsplit=1)[0] in sys.stdlib_module_names:
+            return
+        self._add_library(module)
+        for node in ast.walk(ast.parse(_source(module).read_bytes())):
+            if isinstance(node, (ast.Import, ast.ImportFrom)):
+                for imported, _ in _imports(node).values():
+                    self._add_library(imported)
 
     def _add(self, module: str, name: str = "") -> None:
         """Adds one definition of a module; without a name, all of them."""
@@ -69,17 +76,23 @@ class _Scan:
             self._add_library(module)
             return
         parsed = _parse(module)
+        if parsed.data:
+            self.code[module, "data"] = parsed.data
         for index, statement in enumerate(parsed.statements):
             self._add_node(module, f"statement {index}", statement, parsed)
         if not name:
-            for defined, node in parsed.definitions.items():
-                self._add_node(module, defined, node, parsed)
+            for defined in parsed.definitions:
+                self._add_definition(module, defined, parsed)
         elif name in parsed.definitions:
-            self._add_node(module, name, parsed.definitions[name], parsed)
+            self._add_definition(module, name, parsed)
         elif name in parsed.imports:
             self._add(*parsed.imports[name])
-        else:
+        elif parsed.is_package:
             self._add(f"{module}.{name}")
+
+    def _add_definition(self, module: str, name: str, parsed: _Module) -> None:
+        for index, node in enumerate(parsed.definitions[name]):
+            self._add_node(module, f"{name} {index}", node, parsed)
 
     def _add_node(self, module: str, name: str, node: ast.stmt, parsed: _Module) -> None:
         if (module, name) in self.code:
@@ -90,7 +103,7 @@ class _Scan:
                 for target in _imports(used).values():
                     self._add(*target)
             elif isinstance(used, ast.Name) and used.id in parsed.definitions:
-                self._add_node(module, used.id, parsed.definitions[used.id], parsed)
+                self._add_definition(module, used.id, parsed)
             elif isinstance(used, ast.Name) and used.id in parsed.imports:
                 self._add(*parsed.imports[used.id])
 
@@ -107,23 +120,41 @@ def _distributions() -> dict[str, list[str]]:
     return {package: sorted(set(found)) for package, found in packages_distributions().items()}
 
 
-def _parse(module: str) -> _Module:
+def _source(module: str) -> Path:
     spec = find_spec(module)
     if spec is None or spec.origin is None:
         raise ImportError(f"The fingerprint needs the source of {module}, and there is none.")
-    parsed = _Module()
-    for node in _WithoutWords().visit(ast.parse(Path(spec.origin).read_bytes())).body:
+    return Path(spec.origin)
+
+
+@cache
+def _parse(module: str) -> _Module:
+    source = _source(module)
+    tree = ast.parse(source.read_bytes())
+    _check_imports(module, tree)
+    parsed = _Module(is_package=source.name == "__init__.py")
+    if parsed.is_package:
+        files = sorted(path for path in source.parent.iterdir() if path.suffix == ".binpb")
+        parsed.data = hashlib.sha256(b"".join(path.read_bytes() for path in files)).hexdigest() if files else ""
+    for node in _WithoutWords().visit(tree).body:
         if isinstance(node, (ast.Import, ast.ImportFrom)):
             parsed.imports |= _imports(node)
         elif isinstance(node, (ast.FunctionDef, ast.AsyncFunctionDef, ast.ClassDef)):
-            parsed.definitions[node.name] = node
+            parsed.definitions.setdefault(node.name, []).append(node)
         elif isinstance(node, (ast.Assign, ast.AnnAssign)):
             targets = node.targets if isinstance(node, ast.Assign) else [node.target]
             names = [name.id for target in targets for name in ast.walk(target) if isinstance(name, ast.Name)]
-            parsed.definitions |= dict.fromkeys(names, node)
+            for name in names:
+                parsed.definitions.setdefault(name, []).append(node)
         else:
             parsed.statements.append(node)
     return parsed
+
+
+def _check_imports(module: str, tree: ast.Module) -> None:
+    for node in ast.walk(tree):
+        if isinstance(node, ast.ImportFrom) and (node.level or any(alias.name == "*" for alias in node.names)):
+            raise ImportError(f"{module}: the fingerprint cannot follow {ast.unparse(node)!r}; name module and names.")
 
 
 def _imports(node: ast.Import | ast.ImportFrom) -> dict[str, tuple[str, str]]:

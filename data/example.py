@@ -1,6 +1,6 @@
 """What an example is: a grey image as raw bytes, and its label.
 
-This file alone knows it. Everything else calls these functions:
+Only this file knows the format; other files call its functions. An example has these features:
 
     feature    type      value
     image      bytes     rows × columns uint8 pixels, row by row
@@ -16,7 +16,7 @@ from collections.abc import Iterator
 from typing import TYPE_CHECKING
 
 import numpy as np
-from pydantic import Field
+from pydantic import Field, model_validator
 
 from data.settings import Section
 
@@ -34,6 +34,18 @@ class ExampleSpec(Section):
     rows: int = Field(28, ge=1)
     columns: int = Field(28, ge=1)
     classes: int = Field(10, ge=2)
+    class_names: tuple[str, ...] = Field((), strict=False, description="by label; empty: the labels themselves")
+
+    @model_validator(mode="after")
+    def _names_fit(self) -> ExampleSpec:
+        if self.class_names and (len(self.class_names) != self.classes or len(set(self.class_names)) != self.classes):
+            raise ValueError(f"class_names must be {self.classes} different names, one for each class")
+        return self
+
+    @property
+    def labels(self) -> tuple[str, ...]:
+        """What each class is called: its name, or its number."""
+        return self.class_names or tuple(map(str, range(self.classes)))
 
     @property
     def sequence_shape(self) -> tuple[int, int]:
@@ -89,10 +101,10 @@ def schema(spec: ExampleSpec) -> schema_pb2.Schema:
 
 
 def size_anomaly(statistics: statistics_pb2.DatasetFeatureStatistics, spec: ExampleSpec) -> str | None:
-    """What no schema can state: the length of a byte string. None if every image has rows × columns bytes."""
+    """The schema cannot state the length of a byte string. Returns None if every image has rows × columns bytes."""
     expected = spec.rows * spec.columns
     for feature in statistics.features:
-        if feature.path.step[:] == [IMAGE] and feature.bytes_stats.max_num_bytes:
+        if feature.path.step[:] == [IMAGE] and feature.HasField("bytes_stats"):
             sizes = int(feature.bytes_stats.min_num_bytes), int(feature.bytes_stats.max_num_bytes_int)
             if sizes != (expected, expected):
                 return f"{IMAGE}: expected {expected} bytes; seen: {sizes[0]} to {sizes[1]} bytes"

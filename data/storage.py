@@ -4,7 +4,10 @@ from __future__ import annotations
 
 import errno
 import os
+import shutil
+import time
 from collections.abc import Iterator
+from pathlib import Path
 
 _REMEDIES = {
     errno.ENOSPC: "no space is left on the device: free some, or choose a folder on another disk",
@@ -29,6 +32,13 @@ def storage_problem(error: BaseException) -> str | None:
         if os.strerror(errno.EROFS) in text:
             return _REMEDIES[errno.EROFS]
     return None
+
+
+def remove_older(folder: Path, pattern: str, seconds: float) -> None:
+    """Removes the folders in `folder` that match the glob `pattern` and did not change for that many seconds."""
+    for entry in folder.glob(pattern):
+        if time.time() - entry.stat().st_mtime > seconds:
+            shutil.rmtree(entry)
 
 
 def causes(error: BaseException) -> Iterator[BaseException]:

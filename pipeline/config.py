@@ -9,6 +9,7 @@ from typing import Any
 
 from pydantic import Field, ValidationError
 
+from components.data_validation.settings import Validation
 from components.evaluator.settings import Gates
 from components.infra_validator.settings import Infra
 from components.pusher.settings import Serving
@@ -52,6 +53,7 @@ class Config(Section):
 
     name: str = Field("digit-rows", pattern=r"^[a-z0-9-]+$", description="the pipeline's name in ML Metadata")
     data: Data = Data()
+    validation: Validation = Validation()
     model: Model = Model()
     training: Training = Training()
     gates: Gates = Gates()
@@ -93,7 +95,8 @@ def load(profile: str, overrides: Sequence[str] = (), beam_args: Sequence[str] =
         beam = config.beam.model_copy(update={"args": (*config.beam.args, *beam_args)})
         return config.model_copy(update={"beam": beam})
     except ValidationError as error:
-        raise SettingsError("\n".join(_sentence(problem, path) for problem in error.errors())) from None
+        sentences = (_sentence(problem, path, overrides) for problem in error.errors())
+        raise SettingsError("\n".join(sentences)) from None
 
 
 def _apply(tree: dict[str, Any], override: str) -> None:
@@ -112,14 +115,24 @@ def _apply(tree: dict[str, Any], override: str) -> None:
     tree[keys[-1]] = value
 
 
-def _sentence(problem: Any, path: Path) -> str:
-    """One pydantic error as a sentence with the key, what is wrong and what would be right."""
+def _sentence(problem: Any, path: Path, overrides: Sequence[str]) -> str:
+    """One pydantic error as a sentence: the place, the key, what is wrong and what would be right."""
     where = ".".join(str(part) for part in problem["loc"])
+    place = _place(where, path, overrides)
     if problem["type"] == "extra_forbidden":
         section: Any = Config
         for part in problem["loc"][:-1]:
             section = section.model_fields[part].annotation
-        return f"{path.name}: there is no setting {where}; this section has {', '.join(section.model_fields)}."
+        return f"{place}: there is no setting {where}; this section has {', '.join(section.model_fields)}."
     message = problem["msg"].removeprefix("Value error, ")
     value = "" if isinstance(problem["input"], dict) else f" = {problem['input']!r}"
-    return f"{path.name}: {where}{value}: {message[0].lower()}{message[1:]}."
+    return f"{place}: {where}{value}: {message[0].lower()}{message[1:]}."
+
+
+def _place(where: str, path: Path, overrides: Sequence[str]) -> str:
+    """The overrides that set `where` or a part of it; else the profile."""
+    keys = {override: override.partition("=")[0].strip() for override in overrides}
+    given = [
+        override for override, key in keys.items() if f"{key}.".startswith(f"{where}.") or where.startswith(f"{key}.")
+    ]
+    return f"--set {' '.join(given)}" if given else path.name

@@ -16,8 +16,8 @@ if TYPE_CHECKING:
     Node = TypeVar("Node", bound=BaseNode)
 
 STEPS = (
-    "ExampleGen",
     "CuratedSchema",
+    "ExampleGen",
     "StatisticsGen",
     "ExampleValidator",
     "DataGate",
@@ -32,6 +32,8 @@ STEPS = (
 
 # Execution properties that name a function of ours by its dotted path.
 _FUNCTIONS = ("run_fn", "preprocessing_fn")
+# The base class of a component that is a function; it imports Beam, which the function does not use.
+_FUNCTION_EXECUTOR = "tfx.dsl.component.experimental.decorators"
 
 
 def is_cached(node: BaseNode) -> bool:
@@ -42,10 +44,11 @@ def is_cached(node: BaseNode) -> bool:
 
 
 def computing_modules(node: BaseNode) -> list[str]:
-    """The modules that compute a step's result: its executor's, and those of the functions that it calls."""
+    """The modules that compute a step's result: of its executor, of its base classes, and of its functions."""
+    executors = (base.__module__ for base in node.executor_spec.executor_class.__mro__)
     functions = (str(node.exec_properties.get(name) or "") for name in _FUNCTIONS)
     return [
-        node.executor_spec.executor_class.__module__,
+        *(module for module in executors if module != _FUNCTION_EXECUTOR),
         *(function.rpartition(".")[0] for function in functions if function),
     ]
 
@@ -89,7 +92,7 @@ def create_pipeline(
     backup_dir: str | None = None,
     data_path: str | tfx.dsl.experimental.RuntimeParameter | None = None,
     metadata: metadata_store_pb2.ConnectionConfig | None = None,
-    resolver: bool = True,
+    use_resolver: bool = True,
     hardware: str = "",
     model_server: str = "",
 ) -> tfx.dsl.Pipeline:
@@ -102,13 +105,13 @@ def create_pipeline(
         backup_dir: where an interrupted training leaves its state; by default in the pipeline root.
         data_path: the data folder as the steps see it, or the run parameter that names it; by default the profile's.
         metadata: the ML Metadata connection; None if the orchestrator brings its own.
-        resolver: whether the orchestrator runs resolvers. If not, a step finds the baseline, in the same way.
+        use_resolver: whether the orchestrator runs resolvers. If not, a step finds the baseline, in the same way.
         hardware: the hosts and devices that train. Results depend on them, so TFX's cache must see them.
         model_server: the server that the infra check will find. TFX's cache must see another one.
     """
     from tfx import v1 as tfx
 
-    from components.baseline import PushedModel, PushedModelStrategy
+    from components.baseline import LatestPushedModel, LatestPushedModelStrategy
     from components.data_validation.gate import DataGate
     from components.data_validation.schema import CuratedSchema, schema_text
     from components.evaluator.component import Evaluator
@@ -118,13 +121,12 @@ def create_pipeline(
     from components.trainer.export import signature_names
     from components.trainer.settings import TrainerSettings
 
-    artifacts = tfx.types.standard_artifacts
     example = config.data.example
     source = data_path or str(Path(config.data.path).resolve())
     chain = Chain()
 
-    example_gen = chain.add("ExampleGen", StreamingExampleGen(input_base=source))
     schema = chain.add("CuratedSchema", CuratedSchema(text=schema_text(example)))
+    example_gen = chain.add("ExampleGen", StreamingExampleGen(input_base=source))
     statistics_gen = chain.add(
         "StatisticsGen",
         tfx.components.StatisticsGen(examples=example_gen.outputs["examples"], schema=schema.outputs["schema"]),
@@ -143,6 +145,7 @@ def create_pipeline(
             schema=schema.outputs["schema"],
             data_path=source,
             example=example.model_dump_json(),
+            min_class_examples=config.validation.min_class_examples,
         ),
     )
     transform = chain.add(
@@ -178,21 +181,23 @@ def create_pipeline(
     baseline = chain.add(
         "Baseline",
         tfx.dsl.Resolver(
-            strategy_class=PushedModelStrategy,
+            strategy_class=LatestPushedModelStrategy,
             config={"serving_dir": serving_dir, "baseline_dir": f"{pipeline_root}/Baseline/model"},
-            model=tfx.dsl.Channel(type=artifacts.Model),
+            model=trainer.outputs["model"],
             candidate=trainer.outputs["model"],
         )
-        if resolver
-        else PushedModel(candidate=trainer.outputs["model"], serving_dir=serving_dir),
+        if use_resolver
+        else LatestPushedModel(candidate=trainer.outputs["model"], serving_dir=serving_dir),
     )
     evaluator = chain.add(
         "Evaluator",
         Evaluator(
             examples=example_gen.outputs["examples"],
-            model=trainer.outputs["model"],
+            # TFX goes on after a resolver failed. Then the resolver passes no candidate, and the Evaluator fails.
+            model=baseline.outputs["candidate"] if use_resolver else trainer.outputs["model"],
             baseline_model=baseline.outputs["model"],
             gates=config.gates,
+            example=example,
         ),
     )
     infra_validator = chain.add(
@@ -204,7 +209,7 @@ def create_pipeline(
             model_name=config.serving.model_name,
             signatures=",".join(signature_names(config.model)),
             settings=config.infra.model_dump_json(),
-            server=model_server,
+            server_identity=model_server,
         ),
     )
     chain.add(

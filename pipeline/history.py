@@ -2,13 +2,16 @@
 
 from __future__ import annotations
 
+import json
 from collections.abc import Collection
 from dataclasses import dataclass, field
 
 import ml_metadata as mlmd
 from ml_metadata.proto import metadata_store_pb2
+from tfx.dsl.io import fileio
 
 from components.baseline import VERSION
+from components.evaluator.config import LABELS
 from components.evaluator.report import Evaluation, read_evaluation
 from components.infra_validator.report import InfraCheck, read_blessing
 
@@ -60,6 +63,26 @@ class History:
                 return run_id
         return None
 
+    def forget_missing(self, root: str) -> list[str]:
+        """Marks artifacts as deleted if their files are gone, so that TFX's cache does not use them; returns the paths.
+
+        A pushed model counts as gone if its version folder is gone. The Pusher then pushes it again.
+
+        Args:
+            root: the folder of the artifacts; others, of another machine perhaps, are left alone.
+        """
+        missing = {}
+        for context in self._store.get_contexts_by_type("pipeline"):
+            for artifact in self._store.get_artifacts_by_context(context.id) if context.name == self._pipeline else ():
+                pushed = "pushed_destination" in artifact.custom_properties
+                path = _text(artifact, "pushed_destination") if pushed else artifact.uri
+                live = artifact.state == metadata_store_pb2.Artifact.LIVE
+                if live and artifact.uri.startswith(f"{root}/") and path and not fileio.exists(path):
+                    artifact.state = metadata_store_pb2.Artifact.DELETED
+                    missing[artifact.id] = (path, artifact)
+        self._store.put_artifacts([artifact for _, artifact in missing.values()])
+        return sorted({path for path, _ in missing.values()})
+
     def run(self, run_id: str) -> Run:
         """One run."""
         executions = self._executions(run_id)
@@ -72,7 +95,7 @@ class History:
         return Run(
             id=run_id,
             steps=_steps(executions),
-            evaluation=read_evaluation(evaluation.uri) if evaluation else None,
+            evaluation=read_evaluation(evaluation.uri, _labels(evaluator)) if evaluation else None,
             baseline_version=_text(baseline, VERSION) if baseline else None,
             infra=read_blessing(infra) if infra else None,
             pushed_to=_text(pushed, "pushed_destination") if pushed and _number(pushed, "pushed") else None,
@@ -110,6 +133,11 @@ def _steps(executions: dict[str, metadata_store_pb2.Execution]) -> list[Step]:
         Step(name, metadata_store_pb2.Execution.State.Name(execution.last_known_state))
         for name, execution in executions.items()
     ]
+
+
+def _labels(evaluator: metadata_store_pb2.Execution) -> list[str]:
+    known = LABELS in evaluator.custom_properties  # a run root of an earlier version has none
+    return json.loads(evaluator.custom_properties[LABELS].string_value) if known else []
 
 
 def _text(artifact: metadata_store_pb2.Artifact, name: str) -> str:

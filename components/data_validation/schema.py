@@ -1,4 +1,4 @@
-"""The curated schema as a step: its text travels in the pipeline, so the step reads no file."""
+"""A step that writes the curated schema. The text is an execution property, so the step reads no file."""
 
 from google.protobuf import text_format
 from tfx import v1 as tfx

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import json
 from typing import Any
 
 from tfx import types
@@ -9,10 +10,12 @@ from tfx import v1 as tfx
 from tfx.components.evaluator import executor
 from tfx.dsl.components.base import executor_spec
 from tfx.dsl.io import fileio
+from tfx.types import artifact_utils
 from tfx.utils import path_utils
 
-from components.evaluator.config import eval_config
+from components.evaluator.config import LABELS, eval_config
 from components.evaluator.settings import Gates
+from data.example import ExampleSpec
 
 
 class OptionalBaselineExecutor(executor.Executor):
@@ -24,12 +27,17 @@ class OptionalBaselineExecutor(executor.Executor):
         output_dict: dict[str, list[types.Artifact]],
         exec_properties: dict[str, Any],
     ) -> None:
-        """Evaluates the model, and compares it with the baseline if there is one."""
+        """Evaluates the model, and compares it with the baseline if there is one.
+
+        Raises:
+            ValueError: there is no model.
+        """
         baselines = [
             model
             for model in input_dict.get("baseline_model", [])
             if fileio.isdir(path_utils.serving_model_path(model.uri, path_utils.is_old_model_artifact(model)))
         ]
+        artifact_utils.get_single_instance(input_dict["model"])  # TFX would evaluate without a model
         super().Do({**input_dict, "baseline_model": baselines}, output_dict, exec_properties)
 
 
@@ -39,12 +47,19 @@ class Evaluator(tfx.components.Evaluator):
     EXECUTOR_SPEC = executor_spec.BeamExecutorSpec(OptionalBaselineExecutor)
 
     def __init__(
-        self, examples: types.Channel, model: types.Channel, baseline_model: types.Channel, gates: Gates
+        self,
+        examples: types.Channel,
+        model: types.Channel,
+        baseline_model: types.Channel,
+        gates: Gates,
+        example: ExampleSpec,
     ) -> None:
         super().__init__(
             examples=examples,
             model=model,
             baseline_model=baseline_model,
             example_splits=["test"],
-            eval_config=eval_config(gates),
+            eval_config=eval_config(gates, example.classes),
         )
+        # For the report: TFMA's files have class ids only.
+        self.exec_properties[LABELS] = json.dumps(example.labels)

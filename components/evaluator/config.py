@@ -1,4 +1,4 @@
-"""What the Evaluator measures on the test split, and which bars a model must clear."""
+"""What the Evaluator measures on the test split, and which thresholds a model must reach."""
 
 from __future__ import annotations
 
@@ -11,27 +11,33 @@ from components.trainer.export import PROBABILITIES
 from data.example import LABEL
 
 CANDIDATE, BASELINE = "candidate", "baseline"
+LABELS = "class_labels"
+"""The execution property that holds the names of the classes, a JSON list by class id."""
 OVERALL = tfma.SlicingSpec()
 EACH_CLASS = tfma.SlicingSpec(feature_keys=[LABEL])
+# Metrics are float32: 0.95 arrives as 0.949999988. A model that just reaches a threshold passes.
+_SLACK = 1e-6
 
 
-def eval_config(gates: Gates) -> tfma.EvalConfig:
+def eval_config(gates: Gates, classes: int) -> tfma.EvalConfig:
     """Overall and per-class accuracy, cross-entropy, confusion matrix, calibration, with the gates as thresholds.
 
-    The per-class accuracy is the accuracy over the slice of examples with that label.
+    The per-class accuracy is the accuracy over the slice of examples with that label. Each of `classes` labels has
+    its own threshold: TFMA reports a label without examples as a missing slice, and the model is not blessed.
     """
+    every_class = [tfma.SlicingSpec(feature_values={LABEL: str(label)}) for label in range(classes)]
     accuracy = tfma.MetricConfig(
         class_name="SparseCategoricalAccuracy",
         per_slice_thresholds=[
-            _threshold(OVERALL, value=_at_least(gates.accuracy), change=_drop_at_most(gates.max_drop)),
-            _threshold(EACH_CLASS, value=_at_least(gates.class_accuracy)),
+            _threshold([OVERALL], value=_at_least(gates.accuracy), change=_drop_at_most(gates.max_drop)),
+            _threshold(every_class, value=_at_least(gates.class_accuracy)),
         ],
     )
     calibration = tfma.MetricConfig(
         class_name=ExpectedCalibrationError.__name__, module=ExpectedCalibrationError.__module__
     )
     if gates.max_calibration_error:
-        calibration.per_slice_thresholds.append(_threshold(OVERALL, value=_at_most(gates.max_calibration_error)))
+        calibration.per_slice_thresholds.append(_threshold([OVERALL], value=_at_most(gates.max_calibration_error)))
     others = ("ExampleCount", "SparseCategoricalCrossentropy", "MultiClassConfusionMatrixPlot")
     return tfma.EvalConfig(
         model_specs=[_model_spec(CANDIDATE), _model_spec(BASELINE)],
@@ -54,18 +60,14 @@ def _model_spec(name: str) -> tfma.ModelSpec:
 
 
 def _threshold(
-    slices: tfma.SlicingSpec,
+    slices: list[tfma.SlicingSpec],
     value: tfma.GenericValueThreshold,
     change: tfma.GenericChangeThreshold | None = None,
 ) -> tfma.PerSliceMetricThreshold:
     # A `MetricConfig.threshold` would apply to every slice.
     return tfma.PerSliceMetricThreshold(
-        slicing_specs=[slices], threshold=tfma.MetricThreshold(value_threshold=value, change_threshold=change)
+        slicing_specs=slices, threshold=tfma.MetricThreshold(value_threshold=value, change_threshold=change)
     )
-
-
-# A metric may differ from a bar by a rounding error and still be equal to it.
-_SLACK = 1e-9
 
 
 def _at_least(bar: float) -> tfma.GenericValueThreshold:

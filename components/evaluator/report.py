@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from collections.abc import Iterator
+from collections.abc import Iterator, Sequence
 from dataclasses import dataclass
 
 import tensorflow_model_analysis as tfma
@@ -46,37 +46,43 @@ class Evaluation:
     calibration_error: float
     class_accuracy: dict[int, float]
     baseline_accuracy: float | None
+    labels: Sequence[str] = ()
 
     @property
-    def worst_class(self) -> tuple[int, float]:
-        """The label with the lowest accuracy, and that accuracy."""
-        return min(self.class_accuracy.items(), key=lambda item: item[1])
+    def worst_class(self) -> tuple[str, float]:
+        """The name of the class with the lowest accuracy, and that accuracy."""
+        label, accuracy = min(self.class_accuracy.items(), key=lambda item: item[1])
+        return _class_name(label, self.labels), accuracy
 
 
-def read_evaluation(uri: str) -> Evaluation:
-    """The evaluation that the Evaluator left in its artifact `evaluation` at `uri`."""
+def read_evaluation(uri: str, labels: Sequence[str] = ()) -> Evaluation:
+    """The evaluation that the Evaluator left in its artifact `evaluation` at `uri`.
+
+    `labels` are the names of the classes by class id; without them, a class is called by its id.
+    """
     config = tfma.load_eval_result(uri).config
     result = tfma.load_validation_result(uri)
     metrics = _read_metrics(uri)
 
-    def figures(name: str, model_is_baseline: bool = False) -> dict[Slice, float]:
+    def values_by_slice(name: str, model_is_baseline: bool = False) -> dict[Slice, float]:
         return {
-            where: value
-            for where, values in metrics.items()
+            slice_key: value
+            for slice_key, values in metrics.items()
             for key, value in values.items()
             if key.name == name and not key.is_diff and (key.model_name == BASELINE) == model_is_baseline
         }
 
-    accuracy = figures(_ACCURACY)
+    accuracy = values_by_slice(_ACCURACY)
     return Evaluation(
         blessed=result.validation_ok,
-        gates=[*_gates(config, metrics, result), *_missing_slices(result)],
-        examples=int(figures("example_count")[()]),
+        gates=[*_gates(config, metrics, result, labels), *_missing_slices(result, labels)],
+        examples=int(values_by_slice("example_count")[()]),
         accuracy=accuracy[()],
-        cross_entropy=figures(_CROSS_ENTROPY)[()],
-        calibration_error=figures(_CALIBRATION)[()],
-        class_accuracy={int(where[0][1]): value for where, value in accuracy.items() if where},
-        baseline_accuracy=figures(_ACCURACY, model_is_baseline=True).get(()),
+        cross_entropy=values_by_slice(_CROSS_ENTROPY)[()],
+        calibration_error=values_by_slice(_CALIBRATION)[()],
+        class_accuracy={int(slice_key[0][1]): value for slice_key, value in accuracy.items() if slice_key},
+        baseline_accuracy=values_by_slice(_ACCURACY, model_is_baseline=True).get(()),
+        labels=labels,
     )
 
 
@@ -92,7 +98,9 @@ def _read_metrics(uri: str) -> Metrics:
     return dict(sorted(metrics.items(), key=lambda item: (len(item[0]), item[0])))
 
 
-def _gates(config: tfma.EvalConfig, metrics: Metrics, result: tfma.ValidationResult) -> Iterator[Gate]:
+def _gates(
+    config: tfma.EvalConfig, metrics: Metrics, result: tfma.ValidationResult, labels: Sequence[str]
+) -> Iterator[Gate]:
     """One gate for each threshold and each slice that it applies to."""
     failed = {
         (slicer.deserialize_slice_key(validation.slice_key), failure.metric_key.SerializeToString(deterministic=True))
@@ -106,27 +114,41 @@ def _gates(config: tfma.EvalConfig, metrics: Metrics, result: tfma.ValidationRes
         encoded = key.to_proto().SerializeToString(deterministic=True)
         for slicing_spec, threshold in bounds:
             applicable = slicer.SingleSliceSpec(spec=slicing_spec).is_slice_applicable
-            for where, values in metrics.items():
-                if applicable(where):
+            for slice_key, values in metrics.items():
+                if applicable(slice_key):
                     value = values.get(key, float("nan"))
-                    yield Gate(_name(key, where), value, _bound(threshold), (where, encoded) not in failed)
+                    yield Gate(
+                        _name(key, slice_key, labels), value, _bound(threshold), (slice_key, encoded) not in failed
+                    )
 
 
-def _missing_slices(result: tfma.ValidationResult) -> Iterator[Gate]:
+def _missing_slices(result: tfma.ValidationResult, labels: Sequence[str]) -> Iterator[Gate]:
     for spec in result.missing_slices:
-        yield Gate(f"examples for each {', '.join(spec.feature_keys)}", 0, "at least one", passed=False)
+        slice_key = tuple(sorted(spec.feature_values.items()))
+        yield Gate(f"examples{_suffix(slice_key, labels)}", 0, "at least one", passed=False)
 
 
-def _name(key: MetricKey, where: Slice) -> str:
-    name = _NAMES.get(key.name, key.name)
-    for feature, value in where:
-        name += f" of class {value}" if feature == LABEL else f" where {feature} is {value}"
+def _name(key: MetricKey, slice_key: Slice, labels: Sequence[str]) -> str:
+    name = _NAMES.get(key.name, key.name) + _suffix(slice_key, labels)
     return f"{name} against the baseline" if key.is_diff else name
+
+
+def _suffix(slice_key: Slice, labels: Sequence[str]) -> str:
+    return "".join(
+        f" of class {_class_name(value, labels)}" if feature == LABEL else f" where {feature} is {value}"
+        for feature, value in slice_key
+    )
+
+
+def _class_name(label: int | float | str, labels: Sequence[str]) -> str:
+    return labels[int(label)] if labels else str(label)
 
 
 def _bound(threshold: tfma.GenericValueThreshold | tfma.GenericChangeThreshold) -> str:
     if isinstance(threshold, tfma.GenericChangeThreshold):
         word = "at most" if threshold.direction == tfma.MetricDirection.LOWER_IS_BETTER else "at least"
+        if threshold.HasField("relative"):
+            return f"{word} {threshold.relative.value:.2%}"
         return f"{word} {threshold.absolute.value:.4f}"
     bounds = []
     if threshold.HasField("lower_bound"):

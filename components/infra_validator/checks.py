@@ -44,7 +44,8 @@ def call_signature(client: Client, signature: str, reference: ReferencePredictio
     examples = [serialize(array, 0) for array in reference.inputs]
     if signature == CLASSIFY_EXAMPLES:
         classifications = client.classify_examples(examples)
-        class_ids = np.array([int(one.labels[one.scores.argmax()]) for one in classifications], np.int64)
+        ids = {label: class_id for class_id, label in enumerate(reference.labels.tolist())}
+        class_ids = np.array([ids.get(one.labels[one.scores.argmax()], -1) for one in classifications], np.int64)
         return Result(np.stack([one.scores for one in classifications]), class_ids)
     prediction = client.predict_examples(examples)
     return Result(prediction.probabilities, prediction.class_ids)

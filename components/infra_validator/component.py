@@ -44,9 +44,11 @@ def InfraValidator(
     model_name: tfx.dsl.components.Parameter[str],
     signatures: tfx.dsl.components.Parameter[str],
     settings: tfx.dsl.components.Parameter[str],
-    server: tfx.dsl.components.Parameter[str],
+    server_identity: tfx.dsl.components.Parameter[str],
 ) -> None:
-    """Serves a warmed-up copy of the model in a process of its own, calls every signature, and blesses it or not.
+    """The project's own infra check, in the place of TFX's InfraValidator and with the same output.
+
+    It serves a warmed-up copy of the model in a process of its own, calls every signature, and blesses it or not.
 
     Args:
         model: the candidate.
@@ -56,7 +58,7 @@ def InfraValidator(
         model_name: TF Serving's.
         signatures: the names of the signatures that the model must have, separated by commas.
         settings: an `Infra` as JSON.
-        server: the model server that the runner found. TFX's cache sees here that another one was installed.
+        server_identity: the model server that the runner found, so that TFX's cache sees another one.
     """
     infra, names = Infra.model_validate_json(settings), signatures.split(",")
     if not model_blessing.get_int_custom_property("blessed"):

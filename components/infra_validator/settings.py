@@ -14,7 +14,7 @@ class Infra(Section):
         " Empty: tensorflow_model_server where it is on PATH, else the stand-in, in a process of its own",
     )
     max_latency_ratio: float = Field(
-        5.0, gt=0, description="a served input's median time against the same call in process"
+        5.0, gt=0, description="largest ratio of the median time of a served call to the same call in process"
     )
     max_mebibytes: float = Field(100.0, gt=0, description="size of the SavedModel's files")
-    tolerance: float = Field(1e-3, gt=0, description="between a served probability and the Trainer's own")
+    tolerance: float = Field(1e-3, gt=0, description="largest difference of a served probability from the Trainer's")

@@ -1,1 +1,1 @@
-"""The Trainer: run.py is the table of contents, each other file is a chapter."""
+"""The Trainer: run.py has run_fn, each other file has one part of the training."""

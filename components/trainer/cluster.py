@@ -1,6 +1,6 @@
 """Several training hosts. The Trainer enters one object, `connect(…)`; the process that runs it comes from `launch`.
 
-One host alone is a cluster too, so that the Trainer has one way through.
+A single host is also a Cluster, so the Trainer needs only one code path.
 """
 
 from __future__ import annotations
@@ -132,7 +132,7 @@ class Cluster:
         """Waits until every host is here."""
         self._broadcast(np.zeros(1, np.int32))
         if not self.is_chief:
-            time.sleep(2)  # or this host's last answer to the others could be lost
+            time.sleep(2)  # or the other hosts may not receive this host's last message
 
     def _broadcast(self, numbers: np.ndarray) -> np.ndarray:
         """A sum over all replicas. Only the first one, the chief's, adds numbers other than zero."""

@@ -8,6 +8,7 @@ import tensorflow as tf
 import tensorflow_transform as tft
 import tf_keras
 
+from components.labels import write_labels
 from components.trainer.model import build_serving_model
 from components.trainer.settings import Model
 from components.transform import SEQUENCE
@@ -60,7 +61,7 @@ class ServingModule(tf.Module):
 
         def classify_examples(inputs: tf.Tensor) -> dict[str, tf.Tensor]:
             scores = serve_tf_examples_fn(inputs)[PROBABILITIES]
-            labels = tf.constant([[str(label) for label in range(spec.classes)]])
+            labels = tf.constant([spec.labels])
             return {"classes": tf.repeat(labels, tf.shape(scores)[0], axis=0), "scores": scores}
 
         def predict_images(images: tf.Tensor) -> dict[str, tf.Tensor]:
@@ -86,6 +87,7 @@ def export(weights: list, transform: tft.TFTransformOutput, settings: Model, spe
     updater = tf.compat.v1.saved_model.signature_def_utils.MethodNameUpdater(folder)
     updater.replace_method_name(CLASSIFY_EXAMPLES, tf.compat.v1.saved_model.CLASSIFY_METHOD_NAME, tags="serve")
     updater.save()
+    write_labels(folder, spec.labels)
 
 
 def _function(

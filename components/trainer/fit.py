@@ -12,7 +12,7 @@ import tensorflow as tf
 import tf_keras
 
 from components.trainer.cluster import Cluster
-from components.trainer.input import Split
+from components.trainer.input import SplitDataset
 from components.trainer.settings import Training
 from data.errors import UserError
 
@@ -59,8 +59,8 @@ def learning_rate(
 
 def fit(
     model: tf_keras.Model,
-    data: Split,
-    validation: Split,
+    data: SplitDataset,
+    validation: SplitDataset,
     training: Training,
     cluster: Cluster,
     log_dir: str,
@@ -90,13 +90,15 @@ def fit(
             *([tf_keras.callbacks.TensorBoard(log_dir, write_graph=False)] if cluster.is_chief else []),
             # Every host takes part. Keras lets the others write to a temporary folder.
             tf_keras.callbacks.BackupAndRestore(os.path.join(backup_dir, "state"), delete_checkpoint=False),
-            # Last: an epoch that is reported is also saved.
+            # ProgressLogger is last, so an epoch is saved before it is reported.
             ProgressLogger(training.epochs, data.steps, cluster),
         ],
     )
     # A training that was resumed after its last epoch has no history.
     if not np.isfinite(history.history.get("loss", [0.0])[-1]):
         if best is None or not np.isfinite(best.best):
+            if cluster.is_chief:
+                tf.io.gfile.rmtree(backup_dir)  # it has the NaN weights: the same command must not continue from them
             raise UserError(
                 "Training diverged: the loss became NaN or infinite and no epoch gave usable weights."
                 " Lower training.learning_rate or set training.clip_norm."
@@ -122,6 +124,11 @@ class BestWeights(tf_keras.callbacks.EarlyStopping):
                 self.best_weights = [saved[f"w{i}"] for i in range(len(saved.files) - 3)]
             self.wait = last - self.best_epoch
             log.info("Continues a training that was interrupted after epoch %d.", last + 1)
+
+    def on_epoch_begin(self, epoch: int, logs: dict | None = None) -> None:
+        super().on_epoch_begin(epoch, logs)
+        # An epoch that is repeated after an interruption counts once.
+        self.wait = max(0, epoch - 1 - self.best_epoch)
 
     def on_epoch_end(self, epoch: int, logs: dict | None = None) -> None:
         super().on_epoch_end(epoch, logs)

@@ -15,7 +15,7 @@ from data.errors import UserError
 from data.example import LABEL
 
 
-class Split(NamedTuple):
+class SplitDataset(NamedTuple):
     """(`sequence` float32 [B, steps, features], `label` int64 [B]), with the counts of examples and global batches.
 
     `input_fn` gives the part of every global batch that one host's replicas train on, replica after replica.
@@ -27,7 +27,7 @@ class Split(NamedTuple):
 
     @property
     def dataset(self) -> tf.data.Dataset:
-        """The global batches, once."""
+        """One epoch of global batches."""
         batches = self.input_fn(tf.distribute.InputContext())
         return batches.apply(tf.data.experimental.assert_cardinality(self.steps))
 
@@ -42,7 +42,7 @@ def read_splits(
     transform: tft.TFTransformOutput,
     training: Training,
     batch_size: int,
-) -> tuple[Split, Split]:
+) -> tuple[SplitDataset, SplitDataset]:
     """The training and validation splits, in global batches of `batch_size` examples; the last may be smaller.
 
     With `training.validation_split`, as in Keras' fit, the tail of both file sets together validates.
@@ -73,7 +73,7 @@ def read_records(patterns: Sequence[str]) -> tf.data.Dataset:
     return tf.data.TFRecordDataset(files, compression_type="GZIP")
 
 
-def _split(records: tf.data.Dataset, count: int, transform: tft.TFTransformOutput, batch_size: int) -> Split:
+def _split(records: tf.data.Dataset, count: int, transform: tft.TFTransformOutput, batch_size: int) -> SplitDataset:
     """Every host reads and shuffles all records, in the same order, and parses only its own part of each batch."""
     feature_spec, layer = transform.raw_feature_spec(), transform.transform_features_layer()
 
@@ -86,7 +86,7 @@ def _split(records: tf.data.Dataset, count: int, transform: tft.TFTransformOutpu
         batches = split_batches(records.batch(batch_size), context)
         return batches.map(parse, num_parallel_calls=tf.data.AUTOTUNE).prefetch(4)
 
-    return Split(input_fn, count, math.ceil(count / batch_size))
+    return SplitDataset(input_fn, count, math.ceil(count / batch_size))
 
 
 def split_batches(batches: tf.data.Dataset, context: tf.distribute.InputContext) -> tf.data.Dataset:

@@ -20,10 +20,14 @@ _FILE = "reference_predictions.npz"
 
 
 class ReferencePredictions(NamedTuple):
-    """`inputs` [N, …] as `data.example.parse` returns them, and their `probabilities`, float32 [N, classes]."""
+    """`inputs` [N, …] as `data.example.parse` returns them, and their `probabilities`, float32 [N, classes].
+
+    `labels` are the names of the classes, str [classes].
+    """
 
     inputs: np.ndarray
     probabilities: np.ndarray
+    labels: np.ndarray
 
 
 def write_reference_predictions(
@@ -40,7 +44,7 @@ def write_reference_predictions(
     logits = model(transform.transform_features_layer()(features)[SEQUENCE], training=False)
     inputs = np.stack([parse(record, spec)[0] for record in records.numpy()])
     content = io.BytesIO()
-    np.savez(content, inputs=inputs, probabilities=tf.nn.softmax(logits).numpy())
+    np.savez(content, inputs=inputs, probabilities=tf.nn.softmax(logits).numpy(), labels=np.array(spec.labels))
     with tf.io.gfile.GFile(os.path.join(folder, _FILE), "wb") as file:
         file.write(content.getvalue())
 
@@ -48,4 +52,4 @@ def write_reference_predictions(
 def read_reference_predictions(folder: str) -> ReferencePredictions:
     """Reads what `write_reference_predictions` wrote."""
     with np.load(io.BytesIO(tf.io.gfile.GFile(os.path.join(folder, _FILE), "rb").read())) as saved:
-        return ReferencePredictions(saved["inputs"], saved["probabilities"])
+        return ReferencePredictions(saved["inputs"], saved["probabilities"], saved["labels"])

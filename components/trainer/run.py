@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import hashlib
 import os
+from pathlib import Path
 from typing import TYPE_CHECKING
 
 import tensorflow as tf
@@ -19,6 +20,7 @@ from components.trainer.input import read_splits
 from components.trainer.model import build_model
 from components.trainer.reference import write_reference_predictions
 from components.trainer.settings import TrainerSettings
+from data.storage import remove_older
 
 if TYPE_CHECKING:
     # A training host has no other need of TFX, which takes seconds to load.
@@ -92,3 +94,5 @@ def train(job: TrainingJob | None) -> None:
             write_reference_predictions(model, transform, spec, job.eval_files, job.model_run_dir)
     if cluster.is_chief:
         tf.io.gfile.rmtree(job.backup_dir)
+        if "://" not in job.settings.backup_dir:
+            remove_older(Path(job.settings.backup_dir), "*", seconds=30 * 24 * 60 * 60)

@@ -49,7 +49,7 @@ class Training(Section):
         0.0,
         ge=0,
         lt=1,
-        description="share of train and eval together, their tail, that validates; 0: the eval split does",
+        description="share of the train and eval records, from the end, for validation; 0: the eval split is used",
     )
     shuffle_buffer: int = Field(20_000, ge=1, description="records held in memory to draw the next batch from")
     steps_per_execution: int = Field(25, ge=1, description="training steps per call into TensorFlow")

@@ -48,8 +48,7 @@ def parse_args(argv: Sequence[str] | None) -> argparse.Namespace:
     common.add_argument(
         "--cache",
         action=argparse.BooleanOptionalAction,
-        help="reuse steps whose inputs are the same; Kubeflow compares the data's path, not what lies there"
-        " (default: yes, and with --cron no)",
+        help="reuse steps whose inputs are the same; ExampleGen always runs (default: yes, and with --cron no)",
     )
 
     compiling = commands.add_parser("compile", parents=[common], help="write the spec")
@@ -57,7 +56,7 @@ def parse_args(argv: Sequence[str] | None) -> argparse.Namespace:
     compiling.add_argument("-o", "--output", default="pipeline.yaml", metavar="FILE", help="default: pipeline.yaml")
 
     submitting = commands.add_parser("submit", parents=[common], help="upload the spec to Kubeflow and start a run")
-    submitting.add_argument("--host", required=True, metavar="URL", help="of Kubeflow Pipelines' API")
+    submitting.add_argument("--host", required=True, metavar="URL", help="URL of the Kubeflow Pipelines API")
     submitting.add_argument("--namespace", help="the user's namespace, where Kubeflow has several users")
     submitting.add_argument("--experiment", default="Default", metavar="NAME", help="default: Default")
     submitting.add_argument("--run-name", metavar="NAME", help="default: the pipeline's name and the time")

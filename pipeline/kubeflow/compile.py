@@ -22,8 +22,8 @@ if TYPE_CHECKING:
 VOLUME = "/volume"
 # Where the image keeps the project's own data; a relative data.path counts from here.
 WORKDIR = "/app"
-# Its result depends on the served folder, which is no input of the step.
-NEVER_CACHED = ("Baseline",)
+# Their results depend on folders, of which Kubeflow's cache sees only the path: the served models, the data.
+NEVER_CACHED = ("Baseline", "ExampleGen")
 
 Target = Literal["kubeflow", "vertex"]
 
@@ -106,13 +106,14 @@ def _create_pipeline(config: Config, deployment: Deployment, data_path: str) -> 
     from tfx import v1 as tfx
 
     trainer = config.kubeflow.trainer
+    default_dir = f"{deployment.shared}/serving_models/{config.serving.model_name}"
     return create_pipeline(
         config,
         pipeline_root=deployment.pipeline_root,
-        serving_dir=deployment.serving_dir or f"{deployment.shared}/serving_models/{config.serving.model_name}",
+        serving_dir=deployment.serving_dir.rstrip("/") or default_dir,
         backup_dir=f"{deployment.shared}/backup",
         data_path=tfx.dsl.experimental.RuntimeParameter(name="data_path", ptype=str, default=data_path),
-        resolver=False,
+        use_resolver=False,
         hardware=f"1 × {trainer.gpus} {trainer.gpu_type}" if trainer.gpus else f"1 × {config.training.replicas} CPU",
         model_server=deployment.image,
     )

@@ -45,10 +45,17 @@ exit codes:
     )
     parser.add_argument("--to", dest="stop", choices=STEPS, metavar="STEP", help="last step to run")
     parser.add_argument(
-        "--beam-arg", action="append", default=[], metavar="ARG", help="a Beam option: --beam-arg=--runner=…"
+        "--beam-arg",
+        action="append",
+        default=[],
+        metavar="ARG",
+        help="a Beam option, e.g. --beam-arg=--direct_num_workers=2",
     )
     parser.add_argument("--verbose", action="store_true", help="also show TFX's, TensorFlow's and Beam's log lines")
-    return parser.parse_args(argv)
+    args = parser.parse_args(argv)
+    if args.start and args.stop and STEPS.index(args.stop) < STEPS.index(args.start):
+        parser.error(f"--to {args.stop} comes before --from {args.start}: exchange them")
+    return args
 
 
 def main(argv: Sequence[str] | None = None) -> int:

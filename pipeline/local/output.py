@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import io
 import logging
 import os
 import subprocess
@@ -10,6 +11,18 @@ from collections.abc import Iterator
 from contextlib import contextmanager
 from pathlib import Path
 from typing import TextIO
+
+
+class _Screen(io.TextIOWrapper):
+    """The screen. The run continues without it if its reader goes away, as in `… | head`: the log has everything."""
+
+    def flush(self) -> None:
+        try:
+            super().flush()
+        except BrokenPipeError:
+            nowhere = os.open(os.devnull, os.O_WRONLY)
+            os.dup2(nowhere, self.fileno())
+            os.close(nowhere)
 
 
 @contextmanager
@@ -23,7 +36,8 @@ def redirect_output(log: Path, and_screen: bool) -> Iterator[TextIO]:
     kept = os.dup(1), os.dup(2)
     target, tee = os.open(log, os.O_WRONLY | os.O_CREAT | os.O_APPEND, 0o644), None
     if and_screen:
-        tee = subprocess.Popen(["tee", "-a", str(log)], stdin=subprocess.PIPE, stdout=kept[1])
+        # -i: Ctrl-C does not end it. -p: it writes the log also after the screen's reader has gone.
+        tee = subprocess.Popen(["tee", "-a", "-i", "-p", str(log)], stdin=subprocess.PIPE, stdout=kept[1])
         os.close(target)
         assert tee.stdin is not None
         target = os.dup(tee.stdin.fileno())
@@ -32,7 +46,7 @@ def redirect_output(log: Path, and_screen: bool) -> Iterator[TextIO]:
     os.dup2(target, 2)
     os.close(target)
     try:
-        with os.fdopen(os.dup(kept[0]), "w", encoding="utf-8", errors="replace") as screen:
+        with _Screen(open(os.dup(kept[0]), "wb"), encoding="utf-8", errors="replace") as screen:
             yield screen
     finally:
         sys.stdout.flush()
@@ -65,7 +79,7 @@ def log_to_output() -> Iterator[None]:
         try:
             yield
         finally:
-            # The progress reporter removes itself: it was added to the list that ends here.
+            # The restored list still has the progress reporter; `active` removes it.
             root.handlers, _, absl_logger.handlers, absl_logger.propagate = kept
             root.setLevel(kept[1])
 

@@ -77,12 +77,16 @@ class ProgressReporter(logging.Handler):
         self.step = None
         self._bar.update(self._task, visible=False)
 
+    def note(self, text: str) -> None:
+        """Prints a line that belongs to the step before it or after it."""
+        self._console.print(f"    {text}")
+
     def emit(self, record: logging.LogRecord) -> None:
         message = record.getMessage()
         if hasattr(record, "progress"):
             self._update_bar(record.progress)
         elif record.name.startswith("components.") and record.levelno >= logging.INFO:
-            self._console.print(f"    {message}")
+            self.note(message)
         elif CACHED.match(message):
             self._cached = True
         elif started := STARTED.match(message):

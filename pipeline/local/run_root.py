@@ -11,6 +11,8 @@ from datetime import datetime
 from pathlib import Path
 from typing import TYPE_CHECKING
 
+from google.protobuf.message import Message
+
 from data.errors import SettingsError, UserError
 from data.storage import storage_problem
 from pipeline.config import Config
@@ -38,20 +40,19 @@ class RunRoot:
         from ml_metadata.proto import metadata_store_pb2
 
         connection = metadata_store_pb2.ConnectionConfig()
-        text = os.path.expandvars(self._config.metadata.connection)
+        text = self._config.metadata.connection
         if not text:
             connection.sqlite.filename_uri = str(self.path / "metadata.db")
             connection.sqlite.connection_mode = metadata_store_pb2.SqliteMetadataSourceConfig.READWRITE_OPENCREATE
             return connection
-        unset = re.search(r"\$\{?(\w+)", text)
-        if unset:
-            raise SettingsError(f"metadata.connection names ${unset[1]}, which is not set in the environment.")
         try:
-            return text_format.Parse(text, connection)
+            text_format.Parse(text, connection)
         except text_format.ParseError as error:
             raise SettingsError(
                 f"metadata.connection is not an ml_metadata.ConnectionConfig in text format: {str(error).rstrip('.')}."
             ) from None
+        _fill_in(connection)
+        return connection
 
     @contextmanager
     def held(self) -> Iterator[None]:
@@ -97,6 +98,25 @@ class RunRoot:
 
     def versions(self) -> set[int]:
         """The versions that TF Serving would find."""
-        if not self.serving_dir.is_dir():
-            return set()
-        return {int(entry.name) for entry in self.serving_dir.iterdir() if entry.name.isdecimal()}
+        names = (file.parent.name for file in self.serving_dir.glob("*/saved_model.pb"))
+        return {int(name) for name in names if name.isdecimal()}
+
+
+def _fill_in(message: Message) -> None:
+    """Replaces `$NAME` and `${NAME}` in every string of `message`, after it was parsed: a value may hold any character.
+
+    Raises:
+        SettingsError: a variable that is not set.
+    """
+    for field, value in message.ListFields():
+        if isinstance(value, str):
+            setattr(message, field.name, re.sub(r"\$(?:\{(\w+)\}|(\w+))", _variable, value))
+        elif isinstance(value, Message):
+            _fill_in(value)
+
+
+def _variable(match: re.Match[str]) -> str:
+    name = match[1] or match[2]
+    if name not in os.environ:
+        raise SettingsError(f"metadata.connection names ${name}, which is not set in the environment.")
+    return os.environ[name]

@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import argparse
 import logging
+import re
 from pathlib import Path
 from typing import TYPE_CHECKING
 
@@ -21,6 +22,7 @@ from pipeline.local.signals import interruptible
 from pipeline.local.summary import print_summary
 
 if TYPE_CHECKING:
+    from ml_metadata.proto import metadata_store_pb2
     from tfx.orchestration.pipeline import RunOptions
 
     from pipeline.history import History, Run
@@ -66,12 +68,11 @@ def _run_steps(args: argparse.Namespace, config: Config, root: RunRoot, reporter
 
     from components.infra_validator.component import describe_server
     from components.trainer.cluster import describe_hardware, prepare_devices
-    from pipeline.history import History
 
     with log_to_output():
         prepare_devices(config.training.replicas)
         metadata = root.metadata()
-        history = History(metadata, config.name)
+        history = _open_history(metadata, config, root)
         pipeline = create_pipeline(
             config,
             pipeline_root=str(root.artifacts),
@@ -81,9 +82,40 @@ def _run_steps(args: argparse.Namespace, config: Config, root: RunRoot, reporter
             model_server=describe_server(config.infra),
         )
         options = _run_options(args, history, root)
+        missing = history.forget_missing(str(root.artifacts))
+        before = set(history.runs())
         reporter.end("done")
+        if missing:
+            others = f" (and {len(missing) - 1} more)" if len(missing) > 1 else ""
+            reporter.note(f"{missing[0]}{others} is gone: the step that wrote it runs again.")
         tfx.orchestration.LocalDagRunner().run(pipeline, run_options=options)
-        return history.run(history.runs()[-1])
+        result = history.run(next(run for run in reversed(history.runs()) if run not in before))
+        # TFX goes on after some failures, for example of a resolver.
+        if failed := [step.id for step in result.steps if step.state == "FAILED"]:
+            reporter.begin(failed[0])
+            raise RuntimeError("TFX could not run the step")
+        return result
+
+
+def _open_history(metadata: metadata_store_pb2.ConnectionConfig, config: Config, root: RunRoot) -> History:
+    """The records of earlier runs.
+
+    Raises:
+        UserError: the store cannot be read.
+    """
+    from pipeline.history import History
+
+    try:
+        return History(metadata, config.name)
+    except Exception as error:
+        if storage_problem(error):
+            raise
+        where = "that metadata.connection names" if config.metadata.connection else str(root.path / "metadata.db")
+        reason = re.sub(r"^Error when executing query: | query: .*", "", str(error), flags=re.DOTALL)[:200]
+        raise UserError(
+            f"The ML Metadata store {where} cannot be read: {reason}."
+            " Restore it from a backup, or use another --run-root."
+        ) from error
 
 
 def _run_options(args: argparse.Namespace, history: History, root: RunRoot) -> RunOptions | None:
@@ -96,14 +128,13 @@ def _run_options(args: argparse.Namespace, history: History, root: RunRoot) -> R
 
     if not args.start and not args.stop:
         return None
-    base = history.latest_run_with(STEPS[: STEPS.index(args.start)]) if args.start else None
-    if args.start and base is None:
+    first = STEPS.index(args.start) if args.start else 0
+    last = STEPS.index(args.stop) if args.stop else len(STEPS) - 1
+    base = history.latest_run_with(STEPS[:first]) if first else None
+    if first and base is None:
         raise UserError(f"--from {args.start} reuses all steps before it, but {root.path} holds no run that has them.")
-    return RunOptions(
-        from_nodes=[args.start] if args.start else None,
-        to_nodes=[args.stop] if args.stop else None,
-        base_pipeline_run_id=base,
-    )
+    # TFX runs what lies between the two sets of steps.
+    return RunOptions(from_nodes=STEPS[first:], to_nodes=STEPS[: last + 1], base_pipeline_run_id=base)
 
 
 def _exit_code(result: Run) -> int:
@@ -119,7 +150,8 @@ def _explain(error: BaseException, config: Config, root: RunRoot, step: str, log
             return str(cause)
     problem = storage_problem(error)
     if problem:
-        return f"{step} could not write to {root.path}: {problem}."
+        names = (cause.filename for cause in causes(error) if isinstance(cause, OSError) and cause.filename)
+        return f"{step} failed at {next(names, root.path)}: {problem}."
     if step in ("ExampleGen", "StatisticsGen"):
         from data.records import examine
 

@@ -41,11 +41,11 @@ def print_summary(console: Console, run: Run, log: Path, before: set[int], now: 
 def _evaluation(evaluation: Evaluation, baseline_version: str | None) -> Iterator[Row]:
     label, worst = evaluation.worst_class
     yield "Test accuracy", f"{evaluation.accuracy:.4f} of {evaluation.examples:,} examples"
-    yield "Worst digit", f"{label}, {worst:.4f}"
+    yield "Worst class", f"{label}, {worst:.4f}"
     yield "Cross-entropy", f"{evaluation.cross_entropy:.4f}"
     yield "Calibration error", f"{evaluation.calibration_error:.4f}"
     if evaluation.baseline_accuracy is None:
-        yield "Baseline", "none: no other model was pushed that this one can be compared with"
+        yield "Baseline", "none: no other pushed model has the same inputs and outputs"
     else:
         difference = evaluation.accuracy - evaluation.baseline_accuracy
         yield (
@@ -67,6 +67,6 @@ def _infra(infra: InfraCheck) -> Text:
 def _pushed(destination: str, before: set[int], now: set[int]) -> str:
     version = int(Path(destination).name)
     if version not in now:
-        return f"version {version} by an earlier run, but {destination} is gone; start with a new --run-root"
+        return f"version {version}, but {destination} is gone; run again to restore it"
     text = f"version {version}{' by an earlier run' if version in before else ''} to {destination}"
     return text if version == max(now) else f"{text}; version {max(now)} is newer"

@@ -14,7 +14,14 @@ from ml_metadata.proto import metadata_store_pb2
 from tfx.types import standard_artifacts
 from tfx.utils import path_utils
 
-from components.baseline import VERSION, PushedModel, PushedModelStrategy, find_baseline, list_versions, same_model
+from components.baseline import (
+    VERSION,
+    LatestPushedModel,
+    LatestPushedModelStrategy,
+    find_baseline,
+    list_versions,
+    same_model,
+)
 from components.evaluator.component import OptionalBaselineExecutor
 
 Artifact = standard_artifacts.Model
@@ -50,7 +57,7 @@ def by_container_step(candidate: Path, serving_dir: Path, work: Path) -> str:
     trained, found = Artifact(), Artifact()
     trained.uri, found.uri = str(work / "trained"), str(work / "found")
     shutil.copytree(candidate, path_utils.serving_model_path(trained.uri))
-    PushedModel.test_call(candidate=trained, model=found, serving_dir=str(serving_dir))
+    LatestPushedModel.test_call(candidate=trained, model=found, serving_dir=str(serving_dir))
     version = found.get_string_custom_property(VERSION)
     copy = path_utils.serving_model_path(found.uri)
     assert same_model(copy, str(serving_dir / version)) if version else not Path(copy).exists()
@@ -68,7 +75,7 @@ def resolve(candidate: Path, serving_dir: Path, work: Path) -> list[Artifact]:
     if not Path(trained.uri).exists():
         shutil.copytree(candidate, path_utils.serving_model_path(trained.uri))
     trained.mlmd_artifact.type_id = store.put_artifact_type(Artifact().artifact_type)
-    strategy = PushedModelStrategy(serving_dir=str(serving_dir), baseline_dir=str(work / "baseline"))
+    strategy = LatestPushedModelStrategy(serving_dir=str(serving_dir), baseline_dir=str(work / "baseline"))
     return strategy.resolve_artifacts(store, {"candidate": [trained], "model": [trained]})["model"]
 
 
@@ -185,6 +192,8 @@ def test_the_evaluator_takes_an_empty_artifact_for_no_baseline(
     full.uri, empty.uri = str(tmp_path / "full"), str(tmp_path / "empty")
     shutil.copytree(models[0], path_utils.serving_model_path(full.uri))
     for model in (full, empty):
-        OptionalBaselineExecutor().Do({"baseline_model": [model]}, {}, {})
-    OptionalBaselineExecutor().Do({}, {}, {})
+        OptionalBaselineExecutor().Do({"model": [full], "baseline_model": [model]}, {}, {})
+    OptionalBaselineExecutor().Do({"model": [full]}, {}, {})
     assert given == [[full], [], []]
+    with pytest.raises(ValueError):
+        OptionalBaselineExecutor().Do({"model": []}, {}, {})

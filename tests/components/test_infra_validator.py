@@ -67,7 +67,7 @@ def check(trained: Path, tmp_path: Path) -> Check:
         shutil.rmtree(tmp_path / "infra", ignore_errors=True)
         (tmp_path / "infra").mkdir()
         artifacts[2].set_int_custom_property("blessed", blessed)
-        InfraValidator.test_call(*artifacts, "mnist", signatures, settings=infra.model_dump_json(), server="")
+        InfraValidator.test_call(*artifacts, "mnist", signatures, settings=infra.model_dump_json(), server_identity="")
         return artifacts[3]
 
     return check

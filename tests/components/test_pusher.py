@@ -1,7 +1,9 @@
 """The push: whoever watches the folder sees a whole version or none."""
 
+import os
 import shutil
 import threading
+import time
 from pathlib import Path
 
 import pytest
@@ -99,6 +101,24 @@ def test_a_push_that_fails_leaves_nothing(stamped: Path, small_disk: Path) -> No
     with pytest.raises(Exception, match=r"space|No space|RESOURCE|exhausted"):
         push(AtomicExecutor(), stamped, small_disk / "base")
     assert list((small_disk / "base").iterdir()) == []
+
+
+def test_a_clock_behind_the_newest_version_still_gives_the_highest_number(stamped: Path) -> None:
+    future = stamped / "base" / "9000000000"
+    future.mkdir(parents=True)
+    (future / "saved_model.pb").write_bytes(b"")
+    pushed = push(AtomicExecutor(), stamped, stamped / "base")
+    assert pushed.get_string_custom_property("pushed_version") == "9000000001"
+    assert (stamped / "base" / "9000000001" / "saved_model.pb").exists()
+
+
+def test_what_an_old_killed_push_left_is_removed(stamped: Path) -> None:
+    old, young = stamped / "base" / ".pushing-old", stamped / "base" / ".pushing-young"
+    for folder in (old, young):
+        folder.mkdir(parents=True)
+    os.utime(old, (0, time.time() - 2 * 24 * 60 * 60))
+    push(AtomicExecutor(), stamped, stamped / "base")
+    assert not old.exists() and young.exists()
 
 
 def test_a_model_that_is_served_already_is_not_pushed_twice(tmp_path: Path) -> None:

@@ -29,6 +29,11 @@ class ExampleSpec(Section):
     steps: int = Field(3, ge=1)
     features: int = Field(10, ge=1)
     classes: int = Field(2, ge=2)
+    class_names: tuple[str, ...] = Field((), strict=False)
+
+    @property
+    def labels(self) -> tuple[str, ...]:
+        return self.class_names or tuple(map(str, range(self.classes)))
 
     @property
     def sequence_shape(self) -> tuple[int, int]:

@@ -214,7 +214,7 @@ def test_impossible_settings_give_a_sentence_and_exit_code_2(
 ) -> None:
     assert main(["--run-root", str(tmp_path / "root"), "--set", *overrides]) == WRONG_USE
     (line,) = capsys.readouterr().err.splitlines()
-    assert line.startswith("run_local: default.toml: beam") and words in line and line.endswith(".")
+    assert line.startswith("run_local: --set beam") and words in line and line.endswith(".")
     assert not (tmp_path / "root").exists()
 
 

@@ -27,7 +27,7 @@ from tests.components.test_pusher import push
 import tensorflow_io
 from tfx.types import standard_artifacts
 from tfx.utils import path_utils
-from components.baseline import PushedModel, list_versions
+from components.baseline import LatestPushedModel, list_versions
 from components.pusher.component import AtomicExecutor
 work, base = Path(sys.argv[1]), "s3://bucket/serving_models/mnist"
 seen = [list_versions(base)]
@@ -38,7 +38,7 @@ for _ in range(2):
 candidate, found = standard_artifacts.Model(), standard_artifacts.Model()
 candidate.uri, found.uri = str(work / "candidate"), str(work / "found")
 save(Path(path_utils.serving_model_path(candidate.uri)), 2)
-PushedModel.test_call(candidate=candidate, model=found, serving_dir=base)
+LatestPushedModel.test_call(candidate=candidate, model=found, serving_dir=base)
 assert os.path.exists(path_utils.serving_model_path(found.uri) + "/saved_model.pb")
 print(seen, found.get_string_custom_property("version"), flush=True)
 os._exit(0)

@@ -9,7 +9,7 @@ import pytest
 
 from data.errors import SettingsError, UserError
 from pipeline.config import Config, load
-from pipeline.exit_codes import FAILED, WRONG_USE
+from pipeline.exit_codes import FAILED, PUSHED, WRONG_USE
 from pipeline.local.cli import main
 from pipeline.local.output import redirect_output
 from pipeline.local.run_root import RunRoot
@@ -44,8 +44,9 @@ def test_metadata_is_sqlite_under_the_root_or_any_connection(tmp_path: Path, mon
     root = RunRoot(tmp_path, load("default", [f'metadata.connection="{mysql}"']))
     with pytest.raises(SettingsError, match=r"names \$MLMD_PASSWORD, which is not set"):
         root.metadata()
-    monkeypatch.setenv("MLMD_PASSWORD", "secret")
-    assert (root.metadata().mysql.host, root.metadata().mysql.password) == ("db", "secret")
+    for password in ("secret", "pa$$word", "it's", 'a"b', "$HOME", "${X} }", "\\"):
+        monkeypatch.setenv("MLMD_PASSWORD", password)
+        assert (root.metadata().mysql.host, root.metadata().mysql.password) == ("db", password)
     with pytest.raises(SettingsError, match=r"not an ml_metadata\.ConnectionConfig"):
         RunRoot(tmp_path, load("default", ["metadata.connection=nonsense"])).metadata()
 
@@ -64,6 +65,31 @@ def test_what_libraries_write_goes_to_the_log(
     assert log.read_text() == "from C++ to standard output\nfrom C++ to standard error\n"
     assert "to the person" in shown and "afterwards" in shown
     assert ("from C++" in shown) is and_screen
+
+
+def test_a_damaged_metadata_store_is_a_sentence(tmp_path: Path, capfd: pytest.CaptureFixture[str]) -> None:
+    (tmp_path / "metadata.db").write_bytes(bytes(range(256)) * 20)
+    assert main(["--run-root", str(tmp_path), "--set", f"data.path={MNIST}"]) == FAILED
+    shown = "".join(capfd.readouterr())
+    assert f"The ML Metadata store {tmp_path / 'metadata.db'} cannot be read: " in shown
+    assert "file is not a database. Restore it from a backup" in shown and "CREATE TABLE" not in shown
+
+
+def test_a_reader_that_goes_away_does_not_end_the_run(tmp_path: Path) -> None:
+    command = f"{sys.executable} -m pipeline.run_local --run-root {tmp_path} --to ExampleGen | head -1"
+    done = subprocess.run(
+        ["bash", "-o", "pipefail", "-c", command], cwd=ROOT, capture_output=True, text=True, check=False
+    )
+    assert done.returncode == PUSHED, done.stderr
+    assert done.stdout.count("\n") == 1 and not done.stderr
+    assert list(tmp_path.glob("artifacts/ExampleGen/examples/*"))
+
+
+def test_steps_in_the_wrong_order_are_refused(tmp_path: Path, capsys: pytest.CaptureFixture[str]) -> None:
+    with pytest.raises(SystemExit) as caught:
+        main(["--run-root", str(tmp_path), "--from", "Trainer", "--to", "Transform"])
+    assert caught.value.code == WRONG_USE
+    assert "--to Transform comes before --from Trainer" in capsys.readouterr().err
 
 
 def test_a_wrong_connection_is_a_sentence_and_exit_code_2(tmp_path: Path, capfd: pytest.CaptureFixture[str]) -> None:

@@ -1,0 +1,130 @@
+"""Each gate through TFMA: at the bar a model passes, just below it does not. A real evaluation of real examples."""
+
+from __future__ import annotations
+
+from collections.abc import Callable
+from pathlib import Path
+
+import numpy as np
+import pytest
+import tensorflow as tf
+import tensorflow_model_analysis as tfma
+
+from components.evaluator.config import BASELINE, CANDIDATE, eval_config
+from components.evaluator.report import Evaluation, read_evaluation
+from components.evaluator.settings import Gates
+from data.example import serialize
+
+pytestmark = pytest.mark.slow
+
+CLASSES = 2
+OFF = {"accuracy": 0.0, "class_accuracy": 0.0, "max_drop": 1.0}
+Evaluate = Callable[..., Evaluation]
+
+
+class Fixed(tf.Module):
+    """A model that reads its prediction in the image: byte `index` is the class, the last byte 200 × the confidence."""
+
+    def __init__(self, index: int) -> None:
+        super().__init__()
+        self._index = index
+
+    @tf.function(input_signature=[tf.TensorSpec([None], tf.string, "examples")], autograph=False)
+    def serve(self, examples: tf.Tensor) -> dict[str, tf.Tensor]:
+        images = tf.io.parse_example(examples, {"image": tf.io.FixedLenFeature([], tf.string)})["image"]
+        pixels = tf.cast(tf.io.decode_raw(images, tf.uint8, fixed_length=3), tf.int32)
+        confidence = tf.cast(pixels[:, 2], tf.float32)[:, tf.newaxis] / 200
+        winner = tf.one_hot(pixels[:, self._index], CLASSES)
+        return {"probabilities": winner * confidence + (1 - winner) * (1 - confidence)}
+
+
+@pytest.fixture(scope="module")
+def models(tmp_path_factory: pytest.TempPathFactory) -> dict[str, str]:
+    folder = tmp_path_factory.mktemp("models")
+    for index, name in enumerate((CANDIDATE, BASELINE)):
+        module = Fixed(index)
+        tf.saved_model.save(module, str(folder / name), signatures={"serving_default": module.serve})
+    return {name: str(folder / name) for name in (CANDIDATE, BASELINE)}
+
+
+@pytest.fixture
+def evaluate(models: dict[str, str], tmp_path: Path) -> Evaluate:
+    """evaluate(labels, correct, gates…): the Evaluator's own config over examples that the model gets right or not."""
+
+    def evaluate(
+        labels: list[int],
+        correct: list[bool],
+        baseline: list[bool] | None = None,
+        confidence: int = 200,
+        **gates: float,
+    ) -> Evaluation:
+        def predicted(right: list[bool]) -> list[int]:
+            return [label if is_right else 1 - label for label, is_right in zip(labels, right, strict=True)]
+
+        data, output = str(tmp_path / "examples.tfrecord"), str(tmp_path / "evaluation")
+        with tf.io.TFRecordWriter(data) as writer:
+            for row in zip(predicted(correct), predicted(baseline or correct), labels, strict=True):
+                writer.write(serialize(np.array([*row[:2], confidence], np.uint8), row[2]))
+        config = eval_config(Gates(**{**OFF, **gates}), CLASSES)
+        config = tfma.utils.update_eval_config_with_defaults(
+            config, has_baseline=baseline is not None, rubber_stamp=True
+        )
+        shared = [
+            tfma.default_eval_shared_model(models[spec.name or CANDIDATE], model_name=spec.name, eval_config=config)
+            for spec in config.model_specs
+        ]
+        tfma.run_model_analysis(
+            eval_shared_model=shared if baseline else shared[0],
+            eval_config=config,
+            data_location=data,
+            output_path=output,
+        )
+        return read_evaluation(output)
+
+    return evaluate
+
+
+def right(count: int, wrong: int) -> list[bool]:
+    return [True] * count + [False] * wrong
+
+
+@pytest.mark.parametrize(("bar", "blessed"), [(0.95, True), (0.9499, True), (0.9501, False)])
+def test_the_accuracy_at_above_and_below_its_bar(evaluate: Evaluate, bar: float, blessed: bool) -> None:
+    evaluation = evaluate([0, 1] * 10, right(19, 1), accuracy=bar)
+    assert evaluation.accuracy == pytest.approx(0.95)
+    assert evaluation.blessed == blessed
+    assert [gate.name for gate in evaluation.gates if not gate.passed] == ([] if blessed else ["accuracy"])
+
+
+@pytest.mark.parametrize(("bar", "blessed"), [(0.9, True), (0.8999, True), (0.9001, False)])
+def test_the_accuracy_of_one_class_at_above_and_below_its_bar(evaluate: Evaluate, bar: float, blessed: bool) -> None:
+    evaluation = evaluate([0, 1] * 10, right(19, 1), class_accuracy=bar)
+    assert evaluation.class_accuracy == pytest.approx({0: 1.0, 1: 0.9})
+    assert evaluation.blessed == blessed
+    assert [gate.name for gate in evaluation.gates if not gate.passed] == ([] if blessed else ["accuracy of class 1"])
+
+
+@pytest.mark.parametrize(("drop", "blessed"), [(0.05, True), (0.0501, True), (0.0499, False)])
+def test_the_drop_against_the_baseline_at_above_and_below_its_bar(
+    evaluate: Evaluate, drop: float, blessed: bool
+) -> None:
+    evaluation = evaluate([0, 1] * 10, right(18, 2), baseline=right(19, 1), max_drop=drop)
+    assert (evaluation.accuracy, evaluation.baseline_accuracy) == pytest.approx((0.9, 0.95))
+    assert evaluation.blessed == blessed
+    failed = [gate.name for gate in evaluation.gates if not gate.passed]
+    assert failed == ([] if blessed else ["accuracy against the baseline"])
+
+
+@pytest.mark.parametrize(("bar", "blessed"), [(0.05, True), (0.0501, True), (0.0499, False)])
+def test_the_calibration_error_at_above_and_below_its_bar(evaluate: Evaluate, bar: float, blessed: bool) -> None:
+    # All correct with a confidence of 0.95.
+    evaluation = evaluate([0, 1] * 10, right(20, 0), confidence=190, max_calibration_error=bar)
+    assert evaluation.calibration_error == pytest.approx(0.05, abs=1e-6)
+    assert evaluation.blessed == blessed
+    assert [gate.name for gate in evaluation.gates if not gate.passed] == ([] if blessed else ["calibration error"])
+
+
+def test_a_class_without_examples_is_no_pass(evaluate: Evaluate) -> None:
+    evaluation = evaluate([0] * 20, right(20, 0), class_accuracy=0.9)
+    assert not evaluation.blessed
+    assert [str(gate) for gate in evaluation.gates if not gate.passed] == ["examples of class 1: 0.0000, at least one"]

@@ -1,0 +1,25 @@
+"""What an error says about the disk, and what is removed from it."""
+
+import errno
+import os
+import time
+from pathlib import Path
+
+from data.storage import remove_older, storage_problem
+
+
+def test_only_old_folders_that_match_are_removed(tmp_path: Path) -> None:
+    for name in (".pushing-old", ".pushing-young", "1795540424"):
+        (tmp_path / name / "variables").mkdir(parents=True)
+    for name in (".pushing-old", "1795540424"):
+        os.utime(tmp_path / name, (0, time.time() - 3600))
+    remove_older(tmp_path, ".pushing-*", seconds=1800)
+    assert sorted(path.name for path in tmp_path.iterdir()) == [".pushing-young", "1795540424"]
+    remove_older(tmp_path / "nowhere", "*", seconds=0)
+
+
+def test_a_full_disk_is_found_among_the_causes() -> None:
+    error = RuntimeError("Beam failed")
+    error.__cause__ = OSError(errno.ENOSPC, "No space left on device")
+    assert "no space is left" in (storage_problem(error) or "")
+    assert storage_problem(ValueError("something else")) is None
