@@ -1,13 +1,25 @@
-"""python -m data.build: makes the pipeline's TFRecord shards from IDX files, an .npz or class folders."""
+"""python -m data.build: makes the pipeline's TFRecord shards, and a profile, from IDX files, an .npz or class folders.
+
+IDX files and class folders may be larger than the memory: each image is read when it is written. An .npz is held in
+memory.
+"""
 
 from __future__ import annotations
 
 import argparse
+import contextlib
+import itertools
+import json
 import os
+import re
+import shlex
 import shutil
 import sys
 import tempfile
+import unicodedata
+from collections.abc import Iterator, Sequence
 from pathlib import Path
+from typing import TYPE_CHECKING
 
 import numpy as np
 
@@ -16,18 +28,34 @@ from data.readers import Images, read_folders, read_idx_pair, read_npz
 from data.splits import SPLITS
 from data.storage import storage_problem
 
+if TYPE_CHECKING:
+    from rich.progress import TaskID
+
+_CONTROLS = "[\\x00-\\x1f\\x7f]"  # no TOML comment may hold them
+
 
 def parse(argv: list[str] | None) -> argparse.Namespace:
     parser = argparse.ArgumentParser(
         prog="python -m data.build",
-        description="Write train, eval and test shards of gzipped TFRecords for the pipeline.",
+        description="Write train, eval and test shards of gzipped TFRecords for the pipeline, and a profile for them.",
         epilog="Example: python -m data.build --npz mnist.npz --out my-digits && "
-        "python -m pipeline.run_local --set data.path=my-digits",
+        "python -m pipeline.run_local --profile my-digits/profile.toml",
     )
     source = parser.add_mutually_exclusive_group(required=True)
     source.add_argument("--idx", type=Path, metavar="DIR", help="folder with the four IDX files, gzipped or not")
-    source.add_argument("--npz", type=Path, metavar="FILE", help="archive with x_train, y_train, x_test, y_test")
-    source.add_argument("--folder", type=Path, metavar="DIR", help="folder with one folder of images per class")
+    source.add_argument(
+        "--npz",
+        type=Path,
+        metavar="FILE",
+        help="archive with x_train, y_train, x_test, y_test; it must fit into the memory",
+    )
+    source.add_argument(
+        "--folder",
+        type=Path,
+        metavar="DIR",
+        help="folder with one folder of images per class; colours become grey, transparent pixels white, 16 bits are"
+        " scaled to 8, and photographs are turned upright",
+    )
     parser.add_argument("--out", type=Path, required=True, metavar="DIR", help="folder to create; it must not exist")
     parser.add_argument("--size", type=_size, metavar="ROWSxCOLUMNS", help="resize the images of --folder to this")
     parser.add_argument("--classes", type=_positive, metavar="N", help="class count (default: largest label + 1)")
@@ -58,11 +86,14 @@ def parse(argv: list[str] | None) -> argparse.Namespace:
     return args
 
 
-def split(args: argparse.Namespace) -> tuple[dict[str, Images], int]:
-    """Reads the source and cuts it into the three splits; returns them with the class count.
+def split(args: argparse.Namespace, scratch: Path) -> tuple[dict[str, Images], int, list[str]]:
+    """Opens the source and cuts it into the three splits; returns them, the class count and the folders' names.
+
+    Gzipped files are unpacked into nameless files in the folder `scratch`. The names are those of --folder, in label
+    order; other sources have none.
 
     Raises:
-        DataError: what the readers raise, a label out of range, or split sizes that leave nothing.
+        DataError: what the readers raise, a label out of range, one class only, or split sizes that leave nothing.
     """
     names: list[str] = []
     if args.folder:
@@ -75,9 +106,10 @@ def split(args: argparse.Namespace) -> tuple[dict[str, Images], int]:
             )
         train, test = images.take(slice(0, -args.test)), images.take(slice(-args.test, None))
     else:
-        train, test = (
-            (read_idx_pair(args.idx, "train"), read_idx_pair(args.idx, "t10k")) if args.idx else read_npz(args.npz)
-        )
+        if args.idx:
+            train, test = (read_idx_pair(args.idx, prefix, scratch) for prefix in ("train", "t10k"))
+        else:
+            train, test = read_npz(args.npz)
         if args.seed is not None:
             train = _shuffled(train, args.seed)
     source = args.idx or args.npz or args.folder
@@ -101,38 +133,103 @@ def split(args: argparse.Namespace) -> tuple[dict[str, Images], int]:
                 f"{source}: label {images.labels[wrong[0]]} of {name} example {wrong[0]} is outside 0 … {classes - 1}:"
                 " correct it, or say how many classes there are with --classes."
             )
+    if classes < 2:
+        raise DataError(f"{source} holds one class only, so there is nothing to tell apart: add another class.")
     cut = len(train) - args.eval
-    return {"train": train.take(slice(0, cut)), "eval": train.take(slice(cut, None)), "test": test}, classes
+    return {"train": train.take(slice(0, cut)), "eval": train.take(slice(cut, None)), "test": test}, classes, names
 
 
-def write(splits: dict[str, Images], out: Path, shards: int) -> None:
-    """Writes all shards beside `out` and renames the finished folder, so `out` is never incomplete."""
+def profile(out: Path, size: tuple[int, int], classes: int, names: Sequence[str]) -> bytes:
+    """A profile, TOML, for the data folder `out` of images of `size` (rows, columns).
+
+    It has the class names unless all are whole numbers, or there are more classes than names.
+
+    Raises:
+        DataError: a name that is not UTF-8, which TOML cannot hold.
+    """
+    plain = unicodedata.normalize("NFKD", out.name).encode("ascii", "ignore").decode()
+    name = re.sub(r"[^a-z0-9]+", "-", plain.lower()).strip("-")
+    model = re.sub(r"[^A-Za-z0-9_.-]+", "-", plain).strip("-.")
+    lines = [
+        f"# {re.sub(_CONTROLS, '?', command(out))}",
+        f"name = {_quoted(name or 'my-images')}",
+        "",
+        "[data]",
+        f"path = {_quoted(str(out.absolute()))}",
+        f"rows = {size[0]}",
+        f"columns = {size[1]}",
+        f"classes = {classes}",
+    ]
+    if len(names) == classes and names != [str(label) for label in range(classes)]:
+        lines.append(f"class_names = [{', '.join(map(_quoted, names))}]")
+    lines += [
+        "",
+        "[serving]",
+        f"model_name = {_quoted(model or 'my-images')}",
+        "",
+        "# What a model must reach before it is pushed. The default bars are MNIST's. Set your own:",
+        "# [gates]",
+        "# accuracy = 0.98        # of all test examples",
+        "# class_accuracy = 0.95  # of each class alone",
+        "",
+    ]
+    return "\n".join(lines).encode()
+
+
+def command(out: Path) -> str:
+    """The shell command that runs the pipeline on the data folder `out`."""
+    return f"python -m pipeline.run_local --profile {shlex.quote(str(out / 'profile.toml'))}"
+
+
+@contextlib.contextmanager
+def unfinished(out: Path) -> Iterator[Path]:
+    """A new folder beside `out`. At the end it is renamed to `out`, which is never incomplete; an error removes it."""
+    created = [parent for parent in out.parents if not parent.exists()]
+    out.parent.mkdir(parents=True, exist_ok=True)
+    folder = Path(tempfile.mkdtemp(prefix=f".{out.name}.unfinished-", dir=out.parent))
+    try:
+        yield folder
+        folder.chmod(0o755)
+        folder.rename(out)
+    except BaseException:
+        shutil.rmtree(folder, ignore_errors=True)
+        with contextlib.suppress(OSError):  # another process may use them now
+            for parent in created:
+                parent.rmdir()
+        raise
+
+
+def write(splits: dict[str, Images], folder: Path, shards: int) -> None:
+    """Writes the shards of all splits into `folder`, and shows the progress.
+
+    Raises:
+        DataError: an image that cannot be read, or of another size.
+    """
     os.environ.setdefault("TF_CPP_MIN_LOG_LEVEL", "3")
     from rich.progress import BarColumn, MofNCompleteColumn, Progress, TextColumn, TimeRemainingColumn
 
     from data.records import write_split
 
-    out.parent.mkdir(parents=True, exist_ok=True)
-    unfinished = Path(tempfile.mkdtemp(prefix=f".{out.name}.unfinished-", dir=out.parent))
-    try:
-        with Progress(
-            TextColumn("{task.description}"), BarColumn(), MofNCompleteColumn(), TimeRemainingColumn()
-        ) as progress:
-            for name in SPLITS:
-                task = progress.add_task(f"{name:5}", total=len(splits[name]))
-                write_split(
-                    unfinished,
-                    name,
-                    splits[name].pixels,
-                    splits[name].labels,
-                    shards if name == "train" else max(1, round(shards * len(splits[name]) / len(splits["train"]))),
-                    lambda task=task: progress.advance(task),  # type: ignore[misc]
-                )
-        unfinished.chmod(0o755)
-        unfinished.rename(out)
-    except BaseException:
-        shutil.rmtree(unfinished, ignore_errors=True)
-        raise
+    with Progress(
+        TextColumn("{task.description}"), BarColumn(), MofNCompleteColumn(), TimeRemainingColumn()
+    ) as progress:
+        for name in SPLITS:
+            count = len(splits[name])
+            task, written = progress.add_task(f"{name:5}", total=count), itertools.count(1)
+
+            def on_record(task: TaskID = task, written: Iterator[int] = written, count: int = count) -> None:
+                done = next(written)
+                if not done % 100 or done == count:  # a call takes about as long as reading an image
+                    progress.update(task, completed=done)
+
+            write_split(
+                folder,
+                name,
+                splits[name].pixels,
+                splits[name].labels,
+                shards if name == "train" else max(1, round(shards * count / len(splits["train"]))),
+                on_record,
+            )
 
 
 def main(argv: list[str] | None = None) -> int:
@@ -141,8 +238,11 @@ def main(argv: list[str] | None = None) -> int:
     try:
         if args.out.exists():
             raise DataError(f"{args.out} exists already: remove it or choose another --out.")
-        splits, classes = split(args)
-        write(splits, args.out, args.shards)
+        with unfinished(args.out) as folder:
+            splits, classes, names = split(args, folder)
+            _, rows, columns = splits["train"].pixels.shape
+            (folder / "profile.toml").write_bytes(profile(args.out, (rows, columns), classes, names))
+            write(splits, folder, args.shards)
     except UserError as error:
         print(f"data.build: {error}", file=sys.stderr)
         return 1
@@ -155,12 +255,19 @@ def main(argv: list[str] | None = None) -> int:
             raise
         print(f"data.build: cannot write {args.out}: {problem}. Nothing was kept.", file=sys.stderr)
         return 1
-    rows, columns = splits["train"].pixels.shape[1:]
     sizes = ", ".join(f"{len(splits[name])} {name}" for name in SPLITS)
     print(f"{args.out}: {sizes}; {rows} × {columns} pixels, {classes} classes.")
-    if (rows, columns, classes) != (28, 28, 10):
-        print(f"Run it with --set data.path={args.out} data.rows={rows} data.columns={columns} data.classes={classes}")
+    print(f"Run it with: {command(args.out)}")
     return 0
+
+
+def _quoted(text: str) -> str:
+    """A TOML string. JSON's escapes are TOML's, but JSON leaves the control character 127 as it is."""
+    try:
+        text.encode()
+    except UnicodeEncodeError:
+        raise DataError(f"The name {os.fsencode(text)!r} is not UTF-8, as a profile must be: rename it.") from None
+    return json.dumps(text, ensure_ascii=False).replace("\x7f", "\\u007f")
 
 
 def _shuffled(images: Images, seed: int) -> Images:

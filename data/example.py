@@ -40,6 +40,8 @@ class ExampleSpec(Section):
     def _names_fit(self) -> ExampleSpec:
         if self.class_names and (len(self.class_names) != self.classes or len(set(self.class_names)) != self.classes):
             raise ValueError(f"class_names must be {self.classes} different names, one for each class")
+        if any(name.splitlines() != [name] for name in self.class_names):
+            raise ValueError("a class name must be one line of text")
         return self
 
     @property

@@ -16,17 +16,7 @@ from PIL import Image
 from data.build import main
 from data.readers import Images
 from tests.conftest import ROOT, random_images, read_images
-
-
-def write_idx(folder: Path, prefix: str, images: Images, zipped: bool = False) -> None:
-    folder.mkdir(exist_ok=True)
-    contents = {
-        f"{prefix}-images-idx3-ubyte": struct.pack(">IIII", 0x803, *images.pixels.shape) + images.pixels.tobytes(),
-        f"{prefix}-labels-idx1-ubyte": struct.pack(">II", 0x801, len(images))
-        + images.labels.astype(np.uint8).tobytes(),
-    }
-    for name, content in contents.items():
-        (folder / f"{name}.gz" if zipped else folder / name).write_bytes(gzip.compress(content) if zipped else content)
+from tests.data.sources import class_folders, save_npz, write_idx
 
 
 @pytest.fixture
@@ -48,31 +38,17 @@ def test_idx_files_become_shards(tmp_path: Path, images: tuple[Images, Images], 
     assert len(tail) == 10
 
 
-def save_npz(path: Path, images: tuple[Images, Images], **changes: np.ndarray) -> Path:
-    arrays = {"x_train": images[0].pixels, "y_train": images[0].labels, "x_test": images[1].pixels}
-    np.savez(path, **{**arrays, "y_test": images[1].labels, **changes})
-    return path
-
-
 def test_a_seed_shuffles_and_the_same_seed_gives_the_same_bytes(tmp_path: Path, images: tuple[Images, Images]) -> None:
     npz = str(save_npz(tmp_path / "data.npz", images))
     for name, seed in (("a", "7"), ("b", "7"), ("c", "8")):
         assert main(["--npz", npz, "--out", str(tmp_path / name), "--eval", "10", "--seed", seed]) == 0
-    a, b, c = ({p.name: p.read_bytes() for p in (tmp_path / name).iterdir()} for name in "abc")
+    a, b, c = ({p.name: p.read_bytes() for p in (tmp_path / name).glob("*.tfrecord.gz")} for name in "abc")
     assert a == b
     assert a != c
     train = read_images(tmp_path / "a", "train", 5, 7)
     assert not np.array_equal(train.labels, images[0].labels[:50])
     everything = np.concatenate([train.pixels, read_images(tmp_path / "a", "eval", 5, 7).pixels])
     assert sorted(p.tobytes() for p in everything) == sorted(p.tobytes() for p in images[0].pixels)
-
-
-def class_folders(root: Path, per_class: int = 6, size: tuple[int, int] = (5, 7)) -> Path:
-    for label, name in enumerate(("2", "10")):
-        (root / name).mkdir(parents=True)
-        for index in range(per_class):
-            Image.fromarray(np.full(size, 100 * label + index, np.uint8)).save(root / name / f"{index}.png")
-    return root
 
 
 def test_class_folders_become_shards_in_numeric_order(tmp_path: Path) -> None:
@@ -92,7 +68,7 @@ def test_images_are_resized_only_when_told(tmp_path: Path, capsys: pytest.Captur
     assert "large.png has 9 × 9 pixels" in (error := capsys.readouterr().err) and "--size" in error
     assert main([*options, "--size", "4x3"]) == 0
     assert read_images(out, "train", 4, 3).pixels.shape == (8, 4, 3)
-    assert "data.rows=4 data.columns=3 data.classes=2" in capsys.readouterr().out
+    assert "4 × 3 pixels, 2 classes" in capsys.readouterr().out
 
 
 def damage(kind: str, folder: Path) -> None:

@@ -256,23 +256,43 @@ def test_any_metadata_connection_will_do_and_is_kept_out_of_the_log(
     assert "CuratedSchema" in log.read_text() and "pa55word" not in log.read_text()
 
 
-def test_another_size_and_class_count_need_a_profile_and_no_code(run: Run, tmp_path: Path) -> None:
-    """scikit-learn's 8 × 8 digits, 1,797 of them, of which only 0 … 7 are kept."""
+def test_another_data_set_in_the_same_run_root_needs_its_profile_and_no_code(
+    run: Run, root: Path, tmp_path: Path
+) -> None:
+    """scikit-learn's 8 × 8 digits, 1,797 of them, of which only 0 … 7 are kept, in folders with names."""
+    from PIL import Image
     from sklearn.datasets import load_digits
 
     from data.build import main as build
 
+    names = ("eight-less", "one", "two", "three", "four", "five", "six", "seven")
     bunch = load_digits()
-    keep = bunch.target < 8
-    pixels, labels = np.round(bunch.images[keep] * 255 / 16).astype(np.uint8), bunch.target[keep]
-    train, test = slice(0, 1100), slice(1100, None)
-    arrays = {"x_train": pixels[train], "y_train": labels[train], "x_test": pixels[test], "y_test": labels[test]}
-    np.savez(tmp_path / "d.npz", **arrays)
-    assert build(["--npz", str(tmp_path / "d.npz"), "--out", str(tmp_path / "d"), "--eval", "100", "--seed", "1"]) == 0
-    sizes = ("data.rows=8", "data.columns=8", "data.classes=8", "training.epochs=6")
-    outcome = run(tmp_path / "root", tmp_path / "d", *sizes)
+    for index, (pixels, label) in enumerate(zip(bunch.images, bunch.target, strict=True)):
+        if label < 8:
+            folder = tmp_path / "images" / names[label]
+            folder.mkdir(parents=True, exist_ok=True)
+            Image.fromarray(np.round(pixels * 255 / 16).astype(np.uint8)).save(folder / f"{index}.png")
+    options = ["--folder", str(tmp_path / "images"), "--out", str(tmp_path / "small"), "--seed", "1"]
+    assert build([*options, "--eval", "100", "--test", "300"]) == 0
+
+    profile = ("--profile", str(tmp_path / "small" / "profile.toml"))
+    outcome = run(root, tmp_path / "small", "training.epochs=6", options=profile)
     assert outcome.code == PUSHED, outcome.text
-    (version,) = versions(tmp_path / "root")
-    model = tf.saved_model.load(str(tmp_path / "root" / "serving_models" / "mnist" / version))
-    assert model.signatures["predict_rows"](images=tf.constant(pixels[:3]))["probabilities"].shape == (3, 8, 8)
-    assert "accuracy of class 7" in outcome.text and "accuracy of class 8" not in outcome.text
+    for words in (
+        "accuracy of class seven: ",
+        "accuracy of class eight-less: ",
+        "Pipeline small",
+        "Baseline           none",
+    ):
+        assert words in outcome.text
+    assert "accuracy of class 7" not in outcome.text
+    (version,) = (root / "serving_models" / "small").iterdir()
+    signatures = tf.saved_model.load(str(version)).signatures
+    images = tf.zeros([3, 8, 8], tf.uint8)
+    assert signatures["predict_rows"](images=images)["probabilities"].shape == (3, 8, 8)
+    classes = signatures["classify_examples"](inputs=tf.constant([serialize(np.zeros((8, 8), np.uint8), 0)]))["classes"]
+    assert [name.decode() for name in classes.numpy()[0]] == sorted(names)
+    # Under the name of the other model, that model is no baseline.
+    outcome = run(root, tmp_path / "small", "training.epochs=6", "serving.model_name=mnist", options=profile)
+    assert outcome.code == PUSHED, outcome.text
+    assert f"Version {versions(root)[0]} in {root / 'serving_models' / 'mnist'} is no baseline: its " in outcome.text

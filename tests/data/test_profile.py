@@ -1,0 +1,114 @@
+"""python -m data.build writes a profile beside the shards, and the pipeline reads it."""
+
+import os
+import re
+import shlex
+import sys
+from pathlib import Path
+from typing import Any
+
+import numpy as np
+import pytest
+from PIL import Image
+
+from data.build import main, profile
+from data.errors import DataError
+from data.splits import SPLITS, shard_pattern
+from pipeline.config import load
+from tests.conftest import random_images
+from tests.data.sources import save_npz
+
+if sys.version_info >= (3, 11):
+    import tomllib
+else:
+    import tomli as tomllib
+
+
+def build_folder(root: Path, out: Path, names: tuple[str, ...], *options: str) -> dict[str, Any]:
+    for name in names:
+        (root / name).mkdir(parents=True)
+        for index in range(3):
+            Image.fromarray(np.full((5, 7), index, np.uint8)).save(root / name / f"{index}.png")
+    splits = ("--eval", "1", "--test", "1", "--seed", "1")
+    assert main(["--folder", str(root), "--out", str(out), *splits, *options]) == 0
+    return tomllib.loads((out / "profile.toml").read_text(encoding="utf-8"))
+
+
+def test_the_pipeline_reads_the_profile_of_an_archive(
+    tmp_path: Path, capsys: pytest.CaptureFixture[str], monkeypatch: pytest.MonkeyPatch
+) -> None:
+    npz = save_npz(tmp_path / "data.npz", (random_images(60, 5, 7, 3), random_images(12, 5, 7, 3, seed=1)))
+    monkeypatch.chdir(tmp_path)
+    assert main(["--npz", str(npz), "--out", "My Digits_2", "--eval", "10"]) == 0
+    command = "python -m pipeline.run_local --profile 'My Digits_2/profile.toml'"
+    assert capsys.readouterr().out.endswith(f"Run it with: {command}\n")
+    text = Path("My Digits_2/profile.toml").read_text()
+    assert text.startswith(f"# {command}\n") and "# [gates]" in text and "MNIST's" in text
+    config = load(shlex.split(command)[-1])
+    assert (config.name, config.serving.model_name) == ("my-digits-2", "My-Digits_2")
+    assert (config.data.rows, config.data.columns, config.data.classes) == (5, 7, 3)
+    assert config.data.path == str(tmp_path / "My Digits_2") and "class_names" not in text
+    # The gates are a comment that can be used as it stands.
+    Path("gates.toml").write_text(text.replace("# [gates]", "[gates]").replace("# accuracy", "accuracy"))
+    assert load("gates.toml").gates.accuracy == 0.98
+    for split in SPLITS:
+        assert all(path.suffix == ".gz" for path in Path("My Digits_2").glob(shard_pattern(split)))
+
+
+def test_the_command_is_printed_for_the_size_of_mnist_too(tmp_path: Path, capsys: pytest.CaptureFixture[str]) -> None:
+    npz = save_npz(tmp_path / "data.npz", (random_images(40, 28, 28, 10), random_images(12, 28, 28, 10, seed=1)))
+    assert main(["--npz", str(npz), "--out", str(tmp_path / "out"), "--classes", "10", "--eval", "10"]) == 0
+    assert f"Run it with: python -m pipeline.run_local --profile {tmp_path}/out/profile.toml" in capsys.readouterr().out
+
+
+def test_folders_give_the_class_names(tmp_path: Path) -> None:
+    names = ('a "quoted" one', "back\\slash", "it's", "Äpfel 🍏", "10")
+    tree = build_folder(tmp_path / "classes", tmp_path / "out", names)
+    assert tree["data"]["class_names"] == sorted(names) and tree["data"]["classes"] == 5
+    config = load(str(tmp_path / "out" / "profile.toml"))
+    assert config.data.class_names == tuple(sorted(names)) and config.data.example.classes == 5
+
+
+def test_control_characters_are_escaped(tmp_path: Path) -> None:
+    names = ("tab\tline\nreturn\rbell\x07", "delete\x7f", "next line\x85", "separator\u2028")
+    text = profile(tmp_path / "line\nand\x7f", (5, 7), 4, names).decode()
+    tree = tomllib.loads(text)
+    assert tree["data"]["class_names"] == [*names] and tree["data"]["path"] == str(tmp_path / "line\nand\x7f")
+
+
+def test_numbers_are_no_class_names_and_unnamed_classes_leave_them_out(tmp_path: Path) -> None:
+    assert "class_names" not in build_folder(tmp_path / "numbers", tmp_path / "a", ("0", "1"))["data"]
+    # These would else be shown as 0 and 1.
+    assert build_folder(tmp_path / "others", tmp_path / "c", ("2", "10"))["data"]["class_names"] == ["2", "10"]
+    assert "class_names" not in build_folder(tmp_path / "words", tmp_path / "b", ("x", "y"), "--classes", "3")["data"]
+
+
+@pytest.mark.parametrize(
+    ("folder", "name", "model"),
+    [
+        ("photos-32", "photos-32", "photos-32"),
+        ("Bäume & Gräser", "baume-graser", "Baume-Graser"),
+        ("v1.2_final", "v1-2-final", "v1.2_final"),
+        ("..hidden", "hidden", "hidden"),
+        ("日本", "my-images", "my-images"),
+        ('"\\\n', "my-images", "my-images"),
+    ],
+)
+def test_every_folder_name_gives_names_that_the_settings_take(
+    tmp_path: Path, folder: str, name: str, model: str
+) -> None:
+    (tmp_path / "p.toml").write_bytes(profile(tmp_path / folder, (5, 7), 3, ()))
+    config = load(str(tmp_path / "p.toml"))
+    assert (config.name, config.serving.model_name) == (name, model)
+    assert config.data.path == str(tmp_path / folder)
+
+
+def test_a_name_that_is_not_utf_8_gets_a_sentence(tmp_path: Path) -> None:
+    with pytest.raises(DataError, match=re.escape(r"The name b'caf\xe9' is not UTF-8")):
+        profile(tmp_path / "out", (5, 7), 2, ("tea", os.fsdecode(b"caf\xe9")))
+
+
+def test_one_class_is_refused(tmp_path: Path, capsys: pytest.CaptureFixture[str]) -> None:
+    npz = save_npz(tmp_path / "data.npz", (random_images(60, 5, 7, 1), random_images(12, 5, 7, 1)))
+    assert main(["--npz", str(npz), "--out", str(tmp_path / "out"), "--eval", "10"]) == 1
+    assert "holds one class only" in capsys.readouterr().err

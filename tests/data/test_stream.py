@@ -1,0 +1,135 @@
+"""python -m data.build holds no more than a few images at a time, and a late error leaves nothing behind."""
+
+import tracemalloc
+from collections.abc import Callable
+from pathlib import Path
+
+import numpy as np
+import pytest
+from PIL import Image
+
+import data.records
+from data.build import main
+from data.readers import Images, Pixels
+from tests.conftest import random_images, read_images
+from tests.data.sources import class_folders, save_npz, write_idx
+
+SIZE = (200, 250)
+COUNT = 300
+
+
+def idx_options(folder: Path, zipped: bool) -> list[str]:
+    write_idx(folder / "idx", "train", random_images(COUNT, *SIZE, 3), zipped)
+    write_idx(folder / "idx", "t10k", random_images(5, *SIZE, 3, seed=1), zipped)
+    return ["--idx", str(folder / "idx")]
+
+
+def folder_options(folder: Path, _: bool) -> list[str]:
+    class_folders(folder / "classes", COUNT // 2, SIZE)
+    return ["--folder", str(folder / "classes"), "--test", "5", "--seed", "1"]
+
+
+@pytest.mark.parametrize(
+    ("make", "zipped", "more"),
+    [
+        (idx_options, False, ()),
+        (idx_options, False, ("--seed", "1")),
+        (idx_options, True, ()),
+        (idx_options, True, ("--seed", "1")),
+        (folder_options, False, ()),
+    ],
+    ids=["plain", "plain-shuffled", "gzipped", "gzipped-shuffled", "folders"],
+)
+def test_the_images_are_never_all_in_memory(
+    tmp_path: Path, make: Callable[[Path, bool], list[str]], zipped: bool, more: tuple[str, ...]
+) -> None:
+    options = make(tmp_path, zipped)
+    tracemalloc.start()
+    try:
+        assert main([*options, *more, "--out", str(tmp_path / "out"), "--eval", "20"]) == 0
+        _, peak = tracemalloc.get_traced_memory()
+    finally:
+        tracemalloc.stop()
+    assert peak < COUNT * SIZE[0] * SIZE[1] / 4
+
+
+@pytest.mark.parametrize("source", ["plain", "gzipped", "npz"])
+def test_a_seed_gives_numpys_permutation_of_the_training_images(tmp_path: Path, source: str) -> None:
+    images, test = random_images(60, 5, 7, 3), random_images(12, 5, 7, 3, seed=1)
+    if source == "npz":
+        options = ["--npz", str(save_npz(tmp_path / "data.npz", (images, test)))]
+    else:
+        for prefix, part in (("train", images), ("t10k", test)):
+            write_idx(tmp_path / "idx", prefix, part, zipped=source == "gzipped")
+        options = ["--idx", str(tmp_path / "idx")]
+    out = tmp_path / "out"
+    assert main([*options, "--out", str(out), "--eval", "10", "--seed", "7"]) == 0
+    order = np.random.default_rng(7).permutation(60)
+    for split, expected in (("train", images.take(order[:50])), ("eval", images.take(order[50:])), ("test", test)):
+        found = read_images(out, split, 5, 7)
+        np.testing.assert_array_equal(found.pixels, expected.pixels)
+        np.testing.assert_array_equal(found.labels, expected.labels)
+
+
+def test_a_seed_gives_numpys_permutation_of_a_folder(tmp_path: Path) -> None:
+    folder, out = class_folders(tmp_path / "classes", per_class=6), tmp_path / "out"
+    assert main(["--folder", str(folder), "--out", str(out), "--eval", "2", "--test", "3", "--seed", "1"]) == 0
+    levels = np.asarray([*range(6), *range(100, 106)])[np.random.default_rng(1).permutation(12)]
+    found = [read_images(out, split, 5, 7).pixels[:, 0, 0] for split in ("train", "eval", "test")]
+    np.testing.assert_array_equal(np.concatenate(found), levels)
+
+
+def test_pixels_are_read_when_they_are_asked_for() -> None:
+    read: list[int] = []
+
+    def reader(index: int) -> np.ndarray:
+        read.append(index)
+        return np.full((2, 3), index, np.uint8)
+
+    pixels = Pixels(reader, (2, 3), np.arange(9))
+    fewer = Images(pixels, np.arange(9)).take(slice(2, 8)).take(np.asarray([5, 0, 3]))
+    assert fewer.pixels.shape == (3, 2, 3) and len(fewer) == 3 and not read
+    assert [image[0, 0] for image in fewer.pixels] == [7, 2, 5] and read == [7, 2, 5]
+    assert fewer.pixels[-1][0, 0] == 5
+
+
+@pytest.mark.parametrize("damage", ["unreadable", "another size"])
+def test_an_error_in_the_last_image_leaves_nothing(
+    tmp_path: Path, capsys: pytest.CaptureFixture[str], damage: str
+) -> None:
+    folder = class_folders(tmp_path / "classes", per_class=10)
+    last = np.random.default_rng(1).permutation(20)[-1]
+    file = folder / ("2", "10")[last // 10] / f"{last % 10}.png"
+    if damage == "unreadable":
+        file.write_bytes(file.read_bytes()[:40])
+    else:
+        Image.fromarray(np.zeros((9, 9), np.uint8)).save(file)
+    out = tmp_path / "new" / "deep" / "out"
+    assert main(["--folder", str(folder), "--out", str(out), "--eval", "2", "--test", "3", "--seed", "1"]) == 1
+    error = capsys.readouterr().err
+    assert str(file) in error and error.count("\n") == 1
+    assert [path.name for path in tmp_path.iterdir()] == ["classes"]
+
+
+def test_a_file_that_is_cut_while_it_is_read_gets_a_sentence(
+    tmp_path: Path, capsys: pytest.CaptureFixture[str], monkeypatch: pytest.MonkeyPatch
+) -> None:
+    options = idx_options(tmp_path, zipped=False)
+
+    def write_and_cut(*arguments: object, write: Callable[..., None] = data.records.write_split) -> None:
+        (tmp_path / "idx" / "train-images-idx3-ubyte").write_bytes(b"")
+        write(*arguments)
+
+    monkeypatch.setattr("data.records.write_split", write_and_cut)
+    assert main([*options, "--out", str(tmp_path / "out"), "--eval", "20"]) == 1
+    assert "train-images-idx3-ubyte became shorter while it was read" in capsys.readouterr().err
+    assert [path.name for path in tmp_path.iterdir()] == ["idx"]
+
+
+def test_what_may_not_be_read_is_named(tmp_path: Path, capsys: pytest.CaptureFixture[str]) -> None:
+    options = idx_options(tmp_path, zipped=False)
+    file = tmp_path / "idx" / "train-labels-idx1-ubyte"
+    file.unlink()
+    file.mkdir()
+    assert main([*options, "--out", str(tmp_path / "out")]) == 1
+    assert f"{file} cannot be read (Is a directory)" in capsys.readouterr().err
