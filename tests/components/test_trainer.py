@@ -191,6 +191,19 @@ def test_a_diverged_training_is_a_sentence(transform, example_files, tmp_path, c
     assert not (tmp_path / "model").exists()
 
 
+def test_a_training_is_continued_only_on_the_same_devices(monkeypatch: pytest.MonkeyPatch) -> None:
+    """The learning rate's schedule counts steps, of which there are fewer with more replicas."""
+    jobs = []
+    monkeypatch.setattr("components.trainer.run.launch", lambda function, job: jobs.append(job))
+    for hardware in ("1 × 1 GPU", "1 × 2 GPU", "1 × 1 GPU"):
+        settings = TrainerSettings(
+            example=ExampleSpec(), model=Model(), training=Training(), backup_dir="backup", hardware=hardware
+        )
+        folders = dict.fromkeys(("transform_output", "serving_model_dir", "model_run_dir"), "folder")
+        run_fn(SimpleNamespace(custom_config=settings.model_dump(), train_files=["a"], eval_files=["b"], **folders))
+    assert jobs[0].backup_dir == jobs[2].backup_dir != jobs[1].backup_dir
+
+
 def test_too_few_devices_is_a_sentence() -> None:
     tf.config.list_logical_devices()
     with pytest.raises(UserError, match=r"training\.replicas = 3, but TensorFlow already runs with 2"):
