@@ -10,11 +10,11 @@ from tfx import v1 as tfx
 from tfx.components.evaluator import executor
 from tfx.dsl.components.base import executor_spec
 from tfx.dsl.io import fileio
-from tfx.types import artifact_utils
 from tfx.utils import path_utils
 
 from components.evaluator.config import LABELS, eval_config
 from components.evaluator.settings import Gates
+from data.errors import UserError
 from data.example import ExampleSpec
 
 
@@ -30,14 +30,18 @@ class OptionalBaselineExecutor(executor.Executor):
         """Evaluates the model, and compares it with the baseline if there is one.
 
         Raises:
-            ValueError: there is no model.
+            UserError: there is no model, because the resolver of the baseline failed.
         """
         baselines = [
             model
             for model in input_dict.get("baseline_model", [])
             if fileio.isdir(path_utils.serving_model_path(model.uri, path_utils.is_old_model_artifact(model)))
         ]
-        artifact_utils.get_single_instance(input_dict["model"])  # TFX would evaluate without a model
+        if not input_dict.get("model"):  # TFX would evaluate nothing
+            raise UserError(
+                "The baseline could not be looked up, so the model was not evaluated and not pushed:"
+                " the cause is in the log of the step Baseline."
+            )
         super().Do({**input_dict, "baseline_model": baselines}, output_dict, exec_properties)
 
 

@@ -11,6 +11,7 @@ from tfx import types
 from tfx.dsl.io import fileio
 
 _REASON = "reason"
+_SERVER = "server"
 _REPORT = "report.md"
 
 
@@ -29,11 +30,12 @@ class Check:
 
 @dataclass(frozen=True)
 class InfraCheck:
-    """The verdict of the check, and where its report is; `reason` is empty if the model was blessed."""
+    """The verdict of the check, the server that ran it, and its report; `reason` is empty if the model was blessed."""
 
     blessed: bool
     reason: str
     report: str
+    server: str
 
 
 def write_blessing(blessing: types.Artifact, checks: Sequence[Check], server: str) -> bool:
@@ -41,6 +43,7 @@ def write_blessing(blessing: types.Artifact, checks: Sequence[Check], server: st
     failed = [check for check in checks if not check.passed]
     blessed = not failed
     blessing.set_int_custom_property("blessed", int(blessed))
+    blessing.set_string_custom_property(_SERVER, server)
     blessing.set_string_custom_property(_REASON, "; ".join(str(check) for check in failed)[:1000])
     rows = [f"| {'✓' if c.passed else '✗'} | {c.name} | {c.seen} | {c.expected} |" for c in checks]
     lines = [
@@ -61,7 +64,10 @@ def read_blessing(blessing: metadata_store_pb2.Artifact) -> InfraCheck:
     """The verdict that `write_blessing` left in ML Metadata."""
     properties = blessing.custom_properties
     return InfraCheck(
-        bool(properties["blessed"].int_value), properties[_REASON].string_value, f"{blessing.uri}/{_REPORT}"
+        bool(properties["blessed"].int_value),
+        properties[_REASON].string_value,
+        f"{blessing.uri}/{_REPORT}",
+        properties[_SERVER].string_value,
     )
 
 

@@ -23,7 +23,7 @@ def print_summary(console: Console, run: Run, log: Path, before: set[int], now: 
     if run.evaluation is not None:
         rows += _evaluation(run.evaluation, run.baseline_version)
     if run.infra is not None and (run.infra.blessed or (run.evaluation and run.evaluation.blessed)):
-        rows += [("Infra check", _infra(run.infra)), ("", run.infra.report)]
+        rows += [("Infra check", _infra(run.infra)), ("", f"by {run.infra.server}"), ("", run.infra.report)]
     if run.pushed_to:
         rows.append(("Pushed", _pushed(run.pushed_to, before, now)))
     elif run.evaluation is not None:

@@ -23,6 +23,7 @@ from components.baseline import (
     same_model,
 )
 from components.evaluator.component import OptionalBaselineExecutor
+from data.errors import UserError
 
 Artifact = standard_artifacts.Model
 
@@ -195,5 +196,5 @@ def test_the_evaluator_takes_an_empty_artifact_for_no_baseline(
         OptionalBaselineExecutor().Do({"model": [full], "baseline_model": [model]}, {}, {})
     OptionalBaselineExecutor().Do({"model": [full]}, {}, {})
     assert given == [[full], [], []]
-    with pytest.raises(ValueError):
+    with pytest.raises(UserError, match="The baseline could not be looked up"):
         OptionalBaselineExecutor().Do({"model": []}, {}, {})
