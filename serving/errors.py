@@ -19,12 +19,16 @@ class ConfigError(ServingError):
     """A configuration of the client or the server is not valid."""
 
 
+class ClosedError(ServingError):
+    """The client was closed before the answer came."""
+
+
 class UnavailableError(ServingError):
-    """UNAVAILABLE: no server answers, or the server is overloaded. The client has retried already."""
+    """UNAVAILABLE: there is no connection, or the server is overloaded. The client has retried already."""
 
 
 class DeadlineError(ServingError):
-    """DEADLINE_EXCEEDED: the answer did not come within the timeout."""
+    """DEADLINE_EXCEEDED: the server is connected, but its answer did not come within the timeout."""
 
 
 class NotFoundError(ServingError):
@@ -32,7 +36,7 @@ class NotFoundError(ServingError):
 
 
 class RequestError(ServingError):
-    """INVALID_ARGUMENT or FAILED_PRECONDITION: the server refuses the request."""
+    """The client cannot encode the request, or the server refuses it: INVALID_ARGUMENT or FAILED_PRECONDITION."""
 
 
 class TooLargeError(ServingError):
@@ -48,7 +52,7 @@ class UnsupportedError(ServingError):
 
 
 class ServerError(ServingError):
-    """Any other failure of the server."""
+    """Any other failure of the server, or a response that does not fit the request."""
 
 
 _CERTIFICATE = (AuthenticationError, "Give the client a certificate that the server accepts.")
@@ -60,7 +64,7 @@ _KINDS: dict[grpc.StatusCode, tuple[type[ServingError], str]] = {
     ),
     grpc.StatusCode.DEADLINE_EXCEEDED: (
         DeadlineError,
-        "Use a longer timeout or smaller batches, or check that the server can be reached and is not overloaded.",
+        "The server is connected, but slow. Use a longer timeout or smaller batches, or see whether it is overloaded.",
     ),
     grpc.StatusCode.NOT_FOUND: (
         NotFoundError,
@@ -87,9 +91,12 @@ _KINDS: dict[grpc.StatusCode, tuple[type[ServingError], str]] = {
 }
 
 
-def from_rpc(error: grpc.RpcError, target: str) -> ServingError:
-    """The ServingError for a failed RPC to `target`."""
-    code, details = error.code(), " ".join((error.details() or "").split()).rstrip(".!")
+def from_rpc(error: grpc.RpcError, target: str, not_connected: str | None = None) -> ServingError:
+    """The ServingError for a failed RPC to `target`; `not_connected` says why there is no connection, if so."""
+    code, details = error.code(), error.details() or ""
+    if not_connected is not None:
+        code, details = grpc.StatusCode.UNAVAILABLE, not_connected
+    details = " ".join(details.split()).rstrip(".!")
     kind, remedy = _KINDS.get(code, (ServerError, "See the server's log."))
     raised = kind(f"{target}: {code.name}: {details}. {remedy}")
     raised.code = code

@@ -31,8 +31,9 @@ _FIELDS: dict[str, tuple[np.dtype, str]] = {
 }
 _BY_NUMBER = {DataType.values_by_name[name].number: fields for name, fields in _FIELDS.items()}
 _BY_DTYPE = {dtype: number for number, (dtype, _) in _BY_NUMBER.items()}
-# In a TensorProto the last element may stand for all that follow. This limits the bytes such a tensor may take.
-_MAX_REPEATED_BYTES = 64 * 2**20
+# In a TensorProto the last element may stand for all that follow, so that a few bytes become any number of bytes. An
+# array of this many bytes may come from fewer elements than its shape needs.
+_MAX_REPEATED_BYTES = 64 * 2**10
 
 
 class TensorError(ValueError):
@@ -50,7 +51,7 @@ def encode(array: np.ndarray) -> Any:
     """The TensorProto of an array, with the elements in `tensor_content`; bytes (dtype object) go into `string_val`.
 
     Raises:
-        TensorError: a dtype without a TensorFlow type.
+        TensorError: a dtype without a TensorFlow type, or objects that are not bytes.
     """
     number = _number(array.dtype)
     proto = TensorProto(dtype=number)
@@ -58,7 +59,10 @@ def encode(array: np.ndarray) -> Any:
         proto.tensor_shape.dim.add(size=size)
     dtype = _BY_NUMBER[number][0]
     if dtype == _STRING:
-        proto.string_val.extend(array.ravel().tolist())
+        elements = array.ravel().tolist()
+        if wrong := {type(element).__name__ for element in elements if not isinstance(element, bytes)}:
+            raise TensorError(f"an array of dtype object must hold bytes, not {', '.join(sorted(wrong))}")
+        proto.string_val.extend(elements)
     else:
         proto.tensor_content = array.astype(dtype, copy=False).tobytes()
     return proto

@@ -23,4 +23,5 @@ def parse(source: str | Path, message: Any, hint: str = "") -> Any:
         raise ConfigError(f"{name} cannot be read: {error.strerror}.") from None
     except (text_format.ParseError, UnicodeDecodeError) as error:
         reason = str(error).rstrip(".")
-        raise ConfigError(f"{name} is not a {message.DESCRIPTOR.name} in text format: {reason}.{hint}") from None
+        kind = message.DESCRIPTOR.full_name
+        raise ConfigError(f"{name}: Error parsing text-format {kind}: {reason}.{hint}") from None

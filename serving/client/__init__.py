@@ -12,11 +12,13 @@
 same client on the command line.
 """
 
+from serving.client.async_client import AsyncClient
 from serving.client.channel import Tls
-from serving.client.client import AsyncClient, Client
+from serving.client.client import Client
 from serving.client.results import Classification, Metadata, Prediction, Signature, TensorSpec, VersionStatus
 from serving.errors import (
     AuthenticationError,
+    ClosedError,
     ConfigError,
     DeadlineError,
     ImageError,
@@ -34,6 +36,7 @@ __all__ = [
     "AuthenticationError",
     "Classification",
     "Client",
+    "ClosedError",
     "ConfigError",
     "DeadlineError",
     "ImageError",

@@ -2,7 +2,8 @@
 
 from __future__ import annotations
 
-from collections.abc import Callable, Iterable, Iterator, Sequence
+from collections.abc import Callable, Iterable, Iterator, Mapping, Sequence
+from functools import partial
 from pathlib import Path
 from typing import Any, NamedTuple
 
@@ -10,15 +11,17 @@ import numpy as np
 
 from serving import protos, textformat
 from serving.client.images import check_images
+from serving.client.options import check_count
 from serving.client.results import (
     parse_classifications,
     parse_metadata,
+    parse_outputs,
     parse_prediction,
-    parse_probabilities,
+    parse_rows,
     parse_statuses,
 )
-from serving.errors import ConfigError
-from serving.tensors import encode, strings
+from serving.errors import ConfigError, RequestError
+from serving.tensors import TensorError, encode, strings
 
 _PREDICTION, _MODEL = "/tensorflow.serving.PredictionService", "/tensorflow.serving.ModelService"
 _PREDICT, _CLASSIFY = f"{_PREDICTION}/Predict", f"{_PREDICTION}/Classify"
@@ -52,13 +55,31 @@ class Calls:
         label: a version label, or None.
 
     Raises:
-        ConfigError: both a version and a label.
+        ConfigError: both a version and a label, or one of them is not valid.
     """
 
     def __init__(self, model: str, version: int | None, label: str | None) -> None:
         if version is not None and label is not None:
             raise ConfigError("Give a version or a label, not both.")
-        self._model, self._version, self._label = model, version, label
+        try:
+            self._spec = protos.ModelSpec()
+            self._spec.name = model
+            if version is not None:
+                self._spec.version.value = version
+            elif label is not None:
+                self._spec.version_label = label
+        except (TypeError, ValueError) as error:
+            raise ConfigError(
+                f"The model {model!r}, version {version!r}, label {label!r} is not valid: {error}."
+            ) from None
+
+    def call(self, signature: str, inputs: Mapping[str, Any], output_filter: Sequence[str] = ()) -> Call:
+        """Predict with any signature. `inputs` has an array for each name, strings as bytes of dtype object.
+
+        Raises:
+            RequestError: an input has no TensorFlow type, or a name is not a text.
+        """
+        return self._predict(signature, inputs, partial(parse_outputs, names=output_filter), output_filter)
 
     def predict_images(self, images: np.ndarray) -> Call:
         """Predict with the signature `predict_images`; `images` is uint8 [N, rows, columns].
@@ -66,7 +87,8 @@ class Calls:
         Raises:
             ImageError: another dtype or rank.
         """
-        return self._predict("predict_images", "images", check_images(images), parse_prediction)
+        inputs = {"images": check_images(images)}
+        return self._predict("predict_images", inputs, partial(parse_prediction, count=len(images)))
 
     def predict_rows(self, images: np.ndarray) -> Call:
         """Predict with the signature `predict_rows`; `images` is uint8 [N, rows, columns].
@@ -74,17 +96,28 @@ class Calls:
         Raises:
             ImageError: another dtype or rank.
         """
-        return self._predict("predict_rows", "images", check_images(images), parse_probabilities)
+        inputs = {"images": check_images(images)}
+        return self._predict("predict_rows", inputs, partial(parse_rows, count=len(images), rows=images.shape[1]))
 
     def predict_examples(self, examples: Sequence[bytes]) -> Call:
-        """Predict with the signature `serving_default`; `examples` are N serialized tf.train.Examples."""
-        return self._predict("serving_default", "examples", strings(examples), parse_prediction)
+        """Predict with the signature `serving_default`; `examples` are N serialized tf.train.Examples.
+
+        Raises:
+            RequestError: they are not bytes.
+        """
+        inputs = {"examples": _examples(examples)}
+        return self._predict("serving_default", inputs, partial(parse_prediction, count=len(inputs["examples"])))
 
     def classify_examples(self, examples: Sequence[bytes]) -> Call:
-        """Classify with the signature `classify_examples`; `examples` are N serialized tf.train.Examples."""
+        """Classify with the signature `classify_examples`; `examples` are N serialized tf.train.Examples.
+
+        Raises:
+            RequestError: they are not bytes.
+        """
+        array = _examples(examples)
         request = protos.ClassificationRequest(model_spec=self._model_spec("classify_examples"))
-        request.input.example_list.examples.extend(examples)
-        return Call(_CLASSIFY, request, parse_classifications)
+        request.input.example_list.examples.extend(array.tolist())
+        return Call(_CLASSIFY, request, partial(parse_classifications, count=len(array)))
 
     def metadata(self) -> Call:
         """GetModelMetadata."""
@@ -106,18 +139,37 @@ class Calls:
         request = protos.ReloadConfigRequest(config=textformat.parse(config, protos.ModelServerConfig(), hint))
         return Call(_RELOAD, request, lambda response: None)
 
-    def _predict(self, signature: str, name: str, array: np.ndarray, parse: Callable[[Any], Any]) -> Call:
-        request = protos.PredictRequest(model_spec=self._model_spec(signature))
-        request.inputs[name].CopyFrom(encode(array))
+    def _predict(
+        self,
+        signature: str,
+        inputs: Mapping[str, Any],
+        parse: Callable[[Any], Any],
+        output_filter: Sequence[str] = (),
+    ) -> Call:
+        try:
+            request = protos.PredictRequest(model_spec=self._model_spec(signature), output_filter=output_filter)
+            for name, value in inputs.items():
+                request.inputs[name].CopyFrom(encode(np.asarray(value)))
+        except (TensorError, TypeError, ValueError, AttributeError) as error:
+            raise RequestError(f"The request for the signature {signature!r} cannot be encoded: {error}.") from None
         return Call(_PREDICT, request, parse)
 
     def _model_spec(self, signature: str = "") -> Any:
-        spec = protos.ModelSpec(name=self._model, signature_name=signature)
-        if self._version is not None:
-            spec.version.value = self._version
-        elif self._label is not None:
-            spec.version_label = self._label
+        spec = protos.ModelSpec(signature_name=signature)
+        spec.MergeFrom(self._spec)
         return spec
+
+
+def _examples(examples: Iterable[bytes]) -> np.ndarray:
+    """The examples as an array [N], dtype object."""
+    if isinstance(examples, (str, bytes)) or not isinstance(examples, Iterable):
+        raise RequestError("Give the examples as a list of serialized tf.train.Examples.")
+    array = strings(examples)
+    if wrong := {type(example).__name__ for example in array if not isinstance(example, bytes)}:
+        raise RequestError(
+            f"Each example must be a serialized tf.train.Example: bytes, not {', '.join(sorted(wrong))}."
+        )
+    return array
 
 
 def chunks(images: np.ndarray | Iterable[np.ndarray], chunk: int) -> Iterator[np.ndarray]:
@@ -127,8 +179,7 @@ def chunks(images: np.ndarray | Iterable[np.ndarray], chunk: int) -> Iterator[np
         ImageError: an array of another dtype or rank.
         ConfigError: a chunk below 1.
     """
-    if chunk < 1:
-        raise ConfigError(f"chunk = {chunk} must be at least 1.")
+    check_count("chunk", chunk)
     for batch in [images] if isinstance(images, np.ndarray) else images:
         yield check_images(batch)[:chunk]  # an empty batch is one empty request
         for start in range(chunk, len(batch), chunk):

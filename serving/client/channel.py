@@ -5,12 +5,14 @@ from __future__ import annotations
 import json
 import re
 import ssl
+from collections.abc import Sequence
 from dataclasses import dataclass
 from pathlib import Path
 from typing import Any
 
 import grpc
 
+from serving.client.connection import PROBE_SERVICE
 from serving.errors import ConfigError
 
 _MAX_MESSAGE_BYTES = 256 * 2**20
@@ -29,7 +31,8 @@ _SERVICE_CONFIG = {
                 "backoffMultiplier": 2.5,
                 "retryableStatusCodes": ["UNAVAILABLE"],
             },
-        }
+        },
+        {"name": [{"service": PROBE_SERVICE}]},
     ],
     "retryThrottling": {"maxTokens": 100, "tokenRatio": 0.1},
 }
@@ -51,12 +54,13 @@ OPTIONS: dict[str, str | int] = {
 
 @dataclass(frozen=True)
 class Tls:
-    """PEM texts for TLS.
+    """PEM texts for TLS, and the server's name.
 
     Args:
         ca: the certificates of the authorities to trust. None means the authorities of the system.
         cert: the client's certificate, for mutual TLS.
         key: the private key of `cert`, not encrypted.
+        server_name: the name in the server's certificate, if it is not the host of the target.
 
     Raises:
         ConfigError: a certificate without its key, or a text that is not PEM of the expected kind.
@@ -65,6 +69,7 @@ class Tls:
     ca: bytes | None = None
     cert: bytes | None = None
     key: bytes | None = None
+    server_name: str | None = None
 
     def __post_init__(self) -> None:
         # gRPC ends the process when the key is missing. It waits until the deadline when a text is not PEM.
@@ -77,14 +82,19 @@ class Tls:
 
     @classmethod
     def from_files(
-        cls, ca: str | Path | None = None, cert: str | Path | None = None, key: str | Path | None = None
+        cls,
+        ca: str | Path | None = None,
+        cert: str | Path | None = None,
+        key: str | Path | None = None,
+        server_name: str | None = None,
     ) -> Tls:
         """Reads PEM files.
 
         Raises:
             ConfigError: a file that cannot be read or is not PEM, or a certificate without its key.
         """
-        tls = cls(*(None if path is None else _read(path) for path in (ca, cert, key)))
+        authority, certificate, private = (None if path is None else _read(path) for path in (ca, cert, key))
+        tls = cls(authority, certificate, private, server_name)
         context = ssl.SSLContext(ssl.PROTOCOL_TLS_CLIENT)
         try:
             if ca is not None:
@@ -101,12 +111,28 @@ class Tls:
         return grpc.ssl_channel_credentials(self.ca, self.key, self.cert)
 
 
-def open_channel(library: Any, target: str, tls: Tls | None) -> Any:
-    """A channel to `target` of `library`, which is grpc or grpc.aio."""
-    options = list(OPTIONS.items())
-    if tls is None:
-        return library.insecure_channel(target, options=options)
-    return library.secure_channel(target, tls.credentials(), options=options)
+def open_channel(
+    library: Any, target: str, tls: Tls | None, compression: grpc.Compression | None, interceptors: Sequence[Any]
+) -> tuple[Any, Any]:
+    """A channel to `target` of `library`, which is grpc or grpc.aio, and the channel with its interceptors.
+
+    Raises:
+        ConfigError: the target, the compression or an interceptor is of a wrong type.
+    """
+    options: list[tuple[str, Any]] = list(OPTIONS.items())
+    if tls is not None and tls.server_name is not None:
+        options.append(("grpc.ssl_target_name_override", tls.server_name))
+    arguments: dict[str, Any] = {"options": options, "compression": compression}
+    if library is grpc.aio:
+        arguments["interceptors"] = interceptors
+    try:
+        if tls is None:
+            channel = library.insecure_channel(target, **arguments)
+        else:
+            channel = library.secure_channel(target, tls.credentials(), **arguments)
+        return channel, channel if library is grpc.aio else grpc.intercept_channel(channel, *interceptors)
+    except (TypeError, ValueError, AttributeError) as error:
+        raise ConfigError(f"There is no channel to {target!r} with these arguments: {error}.") from None
 
 
 def _read(path: str | Path) -> bytes:

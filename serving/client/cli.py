@@ -17,8 +17,9 @@ from rich.console import Console
 from rich.table import Table
 from rich.text import Text
 
+from serving.client.async_client import AsyncClient
 from serving.client.channel import Tls
-from serving.client.client import CHUNK, TIMEOUT, AsyncClient, Client
+from serving.client.client import CHUNK, TIMEOUT, Client
 from serving.client.images import image_size, random_images, read_images
 from serving.client.load import Load, closed_loop, open_loop
 from serving.errors import ServingError

@@ -1,10 +1,9 @@
-"""The blocking client and the asyncio client."""
+"""The blocking client, and what it has in common with the asyncio client."""
 
 from __future__ import annotations
 
-import asyncio
 from collections import deque
-from collections.abc import AsyncIterator, Iterable, Iterator, Sequence
+from collections.abc import Iterable, Iterator, Mapping, Sequence
 from pathlib import Path
 from typing import Any
 
@@ -13,9 +12,11 @@ import numpy as np
 
 from serving.client.calls import METHODS, Call, Calls, chunks
 from serving.client.channel import Tls, open_channel
-from serving.client.images import image_size, read_images
+from serving.client.connection import why_not_connected
+from serving.client.images import check_images, image_size, read_images
+from serving.client.options import CallMetadata, check_count, check_metadata, check_timeout
 from serving.client.results import Classification, Metadata, Prediction, VersionStatus, merge_predictions
-from serving.errors import from_rpc
+from serving.errors import ClosedError, from_rpc
 
 TIMEOUT = 10.0
 """Seconds until the deadline of a request."""
@@ -27,7 +28,7 @@ IN_FLIGHT = 2
 Images = np.ndarray | Sequence[str | Path]
 
 
-class _BaseClient:
+class BaseClient:
     """The model's address, one channel, and one stub for each gRPC method."""
 
     _library: Any
@@ -41,12 +42,15 @@ class _BaseClient:
         label: str | None = None,
         timeout: float = TIMEOUT,
         tls: Tls | None = None,
+        compression: grpc.Compression | None = None,
+        interceptors: Sequence[Any] = (),
     ) -> None:
-        self.target, self.timeout = target, timeout
+        self.target, self.timeout = target, check_timeout(timeout)
         self._calls = Calls(model, version, label)
-        self._channel = open_channel(self._library, target, tls)
+        self._closed = False
+        self._channel, stubs = open_channel(self._library, target, tls, compression, interceptors)
         self._stubs = {
-            method: self._channel.unary_unary(
+            method: stubs.unary_unary(
                 method,
                 request_serializer=lambda request: request.SerializeToString(),
                 response_deserializer=response.FromString,
@@ -54,28 +58,76 @@ class _BaseClient:
             for method, response in METHODS.items()
         }
 
+    def _options(self, timeout: float | None, metadata: CallMetadata) -> dict[str, Any]:
+        """The timeout and the metadata of one call. A timeout of None is the client's.
 
-class Client(_BaseClient):
+        Raises:
+            ConfigError: one of them is not valid.
+            ClosedError: the client is closed.
+        """
+        if self._closed:
+            raise self._closed_error()
+        return {
+            "timeout": check_timeout(self.timeout if timeout is None else timeout),
+            "metadata": check_metadata(metadata),
+        }
+
+    def _closed_error(self) -> ClosedError:
+        return ClosedError(f"The client of {self.target} is closed. Create another one.")
+
+
+class Client(BaseClient):
     """A client with blocking calls. Threads may share it.
 
-    A client keeps one channel. Create it once and use it for all calls.
+    A client keeps one channel. Create it once and use it for all calls. Each method also takes `timeout`, the seconds
+    until the deadline of its requests instead of the client's, and `metadata`, pairs of a key and a value that are sent
+    with its requests, such as [("authorization", "Bearer …")].
 
     Args:
         target: `host:port`, or another gRPC name. With `dns:///host:port` the client uses all addresses in turn.
         model: the name of the served model.
         version: a version number. None means the newest available version.
         label: a version label, such as "stable", instead of a version.
-        timeout: seconds until the deadline of each request.
+        timeout: seconds until the deadline of each request; above 0, at most one day.
         tls: the certificates. None means no TLS.
+        compression: how requests are compressed, such as grpc.Compression.Gzip. None means not at all.
+        interceptors: client interceptors of grpc, or of grpc.aio for `AsyncClient`; the first one is the outermost.
 
     Raises:
-        ConfigError: both a version and a label.
+        ConfigError: both a version and a label, or a value that is not valid.
         ServingError: from every method. `serving.errors` has one class for each kind of failure.
     """
 
     _library = grpc
 
-    def predict(self, images: Images, *, chunk: int = CHUNK) -> Prediction:
+    def call(
+        self,
+        signature: str,
+        inputs: Mapping[str, np.ndarray],
+        output_filter: Sequence[str] = (),
+        *,
+        timeout: float | None = None,
+        metadata: CallMetadata = (),
+    ) -> dict[str, np.ndarray]:
+        """Calls any signature of any model with TensorFlow Serving's method Predict.
+
+        Args:
+            signature: the name of the signature, such as "serving_default".
+            inputs: an array of the input's dtype for each input. Strings are bytes in an array of dtype object.
+            output_filter: the names of the outputs to return. Empty means all.
+
+        Returns:
+            An array for each output.
+
+        Raises:
+            RequestError: an input has no TensorFlow type, or the server refuses the inputs.
+            ServingError: the request failed.
+        """
+        return self._invoke(self._calls.call(signature, inputs, output_filter), timeout, metadata)
+
+    def predict(
+        self, images: Images, *, chunk: int = CHUNK, timeout: float | None = None, metadata: CallMetadata = ()
+    ) -> Prediction:
         """Classifies images.
 
         Args:
@@ -86,13 +138,19 @@ class Client(_BaseClient):
             ImageError: another dtype or rank, or a file that is not an image of the model's size.
             ServingError: the request failed.
         """
-        array = self._array(images)
-        if len(array) <= chunk:
-            return self._invoke(self._calls.predict_images(array))
-        return merge_predictions(list(self.stream(array, chunk=chunk)))
+        array = self._array(images, timeout, metadata)
+        if len(array) <= check_count("chunk", chunk):
+            return self._invoke(self._calls.predict_images(array), timeout, metadata)
+        return merge_predictions(list(self.stream(array, chunk=chunk, timeout=timeout, metadata=metadata)))
 
     def stream(
-        self, images: np.ndarray | Iterable[np.ndarray], *, chunk: int = CHUNK, in_flight: int = IN_FLIGHT
+        self,
+        images: np.ndarray | Iterable[np.ndarray],
+        *,
+        chunk: int = CHUNK,
+        in_flight: int = IN_FLIGHT,
+        timeout: float | None = None,
+        metadata: CallMetadata = (),
     ) -> Iterator[Prediction]:
         """Classifies batches of images and yields the predictions in the order of the images.
 
@@ -103,14 +161,16 @@ class Client(_BaseClient):
 
         Raises:
             ImageError: another dtype or rank.
-            ConfigError: a chunk below 1.
+            ConfigError: `chunk` or `in_flight` is below 1.
             ServingError: a request failed.
         """
+        check_count("in_flight", in_flight)
         pending: deque[tuple[Any, Call]] = deque()
         try:
             for part in chunks(images, chunk):
                 call = self._calls.predict_images(part)
-                pending.append((self._stubs[call.method].future(call.request, timeout=self.timeout), call))
+                future = self._stubs[call.method].future(call.request, **self._options(timeout, metadata))
+                pending.append((future, call))
                 if len(pending) >= in_flight:
                     yield self._result(*pending.popleft())
             while pending:
@@ -119,7 +179,7 @@ class Client(_BaseClient):
             for future, _ in pending:
                 future.cancel()
 
-    def predict_rows(self, images: Images) -> np.ndarray:
+    def predict_rows(self, images: Images, *, timeout: float | None = None, metadata: CallMetadata = ()) -> np.ndarray:
         """The class probabilities after each row of the images, float32 [N, rows, classes].
 
         Args:
@@ -129,42 +189,47 @@ class Client(_BaseClient):
             ImageError: as `predict`.
             ServingError: the request failed.
         """
-        return self._invoke(self._calls.predict_rows(self._array(images)))
+        array = self._array(images, timeout, metadata)
+        return self._invoke(self._calls.predict_rows(array), timeout, metadata)
 
-    def predict_examples(self, examples: Sequence[bytes]) -> Prediction:
+    def predict_examples(
+        self, examples: Sequence[bytes], *, timeout: float | None = None, metadata: CallMetadata = ()
+    ) -> Prediction:
         """Classifies N serialized tf.train.Examples with the signature `serving_default`.
 
         Raises:
             ServingError: the request failed.
         """
-        return self._invoke(self._calls.predict_examples(examples))
+        return self._invoke(self._calls.predict_examples(examples), timeout, metadata)
 
-    def classify_examples(self, examples: Sequence[bytes]) -> list[Classification]:
+    def classify_examples(
+        self, examples: Sequence[bytes], *, timeout: float | None = None, metadata: CallMetadata = ()
+    ) -> list[Classification]:
         """Classifies N serialized tf.train.Examples with TensorFlow Serving's method Classify.
 
         Raises:
             ServingError: the request failed.
         """
-        return self._invoke(self._calls.classify_examples(examples))
+        return self._invoke(self._calls.classify_examples(examples), timeout, metadata)
 
-    def metadata(self) -> Metadata:
+    def metadata(self, *, timeout: float | None = None, metadata: CallMetadata = ()) -> Metadata:
         """The model's version and signatures.
 
         Raises:
             ServingError: the request failed.
         """
-        return self._invoke(self._calls.metadata())
+        return self._invoke(self._calls.metadata(), timeout, metadata)
 
-    def status(self) -> list[VersionStatus]:
+    def status(self, *, timeout: float | None = None, metadata: CallMetadata = ()) -> list[VersionStatus]:
         """The states of the model's versions, in the order of their numbers.
 
         Raises:
             NotFoundError: the server has no such model or version.
             ServingError: the request failed.
         """
-        return self._invoke(self._calls.status())
+        return self._invoke(self._calls.status(), timeout, metadata)
 
-    def reload(self, config: str | Path) -> None:
+    def reload(self, config: str | Path, *, timeout: float | None = None, metadata: CallMetadata = ()) -> None:
         """Replaces the server's whole ModelServerConfig. Returns when the server serves it.
 
         The server gives a label only to a version that it serves already: first load the version, then move the label.
@@ -176,10 +241,11 @@ class Client(_BaseClient):
             ConfigError: the text is not a ModelServerConfig.
             ServingError: the server refuses the config.
         """
-        self._invoke(self._calls.reload(config))
+        self._invoke(self._calls.reload(config), timeout, metadata)
 
     def close(self) -> None:
-        """Closes the channel."""
+        """Closes the channel. Calls under way fail with ClosedError."""
+        self._closed = True
         self._channel.close()
 
     def __enter__(self) -> Client:
@@ -188,92 +254,31 @@ class Client(_BaseClient):
     def __exit__(self, *error: object) -> None:
         self.close()
 
-    def _array(self, images: Images) -> np.ndarray:
-        return images if isinstance(images, np.ndarray) else read_images(images, image_size(self.metadata()))
+    def _array(self, images: Images, timeout: float | None, metadata: CallMetadata) -> np.ndarray:
+        if isinstance(images, np.ndarray):
+            return check_images(images)
+        return read_images(images, image_size(self.metadata(timeout=timeout, metadata=metadata)))
 
-    def _invoke(self, call: Call) -> Any:
+    def _invoke(self, call: Call, timeout: float | None, metadata: CallMetadata) -> Any:
+        options = self._options(timeout, metadata)
         try:
-            response = self._stubs[call.method](call.request, timeout=self.timeout)
-        except grpc.RpcError as error:
-            raise from_rpc(error, self.target) from None
+            response = self._stubs[call.method](call.request, **options)
+        except Exception as error:
+            raise self._translate(error) from None
         return call.parse(response)
 
     def _result(self, future: Any, call: Call) -> Any:
         try:
             response = future.result()
-        except grpc.RpcError as error:
-            raise from_rpc(error, self.target) from None
+        except Exception as error:
+            raise self._translate(error) from None
         return call.parse(response)
 
-
-class AsyncClient(_BaseClient):
-    """`Client` for asyncio, with the same arguments. Create it inside the event loop that uses it."""
-
-    _library = grpc.aio
-
-    async def predict(self, images: Images, *, chunk: int = CHUNK) -> Prediction:
-        """See `Client.predict`."""
-        array = await self._array(images)
-        if len(array) <= chunk:
-            return await self._invoke(self._calls.predict_images(array))
-        return merge_predictions([part async for part in self.stream(array, chunk=chunk)])
-
-    async def stream(
-        self, images: np.ndarray | Iterable[np.ndarray], *, chunk: int = CHUNK, in_flight: int = IN_FLIGHT
-    ) -> AsyncIterator[Prediction]:
-        """See `Client.stream`."""
-        pending: deque[asyncio.Task[Prediction]] = deque()
-        try:
-            for part in chunks(images, chunk):
-                pending.append(asyncio.ensure_future(self._invoke(self._calls.predict_images(part))))
-                if len(pending) >= in_flight:
-                    yield await pending.popleft()
-            while pending:
-                yield await pending.popleft()
-        finally:
-            for task in pending:
-                task.cancel()
-
-    async def predict_rows(self, images: Images) -> np.ndarray:
-        """See `Client.predict_rows`."""
-        return await self._invoke(self._calls.predict_rows(await self._array(images)))
-
-    async def predict_examples(self, examples: Sequence[bytes]) -> Prediction:
-        """See `Client.predict_examples`."""
-        return await self._invoke(self._calls.predict_examples(examples))
-
-    async def classify_examples(self, examples: Sequence[bytes]) -> list[Classification]:
-        """See `Client.classify_examples`."""
-        return await self._invoke(self._calls.classify_examples(examples))
-
-    async def metadata(self) -> Metadata:
-        """See `Client.metadata`."""
-        return await self._invoke(self._calls.metadata())
-
-    async def status(self) -> list[VersionStatus]:
-        """See `Client.status`."""
-        return await self._invoke(self._calls.status())
-
-    async def reload(self, config: str | Path) -> None:
-        """See `Client.reload`."""
-        await self._invoke(self._calls.reload(config))
-
-    async def close(self) -> None:
-        """Closes the channel."""
-        await self._channel.close()
-
-    async def __aenter__(self) -> AsyncClient:
-        return self
-
-    async def __aexit__(self, *error: object) -> None:
-        await self.close()
-
-    async def _array(self, images: Images) -> np.ndarray:
-        return images if isinstance(images, np.ndarray) else read_images(images, image_size(await self.metadata()))
-
-    async def _invoke(self, call: Call) -> Any:
-        try:
-            response = await self._stubs[call.method](call.request, timeout=self.timeout)
-        except grpc.RpcError as error:
-            raise from_rpc(error, self.target) from None
-        return call.parse(response)
+    def _translate(self, error: Exception) -> Exception:
+        """The ServingError for an error of gRPC. An error of an interceptor stays what it is."""
+        if self._closed:
+            return self._closed_error()
+        if not isinstance(error, grpc.RpcError):
+            return error
+        late = error.code() is grpc.StatusCode.DEADLINE_EXCEEDED
+        return from_rpc(error, self.target, why_not_connected(self._channel) if late else None)

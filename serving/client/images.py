@@ -5,7 +5,7 @@ This file alone knows it. A fork with other inputs, for example float32 [N, T, F
 
 from __future__ import annotations
 
-from collections.abc import Sequence
+from collections.abc import Iterable, Sequence
 from pathlib import Path
 from typing import TYPE_CHECKING
 
@@ -22,8 +22,10 @@ def check_images(images: np.ndarray) -> np.ndarray:
     """Returns `images` if they are uint8 [N, rows, columns].
 
     Raises:
-        ImageError: another dtype or rank.
+        ImageError: not an array, or another dtype or rank.
     """
+    if not isinstance(images, np.ndarray):
+        raise ImageError(f"Images must be one array, uint8 [N, rows, columns], not {type(images).__name__}.")
     if images.dtype != np.uint8 or images.ndim != 3:
         raise ImageError(
             f"Images must be uint8 [N, rows, columns], not {images.dtype} {list(images.shape)}. Scale the pixels to"
@@ -36,7 +38,7 @@ def image_size(metadata: Metadata) -> tuple[int, int]:
     """The rows and columns of the model's input images.
 
     Raises:
-        ConfigError: the model has no signature `predict_images` with an input `images`.
+        ConfigError: the model has no signature `predict_images` with an input `images` of a fixed size.
     """
     signature = metadata.signatures.get("predict_images")
     if signature is None or "images" not in signature.inputs:
@@ -44,8 +46,12 @@ def image_size(metadata: Metadata) -> tuple[int, int]:
             f"Version {metadata.version} has no signature predict_images with an input images."
             f" It has these signatures: {', '.join(metadata.signatures)}."
         )
-    _, rows, columns = signature.inputs["images"].shape
-    return rows, columns
+    shape = signature.inputs["images"].shape
+    if shape is None or len(shape) != 3 or min(shape[1:]) < 1:
+        raise ConfigError(
+            f"The model's input images has the shape {shape}: no fixed size. Give the images as an array."
+        )
+    return shape[1], shape[2]
 
 
 def random_images(count: int, size: tuple[int, int]) -> np.ndarray:
@@ -56,7 +62,20 @@ def random_images(count: int, size: tuple[int, int]) -> np.ndarray:
 def read_images(
     paths: str | Path | Sequence[str | Path], size: tuple[int, int], *, resize: bool = False, invert: bool = False
 ) -> np.ndarray:
-    """Reads image files as grey levels, uint8 [N, rows, columns]. Transparent pixels become white.
+    """Reads image files as grey levels, uint8 [N, rows, columns].
+
+    Pillow's modes of an image, and what becomes of them:
+
+        1                black is 0, white is 255
+        L                as it is
+        I;16, I          16 bits: the level divided by 257. An I with other levels is refused
+        RGB, YCbCr, HSV  the luma of ITU-R 601; Pillow has cut 16 bits to the high 8
+        CMYK             RGB without a colour profile, then as RGB
+        P                the colours of the palette, then as RGB
+        LA, RGBA, PA     on white. So is a colour or level that the file calls transparent
+        F, LAB           refused: F has no known range, and Pillow cannot convert LAB
+
+    Of several frames the first counts. An image lies as its EXIF orientation says.
 
     Args:
         paths: image files in a format that Pillow reads.
@@ -65,9 +84,10 @@ def read_images(
         invert: turns dark on light into light on dark, as in MNIST.
 
     Raises:
-        ImageError: `paths` are not paths, a file is not an image, or it has another size and `resize` is False.
+        ImageError: `paths` are not paths, a file is not an image or is damaged, or it has another size and `resize` is
+            False.
     """
-    files = [paths] if isinstance(paths, (str, Path)) else [*paths]
+    files = [paths] if isinstance(paths, (str, Path)) or not isinstance(paths, Iterable) else [*paths]
     if not all(isinstance(file, (str, Path)) for file in files):
         raise ImageError("Give the images as one uint8 array [N, rows, columns] or as paths of image files.")
     images = [_read(Path(file), size, resize, invert) for file in files]
@@ -79,17 +99,14 @@ def _read(path: Path, size: tuple[int, int], resize: bool, invert: bool) -> np.n
 
     try:
         with Image.open(path) as file:
-            image: Image.Image = ImageOps.exif_transpose(file)
-            if image.mode.startswith("I"):  # 16 bits per pixel; Pillow's convert would clip them at 255
-                image = Image.fromarray((np.asarray(image, np.int64) // 257).clip(0, 255).astype("u1"))
-            if image.mode in ("RGBA", "LA", "PA", "P") or "transparency" in image.info:
-                image = image.convert("RGBA")
-                image = Image.alpha_composite(Image.new("RGBA", image.size, "white"), image)
-            image = image.convert("L")
+            image = _grey(ImageOps.exif_transpose(file))
     except UnidentifiedImageError:
         raise ImageError(f"{path} is not an image. Give a PNG file.") from None
-    except (OSError, SyntaxError, Image.DecompressionBombError) as error:
-        raise ImageError(f"{path} cannot be read: {getattr(error, 'strerror', None) or error}.") from None
+    except ImageError as error:
+        raise ImageError(f"{path} {error}") from None
+    except Exception as error:  # a damaged file raises whatever Pillow's decoder meets
+        reason = getattr(error, "strerror", None) or str(error) or type(error).__name__
+        raise ImageError(f"{path} cannot be read: {reason}.") from None
     rows, columns = size
     if invert:
         image = image.point([255 - level for level in range(256)])
@@ -101,6 +118,25 @@ def _read(path: Path, size: tuple[int, int], resize: bool, invert: bool) -> np.n
             )
         image = _fit(image, size)
     return np.asarray(image, np.uint8)
+
+
+def _grey(image: Image.Image) -> Image.Image:
+    """The image in mode L, by the rules of `read_images`."""
+    from PIL import Image
+
+    if image.mode == "F":
+        raise ImageError("has floating-point pixels, whose range is not known. Give a PNG file.")
+    if image.mode.startswith("I"):  # Pillow's convert would clip at 255
+        levels, transparent = np.array(image, np.int64), image.info.get("transparency")
+        if levels.min() < 0 or levels.max() > 65535:
+            raise ImageError(f"has levels from {levels.min()} to {levels.max()}, not 0 to 65535. Give a PNG file.")
+        if isinstance(transparent, int):
+            levels[levels == transparent] = 65535
+        return Image.fromarray((levels // 257).astype(np.uint8))
+    if image.mode in ("RGBA", "LA", "PA", "P") or "transparency" in image.info:
+        image = image.convert("RGBA")
+        image = Image.alpha_composite(Image.new("RGBA", image.size, "white"), image)
+    return image.convert("L")
 
 
 def _fit(image: Image.Image, size: tuple[int, int]) -> Image.Image:

@@ -8,7 +8,7 @@ from dataclasses import dataclass, field
 
 import numpy as np
 
-from serving.client.client import AsyncClient
+from serving.client.async_client import AsyncClient
 from serving.errors import ServingError
 
 

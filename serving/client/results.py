@@ -7,10 +7,13 @@ from dataclasses import dataclass
 from typing import Any
 
 import numpy as np
+from google.protobuf.message import DecodeError
 
 from serving import protos
 from serving.errors import ServerError
 from serving.tensors import TensorError, decode, type_name
+
+_STATES = {number: name for name, number in protos.ModelVersionStatus.State.items()}
 
 
 @dataclass(frozen=True)
@@ -32,10 +35,13 @@ class Classification:
 
 @dataclass(frozen=True)
 class TensorSpec:
-    """An input or output: the NumPy name of the dtype ("string" for bytes), and the shape; -1 is any size."""
+    """An input or output: the NumPy name of the dtype ("string" for bytes), and the shape.
+
+    In a shape, -1 is any size. The shape is None if the model takes any rank.
+    """
 
     dtype: str
-    shape: tuple[int, ...]
+    shape: tuple[int, ...] | None
 
 
 @dataclass(frozen=True)
@@ -65,48 +71,95 @@ class VersionStatus:
 
 
 def merge_predictions(parts: Sequence[Prediction]) -> Prediction:
-    """Concatenates the predictions of consecutive images."""
+    """Concatenates the predictions of consecutive images.
+
+    Raises:
+        ServerError: the parts have different numbers of classes.
+    """
     if len(parts) == 1:
         return parts[0]
+    versions = tuple(dict.fromkeys(version for part in parts for version in part.versions))
+    if len(classes := {part.probabilities.shape[1] for part in parts}) > 1:
+        raise ServerError(f"The versions {versions} answered with different numbers of classes: {sorted(classes)}.")
     return Prediction(
         np.concatenate([part.probabilities for part in parts]),
         np.concatenate([part.class_ids for part in parts]),
-        tuple(dict.fromkeys(version for part in parts for version in part.versions)),
+        versions,
     )
 
 
-def parse_prediction(response: Any) -> Prediction:
-    """The Prediction of a PredictResponse.
+def parse_outputs(response: Any, names: Sequence[str] = ()) -> dict[str, np.ndarray]:
+    """The outputs of a PredictResponse by name.
 
     Raises:
-        ServerError: an output is missing, or its tensor is not valid.
+        ServerError: one of `names` is missing, or a tensor is not valid.
     """
-    version = response.model_spec.version.value
-    return Prediction(_output(response, "probabilities"), _output(response, "class_ids"), (version,))
+    if missing := [name for name in names if name not in response.outputs]:
+        outputs = ", ".join(sorted(response.outputs))
+        raise ServerError(
+            f"The response has the outputs {outputs}, but not {missing[0]}. Is this another project's model?"
+        )
+    arrays = {}
+    for name, proto in response.outputs.items():
+        try:
+            arrays[name] = decode(proto)
+        except TensorError as error:
+            raise ServerError(f"The output {name} is not a valid tensor: {error}.") from None
+    return arrays
 
 
-def parse_probabilities(response: Any) -> np.ndarray:
-    """The output `probabilities` of a PredictResponse.
+def parse_prediction(response: Any, count: int | None = None) -> Prediction:
+    """The Prediction of a PredictResponse to a request with `count` images; None is any number.
 
     Raises:
-        ServerError: the output is missing, or its tensor is not valid.
+        ServerError: an output is missing, or it has another dtype or shape than the images need.
     """
-    return _output(response, "probabilities")
+    outputs = parse_outputs(response, ("probabilities", "class_ids"))
+    probabilities = _check(outputs, "probabilities", np.float32, (count, None))
+    class_ids = _check(outputs, "class_ids", np.int64, (len(probabilities),))
+    return Prediction(probabilities, class_ids, (response.model_spec.version.value,))
 
 
-def parse_classifications(response: Any) -> list[Classification]:
-    """One Classification for each example of a ClassificationResponse."""
+def parse_rows(response: Any, count: int, rows: int) -> np.ndarray:
+    """The output `probabilities` of a PredictResponse, float32 [count, rows, classes].
+
+    Raises:
+        ServerError: the output is missing, or it has another dtype or shape.
+    """
+    return _check(parse_outputs(response, ("probabilities",)), "probabilities", np.float32, (count, rows, None))
+
+
+def parse_classifications(response: Any, count: int) -> list[Classification]:
+    """One Classification for each of the `count` examples of a ClassificationRequest.
+
+    Raises:
+        ServerError: the response has another number of classifications, or they differ in their number of classes.
+    """
+    found = response.result.classifications
+    if len(found) != count:
+        raise ServerError(f"The response has {len(found)} classifications for {count} examples.")
+    if len(classes := {len(one.classes) for one in found}) > 1:
+        raise ServerError(f"The classifications have different numbers of classes: {sorted(classes)}.")
     return [
         Classification(
             tuple(entry.label for entry in one.classes), np.array([entry.score for entry in one.classes], np.float32)
         )
-        for one in response.result.classifications
+        for one in found
     ]
 
 
 def parse_metadata(response: Any) -> Metadata:
-    """The Metadata of a GetModelMetadataResponse, without TensorFlow's own signatures."""
-    signatures = protos.SignatureDefMap.FromString(response.metadata["signature_def"].value).signature_def
+    """The Metadata of a GetModelMetadataResponse, without TensorFlow's own signatures.
+
+    Raises:
+        ServerError: the response has no valid signature_def.
+    """
+    if "signature_def" not in response.metadata:
+        raise ServerError("The response has no signature_def. Is it from TensorFlow Serving?")
+    try:
+        signatures = protos.SignatureDefMap.FromString(response.metadata["signature_def"].value).signature_def
+    except DecodeError:
+        raise ServerError("The signature_def in the response is not a SignatureDefMap.") from None
     return Metadata(
         response.model_spec.version.value,
         {
@@ -118,25 +171,37 @@ def parse_metadata(response: Any) -> Metadata:
 
 
 def parse_statuses(response: Any) -> list[VersionStatus]:
-    """The VersionStatus of each version in a GetModelStatusResponse, in the order of the versions."""
+    """The VersionStatus of each version in a GetModelStatusResponse, in the order of the versions.
+
+    Raises:
+        ServerError: the response has no version.
+    """
+    if not response.model_version_status:
+        raise ServerError("The response has the status of no version.")
     return [
-        VersionStatus(entry.version, protos.ModelVersionStatus.State.Name(entry.state), entry.status.error_message)
+        VersionStatus(entry.version, _STATES.get(entry.state, "UNKNOWN"), entry.status.error_message)
         for entry in sorted(response.model_version_status, key=lambda entry: entry.version)
     ]
 
 
-def _output(response: Any, name: str) -> np.ndarray:
-    if name not in response.outputs:
-        outputs = ", ".join(response.outputs)
-        raise ServerError(f"The response has the outputs {outputs}, but not {name}. Is this another project's model?")
-    try:
-        return decode(response.outputs[name])
-    except TensorError as error:
-        raise ServerError(f"The output {name} is not a valid tensor: {error}.") from None
+def _check(outputs: dict[str, np.ndarray], name: str, dtype: Any, shape: tuple[int | None, ...]) -> np.ndarray:
+    """The output `name`, which must have this dtype and this shape; None is any size."""
+    array = outputs[name]
+    sizes = zip(shape, array.shape, strict=False)
+    if array.dtype != dtype or array.ndim != len(shape) or any(size not in (None, found) for size, found in sizes):
+        needed = ", ".join("classes" if size is None else str(size) for size in shape)
+        raise ServerError(
+            f"The output {name} is {array.dtype} {list(array.shape)}, but this request needs"
+            f" {np.dtype(dtype)} [{needed}]. Is this another project's model?"
+        )
+    return array
 
 
 def _specs(tensors: Any) -> dict[str, TensorSpec]:
-    return {
-        name: TensorSpec(type_name(info.dtype), tuple(dim.size for dim in info.tensor_shape.dim))
-        for name, info in sorted(tensors.items())
-    }
+    return {name: TensorSpec(type_name(info.dtype), _shape(info)) for name, info in sorted(tensors.items())}
+
+
+def _shape(info: Any) -> tuple[int, ...] | None:
+    if not info.HasField("tensor_shape") or info.tensor_shape.unknown_rank:
+        return None
+    return tuple(dim.size for dim in info.tensor_shape.dim)

@@ -18,7 +18,6 @@ from tensorflow_serving.apis import classification_pb2, prediction_log_pb2
 from serving.model_server.status import StatusError, invalid
 from serving.tensors import TensorError, decode, strings
 
-CLASSIFY = "tensorflow/serving/classify"
 WARMUP_FILE = os.path.join("assets.extra", "tf_serving_warmup_requests")
 
 log = logging.getLogger(__name__)
@@ -137,18 +136,24 @@ class Servable:
         """The signature of a Classify request; the default is `serving_default`.
 
         Raises:
-            StatusError: INVALID_ARGUMENT for an unknown signature, or one that is not for Classify.
+            StatusError: INVALID_ARGUMENT for an unknown signature, or one with other inputs or outputs.
         """
         name = name or tf.saved_model.DEFAULT_SERVING_SIGNATURE_DEF_KEY
         if name not in self._signatures:
             raise invalid(f"No signature was found with the name: {name}")
+        # As TensorFlow Serving does by default, this takes every method name.
         definition = self._signatures[name].definition
-        if definition.method_name != CLASSIFY:
+        if len(definition.inputs) != 1:
+            raise invalid("Expected one input Tensor.")
+        if len(definition.outputs) not in (1, 2):
+            raise invalid(f"Expected one or two output Tensors, found {len(definition.outputs)}")
+        if "inputs" not in definition.inputs:
+            raise invalid(f"No classification inputs found in SignatureDef: {name}")
+        if not {"classes", "scores"} & set(definition.outputs):
             raise invalid(
-                f"Expected classification signature method_name to be {CLASSIFY}. Was: {definition.method_name}"
+                'Expected classification signature outputs to contain at least one of "classes" or "scores".'
+                f" Signature was: {name}"
             )
-        if set(definition.inputs) != {"inputs"} or not set(definition.outputs) <= {"classes", "scores"}:
-            raise invalid(f"Expected one input Tensor, inputs, and the outputs classes and scores in signature {name}")
         return self._signatures[name]
 
     def close(self) -> None:
@@ -177,8 +182,21 @@ class Servable:
 
 
 def decode_examples(request: classification_pb2.ClassificationRequest) -> dict[str, np.ndarray]:
-    """The input of a Classify signature: `inputs`, N serialized tf.train.Examples, dtype object [N]."""
-    return {"inputs": strings(example.SerializeToString() for example in request.input.example_list.examples)}
+    """The input of a Classify signature: `inputs`, N serialized tf.train.Examples, dtype object [N].
+
+    The features of a context are added to each example. A feature of the example itself counts more.
+
+    Raises:
+        StatusError: INVALID_ARGUMENT if there is no example.
+    """
+    context, examples = b"", request.input.example_list.examples
+    if request.input.HasField("example_list_with_context"):
+        context = request.input.example_list_with_context.context.SerializeToString()
+        examples = request.input.example_list_with_context.examples
+    if not examples:
+        raise invalid("Input is empty.")
+    # A parser merges serialized messages that follow one another.
+    return {"inputs": strings(context + example.SerializeToString() for example in examples)}
 
 
 def _summary(error: Exception) -> str:
@@ -188,6 +206,8 @@ def _summary(error: Exception) -> str:
     else:
         message = str(getattr(error, "message", error))
     message = message.partition("\n\t [[")[0].rpartition("<stack traces unavailable>\n")[2]
+    # A TF1 model has stack traces: lines that begin with two spaces.
+    message = re.sub(r"^Graph execution error:\n(\n|Detected at node .*\n|  .*\n)*", "", message)
     message = re.sub(r"^cannot compute \S+ as |\{\{function_node \S+\}\} | \[Op:\w+\]$", "", message)
     return " ".join(message.split())
 

@@ -11,9 +11,9 @@ from concurrent.futures import ThreadPoolExecutor
 from functools import partial
 
 import grpc
-from grpc_health.v1 import health, health_pb2, health_pb2_grpc
 
 from serving.errors import ConfigError
+from serving.model_server.health import Health
 from serving.model_server.manager import Manager
 from serving.model_server.service import MODEL_SERVICE, PREDICTION_SERVICE, Services
 from serving.model_server.settings import Settings
@@ -22,13 +22,18 @@ from serving.model_server.status import StatusError
 # TensorFlow Serving has the same limit.
 _MAX_MESSAGE_BYTES = 2**31 - 1
 _DRAIN_SECONDS = 15.0
+# A request that was sent before SIGTERM arrives within this time.
+_LINGER_SECONDS = 0.5
+_STOP_SECONDS = 0.5
 _HEALTH_POLL_SECONDS = 0.2
 
 log = logging.getLogger(__name__)
 
 
 async def serve(settings: Settings, started: Callable[[str], None]) -> None:
-    """Serves until SIGTERM or SIGINT, then waits until the running requests have finished.
+    """Serves until SIGTERM or SIGINT, then waits until the requests under way are answered.
+
+    First the health changes, then new requests are refused, then the running requests finish.
 
     Args:
         settings: the values of the flags.
@@ -49,9 +54,10 @@ async def serve(settings: Settings, started: Callable[[str], None]) -> None:
             ("grpc.so_reuseport", 0),
         ]
         server = grpc.aio.server(options=options)
-        Services(manager, running).register(server)
-        health_servicer = health.aio.HealthServicer()
-        health_pb2_grpc.add_HealthServicer_to_server(health_servicer, server)
+        services = Services(manager, running)
+        services.register(server)
+        health = Health(PREDICTION_SERVICE, MODEL_SERVICE)
+        health.register(server)
         address = _listen(server, settings)
         try:
             await manager.apply(config, start=True)
@@ -64,18 +70,21 @@ async def serve(settings: Settings, started: Callable[[str], None]) -> None:
             raise ConfigError(f"Failed to start server. Error: {status.code.name}: {status}.{remedy}") from None
         await server.start()
         started(address)
-        tasks = [asyncio.create_task(_report_health(manager, health_servicer))]
+        tasks = [asyncio.create_task(_report_health(manager, health))]
         if settings.file_system_poll_wait_seconds > 0:
             tasks.append(asyncio.create_task(_every(settings.file_system_poll_wait_seconds, manager.poll)))
         if settings.model_config_file and settings.model_config_file_poll_wait_seconds > 0:
             reload = partial(_reload_config, settings, manager)
             tasks.append(asyncio.create_task(_every(settings.model_config_file_poll_wait_seconds, reload)))
         await stopping.wait()
-        log.info("Stopping: no new requests. Running requests have %.0f seconds.", _DRAIN_SECONDS)
+        log.info("Stopping: the health is NOT_SERVING.")
         for task in tasks:
             task.cancel()
-        await health_servicer.enter_graceful_shutdown()
-        await server.stop(_DRAIN_SECONDS)
+        await health.enter_graceful_shutdown()
+        await asyncio.sleep(_LINGER_SECONDS)
+        log.info("Stopping: no new requests. Running requests have %.0f seconds.", _DRAIN_SECONDS)
+        await services.drain(_DRAIN_SECONDS)
+        await server.stop(_STOP_SECONDS)
 
 
 def _listen(server: grpc.aio.Server, settings: Settings) -> str:
@@ -103,11 +112,9 @@ async def _every(seconds: float, poll: Callable[[], Awaitable[None]]) -> None:
             log.exception("The poll failed. The next one is in %g seconds.", seconds)
 
 
-async def _report_health(manager: Manager, servicer: health.aio.HealthServicer) -> None:
+async def _report_health(manager: Manager, health: Health) -> None:
     while True:
-        status = health_pb2.HealthCheckResponse.SERVING if manager.ready else health_pb2.HealthCheckResponse.NOT_SERVING
-        for service in ("", PREDICTION_SERVICE, MODEL_SERVICE):
-            await servicer.set(service, status)
+        await health.report(manager.ready)
         await asyncio.sleep(_HEALTH_POLL_SECONDS)
 
 

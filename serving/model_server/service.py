@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import asyncio
 import logging
+import time
 from collections.abc import Awaitable, Callable
 from concurrent.futures import Executor
 from typing import Any
@@ -21,12 +22,11 @@ from tensorflow_serving.apis import (
 
 from serving.model_server.manager import Manager
 from serving.model_server.servable import Servable, Signature, decode_examples
-from serving.model_server.status import StatusError, invalid
+from serving.model_server.status import StatusError, invalid, refuse
 from serving.tensors import fill
 
 PREDICTION_SERVICE, MODEL_SERVICE = "tensorflow.serving.PredictionService", "tensorflow.serving.ModelService"
-# gRPC sends the message as a header of at most 8 KiB. There a byte may become three.
-_MAX_DETAILS_BYTES = 2_000
+_QUIET_SECONDS, _MAX_QUIET_SECONDS = 0.1, 1.0
 
 log = logging.getLogger(__name__)
 
@@ -42,6 +42,7 @@ class Services:
     def __init__(self, manager: Manager, executor: Executor) -> None:
         self._manager, self._executor = manager, executor
         self._reloads: set[asyncio.Future[None]] = set()
+        self._accepting, self._in_flight, self._last_arrival = True, 0, time.monotonic()
 
     def register(self, server: grpc.aio.Server) -> None:
         """Adds both services to `server`. gRPC answers all other methods with UNIMPLEMENTED."""
@@ -71,9 +72,24 @@ class Services:
             }
             server.add_generic_rpc_handlers((grpc.method_handlers_generic_handler(service, handlers),))
 
+    async def drain(self, seconds: float) -> None:
+        """Refuses new requests with UNAVAILABLE and waits until the running ones are answered, at most `seconds`."""
+        self._accepting = False
+        end = time.monotonic() + seconds
+        while self._in_flight and time.monotonic() < end:
+            await asyncio.sleep(0.01)
+        # gRPC cancels an RPC that arrives at the moment of the stop, so wait for a moment without one.
+        end = time.monotonic() + _MAX_QUIET_SECONDS
+        while time.monotonic() < min(end, self._last_arrival + _QUIET_SECONDS):
+            await asyncio.sleep(0.01)
+
     def _handler(self, name: str, message: Any, method: Callable[[Any], Awaitable[Any]]) -> Callable[..., Any]:
         async def handle(content: bytes, context: grpc.aio.ServicerContext) -> Any:
+            self._last_arrival = time.monotonic()
+            self._in_flight += 1
             try:
+                if not self._accepting:
+                    raise StatusError(grpc.StatusCode.UNAVAILABLE, "The server is stopping")
                 try:
                     request = message.FromString(content)
                 except DecodeError:
@@ -86,8 +102,10 @@ class Services:
             except Exception:
                 log.exception("%s failed.", name)
                 code, details = grpc.StatusCode.INTERNAL, "The server failed; see its log."
-            details_bytes = details.encode(errors="replace")[:_MAX_DETAILS_BYTES]
-            return await context.abort(code, details_bytes.decode(errors="ignore"))
+            finally:
+                self._in_flight -= 1
+            refuse(context, code, details)
+            return None
 
         return handle
 
@@ -110,12 +128,11 @@ class Services:
     ) -> classification_pb2.ClassificationResponse:
         with self._manager.use(request.model_spec) as servable:
             signature = servable.classify_signature(request.model_spec.signature_name)
-            count = len(request.input.example_list.examples)
-            if not count:
-                raise invalid("Input is empty.")
-            outputs = await self._run(signature, decode_examples(request))
+            inputs = decode_examples(request)
+            outputs = await self._run(signature, inputs)
             response = classification_pb2.ClassificationResponse()
             _fill_model_spec(response.model_spec, servable, signature.name)
+            count = len(inputs["inputs"])
             _fill_classifications(response.result, count, outputs.get("classes"), outputs.get("scores"))
             return response
 
@@ -167,12 +184,19 @@ def _fill_classifications(result: Any, count: int, classes: np.ndarray | None, s
     """Adds one Classifications for each of `count` examples; `classes` string and `scores` float32 are [N, classes].
 
     Raises:
-        StatusError: INVALID_ARGUMENT for outputs of another shape.
+        StatusError: INVALID_ARGUMENT for outputs of another dtype or shape.
     """
-    for name, array in (("classes", classes), ("scores", scores)):
-        if array is not None and (array.ndim != 2 or array.shape[0] != count):
+    found = [(name, array) for name, array in (("classes", classes), ("scores", scores)) if array is not None]
+    for name, array in found:
+        dtype = np.dtype(object if name == "classes" else np.float32)
+        if array.dtype != dtype:
+            kind = "DT_STRING" if name == "classes" else "DT_FLOAT"
+            raise invalid(f"Expected {name} Tensor of {kind}. Was: {array.dtype}")
+        if array.ndim != 2 or array.shape[0] != count:
             raise invalid(f"Expected {name} of shape: [batch_size num_classes] but got {list(array.shape)}")
-    width = next(array.shape[1] for array in (classes, scores) if array is not None)
+    width = found[0][1].shape[1]
+    if width != found[-1][1].shape[1]:
+        raise invalid("Tensors class and score should match in num_classes")
     for row in range(count):
         entries = result.classifications.add().classes
         for column in range(width):

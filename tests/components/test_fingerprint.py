@@ -120,7 +120,7 @@ def test_a_reworded_sentence_re_runs_nothing(project: Project) -> None:
         ("components/evaluator/metrics.py", "bins: int = 10", "bins: int = 15", {"Evaluator"}),
         ("components/evaluator/component.py", "baselines = [", "baselines = [] and [", {"Evaluator"}),
         ("components/infra_validator/checks.py", "_CALLS = 50", "_CALLS = 60", {"InfraValidator"}),
-        ("serving/tensors.py", "2**20", "2**21", {"InfraValidator"}),
+        ("serving/tensors.py", "64 * 2**10", "65 * 2**10", {"InfraValidator"}),
         ("components/pusher/component.py", "version += 1", "version += 2", {"Pusher"}),
         ("pipeline/local/summary.py", "Test accuracy", "Accuracy", set()),
         ("data/build.py", "default=5000", "default=6000", set()),

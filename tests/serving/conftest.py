@@ -16,7 +16,7 @@ import numpy as np
 import pytest
 import tensorflow as tf
 from PIL import Image
-from tensorflow_serving.apis.get_model_metadata_pb2 import GetModelMetadataResponse
+from tensorflow_serving.apis.get_model_metadata_pb2 import GetModelMetadataResponse, SignatureDefMap
 from tensorflow_serving.apis.model_service_pb2_grpc import ModelServiceServicer, add_ModelServiceServicer_to_server
 from tensorflow_serving.apis.predict_pb2 import PredictResponse
 from tensorflow_serving.apis.prediction_service_pb2_grpc import (
@@ -164,7 +164,9 @@ class Fake(PredictionServiceServicer, ModelServiceServicer):
 
     def GetModelMetadata(self, request: Any, context: grpc.ServicerContext) -> Any:
         self.requests.append(request)
-        return GetModelMetadataResponse()
+        response = GetModelMetadataResponse()
+        response.metadata["signature_def"].Pack(SignatureDefMap())
+        return response
 
 
 def ids_of(request: Any, write: Callable[[Any, np.ndarray], None]) -> Any:

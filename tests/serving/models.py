@@ -125,6 +125,76 @@ def save_odd(folder: Path) -> None:
     tf.saved_model.save(module, str(folder), signatures=functions)
 
 
+def save_fixed_shapes(folder: Path) -> None:
+    """Signatures whose `x` float32 has the shape [1], [3], a scalar, and any rank: `y` = x / 2 + 2."""
+    module = tf.Module()
+    functions = {
+        name: tf.function(
+            lambda x: {"y": x / 2 + 2}, input_signature=[tf.TensorSpec(shape, tf.float32, "x")], autograph=False
+        )
+        for name, shape in {"one": [1], "three": [3], "scalar": [], "any": None}.items()
+    }
+    tf.saved_model.save(module, str(folder), signatures=functions)
+
+
+def save_classifiers(folder: Path) -> None:
+    """Signatures for Classify with the method name of Predict: `scores` is right, each of the others is wrong."""
+    module = tf.Module()
+    spec = {"x": tf.io.FixedLenFeature([1], tf.float32)}
+
+    def signature(name: str, outputs: Any, *inputs: str) -> Any:
+        def call(*serialized: tf.Tensor) -> dict[str, tf.Tensor]:
+            return outputs(tf.io.parse_example(serialized[0], spec)["x"] / 2 + 2)
+
+        specs = [tf.TensorSpec([None], tf.string, name) for name in inputs]
+        return tf.function(call, input_signature=specs, autograph=False)
+
+    one, two = tf.constant([["a"]]), tf.constant([["a", "b"]])
+    kinds = {
+        "scores": lambda x: {"scores": x},
+        "three_outputs": lambda x: {"scores": x, "a": x + 1, "b": x + 2},
+        "other_output": lambda x: {"y": x},
+        "wrong_classes": lambda x: {"classes": x},
+        "wrong_scores": lambda x: {"scores": tf.cast(x, tf.int64), "classes": one},
+        "flat": lambda x: {"scores": x[:, 0]},
+        "widths": lambda x: {"scores": x, "classes": two},
+    }
+    functions = {name: signature(name, outputs, "inputs") for name, outputs in kinds.items()}
+    functions["two_inputs"] = signature("two_inputs", kinds["scores"], "inputs", "more")
+    functions["other_input"] = signature("other_input", kinds["scores"], "examples")
+    tf.saved_model.save(module, str(folder), signatures=functions)
+
+
+def save_tf1(folder: Path) -> None:
+    """TensorFlow Serving's half_plus_two as TF1 saves it: sessions, placeholders, reference variables and a table."""
+    v1 = tf.compat.v1
+
+    def signature(inputs: dict[str, Any], outputs: dict[str, Any], method: str) -> Any:
+        infos = [{name: v1.saved_model.build_tensor_info(x) for name, x in side.items()} for side in (inputs, outputs)]
+        return v1.saved_model.build_signature_def(*infos, f"tensorflow/serving/{method}")
+
+    with tf.Graph().as_default(), v1.Session() as session:
+        serialized = v1.placeholder(tf.string, [None], "tf_example")
+        features = tf.io.parse_example(serialized, {"x": tf.io.FixedLenFeature([1], tf.float32)})
+        x = tf.identity(features["x"], "x")
+        half = v1.get_variable("half", initializer=0.5, use_resource=False)
+        y = tf.add(x * half, v1.get_variable("add", initializer=2.0, use_resource=False), "y")
+        word = v1.placeholder(tf.string, [None], "word")
+        numbers = tf.lookup.KeyValueTensorInitializer(["a", "b"], tf.constant([0, 1], tf.int64))
+        table = tf.lookup.StaticHashTable(numbers, -1)
+        signatures = {
+            "serving_default": signature({"x": x}, {"y": y}, "predict"),
+            "classify": signature({"inputs": serialized}, {"scores": y}, "classify"),
+            "look_up": signature({"word": word}, {"id": table.lookup(word)}, "predict"),
+        }
+        session.run([v1.global_variables_initializer(), v1.tables_initializer()])
+        builder = v1.saved_model.Builder(str(folder))
+        builder.add_meta_graph_and_variables(
+            session, ["serve"], signature_def_map=signatures, main_op=v1.tables_initializer()
+        )
+        builder.save()
+
+
 def write_warmup(folder: Path, request: Any) -> None:
     """Makes a PredictRequest the warm-up request of a version."""
     log = prediction_log_pb2.PredictionLog()

@@ -172,7 +172,10 @@ def test_reload_sends_the_file(command: Command, server: ModelServer, config_tex
     assert answer == {"reloaded": str(config), "target": server.address}
     config.write_text("model_config_list {")
     broken = command("reload", config, "--target", server.address)
-    assert broken.code == 1 and "models.config is not a ModelServerConfig in text format: 1:19" in broken.text
+    assert (
+        broken.code == 1
+        and "models.config: Error parsing text-format tensorflow.serving.ModelServerConfig: 1:19" in broken.text
+    )
     assert ".." not in broken.text
     missing = command("reload", tmp_path / "none", "--target", server.address)
     assert missing.code == 1 and "none cannot be read: No such file" in missing.text
@@ -236,6 +239,11 @@ def test_what_goes_wrong_is_one_line_and_exit_code_1(command: Command, server: M
         (("predict", tmp_path / "none.png", *to), "none.png cannot be read: No such file or directory."),
         (("predict", tmp_path / "text.png", *to), "text.png is not an image. Give a PNG file."),
         (("predict", tmp_path / "none.png", *to, "--model", "half_plus_two"), "no signature predict_images"),
+        (
+            ("status", *to, "--version", 2**63),
+            "version 9223372036854775808, label None is not valid",
+        ),
+        (("status", *to, "--timeout", 1e6), "timeout = 1000000.0 must be a number of seconds above 0, at most 86400"),
         (("status", *to, "--version", 9), "NOT_FOUND: Could not find version 9 of model mnist"),
         (("metadata", *to, "--label", "nowhere"), "Unrecognized servable version label: nowhere"),
         (("status", *to, "--tls-cert", tmp_path / "text.png"), "certificate and its key"),

@@ -268,8 +268,14 @@ def test_reload_replaces_what_is_served_and_waits_for_it(
             client.predict(images[:1])
         for config, message in (
             (tmp_path / "nowhere.config", "nowhere.config cannot be read: No such file"),
-            ("model_config_list { conf", "the text is not a ModelServerConfig in text format: 1:21"),
-            (models / "half_plus_two" / "7" / "saved_model.pb", "saved_model.pb is not a ModelServerConfig"),
+            (
+                "model_config_list { conf",
+                "the text: Error parsing text-format tensorflow.serving.ModelServerConfig: 1:21",
+            ),
+            (
+                models / "half_plus_two" / "7" / "saved_model.pb",
+                "saved_model.pb: Error parsing text-format",
+            ),
         ):
             with pytest.raises(errors.ConfigError, match=message):
                 client.reload(config)

@@ -2,22 +2,26 @@
 
 from __future__ import annotations
 
+import asyncio
 import gc
 import json
+import signal
+import socket
+import sys
 import threading
 import time
 from concurrent.futures import ThreadPoolExecutor
 from typing import Any
 
 import grpc
-import numpy as np
 import pytest
 import tensorflow as tf
 
 from serving import errors
+from serving.client import AsyncClient, Client
 from serving.client.channel import OPTIONS
 from serving.client.client import TIMEOUT
-from serving.launch import free_port
+from serving.launch import ModelServer, free_port
 from tests.serving.clients import Connect, numbered
 from tests.serving.conftest import Fake, by_field, listening, refuse
 
@@ -34,11 +38,41 @@ def test_nobody_listening_is_unavailable_after_a_bounded_time(connect: Connect, 
 
 
 def test_the_retries_take_some_seconds_and_end_before_the_timeout() -> None:
-    (method,) = json.loads(str(OPTIONS["grpc.service_config"]))["methodConfig"]
+    method, _ = json.loads(str(OPTIONS["grpc.service_config"]))["methodConfig"]
     policy = method["retryPolicy"]
     first, longest = (float(policy[name].rstrip("s")) for name in ("initialBackoff", "maxBackoff"))
     waits = [min(longest, first * policy["backoffMultiplier"] ** retry) for retry in range(policy["maxAttempts"] - 1)]
     assert sum(waits) > 5 and 1.2 * sum(waits) < TIMEOUT  # gRPC adds up to 20 % jitter
+
+
+@pytest.mark.parametrize("timeout", [0.2, 1, 2, 5])
+def test_nobody_listening_is_unavailable_whatever_the_timeout(timeout: float, connect: Connect) -> None:
+    began = time.monotonic()
+    with (
+        connect(f"localhost:{free_port()}", timeout=timeout) as client,
+        pytest.raises(errors.UnavailableError, match=r"Connection refused.*Check the address") as raised,
+    ):
+        client.predict(numbered(1))
+    assert raised.value.code is grpc.StatusCode.UNAVAILABLE
+    assert time.monotonic() - began < timeout + 2
+
+
+def test_a_stream_to_nobody_is_unavailable(connect: Connect) -> None:
+    with (
+        connect(f"localhost:{free_port()}", timeout=0.3) as client,
+        pytest.raises(errors.UnavailableError, match="Connection refused"),
+    ):
+        list(client.stream(numbered(1, 2, 3), chunk=1))
+
+
+def test_what_accepts_connections_and_says_nothing_is_not_connected(connect: Connect) -> None:
+    with socket.create_server(("localhost", 0)) as silent:
+        address = f"localhost:{silent.getsockname()[1]}"
+        with (
+            connect(address, timeout=0.3) as client,
+            pytest.raises(errors.UnavailableError, match="the connection was not ready within the timeout"),
+        ):
+            client.predict(numbered(1))
 
 
 def test_a_server_that_comes_up_meanwhile_answers(connect: Connect) -> None:
@@ -115,6 +149,19 @@ def test_a_server_of_something_else_is_unsupported(connect: Connect) -> None:
         client.status()
 
 
+def test_a_connected_server_that_stands_still_is_a_deadline_error(connect: Connect, server: ModelServer) -> None:
+    assert server.process is not None
+    with connect(server.address, timeout=1.0) as client:
+        client.predict(numbered(1), timeout=30)
+        server.process.send_signal(signal.SIGSTOP)
+        try:
+            with pytest.raises(errors.DeadlineError, match="is connected, but slow"):
+                client.predict(numbered(1))
+        finally:
+            server.process.send_signal(signal.SIGCONT)
+        assert client.predict(numbered(1), timeout=30).class_ids.shape == (1,)
+
+
 def test_a_server_that_hangs_is_a_deadline_error_after_the_timeout(connect: Connect) -> None:
     release = threading.Event()
     with listening(Fake(lambda request, context: release.wait(20))) as address:
@@ -122,7 +169,7 @@ def test_a_server_that_hangs_is_a_deadline_error_after_the_timeout(connect: Conn
             with connect(address, timeout=0.4) as client:
                 for call in (lambda: client.predict(numbered(1)), lambda: list(client.stream(numbered(1, 2), chunk=1))):
                     began = time.monotonic()
-                    with pytest.raises(errors.DeadlineError, match="Use a longer timeout") as raised:
+                    with pytest.raises(errors.DeadlineError, match=r"is connected, but slow\. Use a longer") as raised:
                         call()
                     assert 0.35 < time.monotonic() - began < 5
                     assert raised.value.code is grpc.StatusCode.DEADLINE_EXCEEDED
@@ -130,24 +177,52 @@ def test_a_server_that_hangs_is_a_deadline_error_after_the_timeout(connect: Conn
             release.set()
 
 
-@pytest.mark.parametrize(
-    ("images", "message"),
-    [
-        (np.zeros((28, 28), np.uint8), r"not uint8 \[28, 28\]\. .*For one image, use image\[None\]"),
-        (np.zeros((2, 28, 28), np.float32), r"not float32 \[2, 28, 28\]\. Scale the pixels to 0 … 255"),
-        (np.zeros((2, 28, 28, 1), np.uint8), r"not uint8 \[2, 28, 28, 1\]"),
-        (np.zeros((2, 28, 28), np.int64), "not int64"),
-        (np.zeros(0, np.uint8), r"not uint8 \[0\]"),
-    ],
-    ids=["one image", "float32", "channels", "int64", "flat"],
-)
-def test_arrays_that_are_no_images_are_refused_before_anything_is_sent(
-    images: np.ndarray, message: str, connect: Connect
-) -> None:
-    fake = Fake(by_field)
-    with listening(fake) as address, connect(address) as client:
-        for call in (client.predict, client.predict_rows, lambda images: list(client.stream(images))):
-            with pytest.raises(errors.ImageError, match=message) as raised:
-                call(images)
-            assert raised.value.code is None
-    assert fake.requests == []
+def test_a_closed_client_says_so(connect: Connect) -> None:
+    with listening(Fake(by_field)) as address, connect(address) as client:
+        assert client.predict(numbered(1)).class_ids.tolist() == [1]
+        client.close()
+        for call in (
+            lambda: client.predict(numbered(1)),
+            lambda: list(client.stream(numbered(1))),
+            lambda: client.predict(["seven.png"]),
+            lambda: client.call("any", {}),
+            lambda: client.predict_examples([b""]),
+            lambda: client.classify_examples([b""]),
+            client.metadata,
+            client.status,
+            lambda: client.reload("model_config_list {}"),
+        ):
+            with pytest.raises(errors.ClosedError, match=f"The client of {address} is closed"):
+                call()
+        client.close()
+
+
+def test_a_call_under_way_when_the_client_is_closed_says_so() -> None:
+    started, release = threading.Event(), threading.Event()
+
+    def hang(request: Any, context: Any) -> None:
+        started.set()
+        release.wait(20)
+
+    async def close_meanwhile(address: str) -> None:
+        client = AsyncClient(address)
+        call = asyncio.ensure_future(client.predict(numbered(1)))
+        while not started.is_set():
+            await asyncio.sleep(0.01)
+        await client.close()
+        await call
+
+    with listening(Fake(hang)) as address, ThreadPoolExecutor(1) as threads:
+        try:
+            client = Client(address)
+            call = threads.submit(client.predict, numbered(1))
+            assert started.wait(20)
+            client.close()
+            with pytest.raises(errors.ClosedError):
+                call.result(20)
+            started.clear()
+            if sys.version_info >= (3, 11):
+                with pytest.raises(errors.ClosedError):
+                    asyncio.run(close_meanwhile(address))
+        finally:
+            release.set()

@@ -52,6 +52,25 @@ def test_tls_and_mutual_tls(connect: Connect, authorities: tuple[Authority, Auth
         assert client.predict(numbered(4)).class_ids.tolist() == [4]
 
 
+def test_a_server_that_is_reached_by_another_name_than_its_certificate_s(
+    connect: Connect, tmp_path: Path, fast_retries: None
+) -> None:
+    inside = Authority(tmp_path / "inside", "models.example.org")
+    with listening(Fake(by_field), credentials=inside.server()) as address:
+        for tls in (
+            Tls.from_files(inside.ca, server_name="models.example.org"),
+            Tls(inside.ca.read_bytes(), server_name="models.example.org"),
+        ):
+            with connect(address, tls=tls) as client:
+                assert client.predict(numbered(4)).class_ids.tolist() == [4]
+        for name in (None, "other.example.org"):
+            with (
+                connect(address, tls=Tls.from_files(inside.ca, server_name=name)) as client,
+                pytest.raises(errors.UnavailableError),
+            ):
+                client.predict(numbered(4), timeout=1)
+
+
 def test_who_is_not_trusted_is_unavailable_and_nothing_is_answered(
     authorities: tuple[Authority, Authority], fast_retries: None
 ) -> None:

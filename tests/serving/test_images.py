@@ -8,7 +8,7 @@ from pathlib import Path
 
 import numpy as np
 import pytest
-from PIL import Image
+from PIL import Image, ImageFile
 
 from serving.client.images import read_images
 from serving.errors import ImageError
@@ -47,6 +47,57 @@ def test_rows_and_columns_are_not_swapped(tmp_path: Path) -> None:
 def test_grey_levels_survive_every_colour_mode(mode: str, digit: np.ndarray, tmp_path: Path) -> None:
     name = "image.tif" if mode == "CMYK" else "image.png"
     np.testing.assert_array_equal(read(save(tmp_path, digit, mode, name)), digit)
+
+
+def test_sixteen_bits_of_every_kind_are_scaled_and_their_transparent_level_is_white(
+    digit: np.ndarray, tmp_path: Path
+) -> None:
+    deep = digit.astype(np.uint16) * 257
+    for name in ("deep.png", "deep.tif"):
+        np.testing.assert_array_equal(read(save(tmp_path, deep, name=name)), digit)
+    Image.fromarray(deep.astype(np.int32)).save(tmp_path / "wide.tif")
+    np.testing.assert_array_equal(read(tmp_path / "wide.tif"), digit)
+    marked = np.full(SIZE, 257, np.uint16)
+    found = read(save(tmp_path, marked, name="marked.png", transparency=257))
+    np.testing.assert_array_equal(found, 255)
+
+
+def test_what_has_no_rule_is_refused_with_its_reason(tmp_path: Path) -> None:
+    for image, reason in (
+        (Image.fromarray(np.full(SIZE, 0.5, np.float32)), "has floating-point pixels, whose range is not known"),
+        (Image.fromarray(np.full(SIZE, 70_000, np.int32)), "has levels from 70000 to 70000, not 0 to 65535"),
+        (Image.fromarray(np.full(SIZE, -1, np.int32)), "has levels from -1 to -1, not 0 to 65535"),
+        (Image.new("LAB", SIZE), "cannot be read: conversion from LAB"),
+    ):
+        image.save(tmp_path / "odd.tif")
+        with pytest.raises(ImageError, match=rf"odd\.tif {reason}"):
+            read(tmp_path / "odd.tif")
+
+
+def test_several_frames_are_the_first(digit: np.ndarray, tmp_path: Path) -> None:
+    for name in ("frames.gif", "frames.tif"):
+        frames = [Image.fromarray(255 - digit) for _ in range(2)]
+        Image.fromarray(digit).save(tmp_path / name, save_all=True, append_images=frames)
+        np.testing.assert_array_equal(read(tmp_path / name), digit)
+
+
+@pytest.mark.parametrize(
+    "failure",
+    [ValueError("not enough"), IndexError(), KeyError("tag"), TypeError("None"), EOFError(), struct.error("unpack"),
+     zlib.error("Error -3"), OverflowError("big"), MemoryError(), SyntaxError("broken PNG"), RuntimeError("codec"),
+     AttributeError("palette")],
+    ids=lambda failure: type(failure).__name__,
+)  # fmt: skip
+def test_whatever_pillow_raises_is_an_image_error(
+    failure: Exception, digit: np.ndarray, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    def fail(self: Image.Image) -> None:
+        raise failure
+
+    path = save(tmp_path, digit)
+    monkeypatch.setattr(ImageFile.ImageFile, "load", fail)
+    with pytest.raises(ImageError, match=r"image\.png cannot be read: \S"):
+        read(path)
 
 
 def test_a_palette_is_looked_up(digit: np.ndarray, tmp_path: Path) -> None:
@@ -147,7 +198,7 @@ def test_a_small_file_that_unpacks_to_gigabytes_is_refused(tmp_path: Path) -> No
         read(tmp_path / "bomb.png", resize=True)
 
 
-@pytest.mark.parametrize("kind", ["png", "gif", "tif", "bmp", "jpg"])
+@pytest.mark.parametrize("kind", ["png", "gif", "tif", "bmp", "jpg", "pgm"])
 def test_damage_is_an_image_error_and_nothing_else(kind: str, digit: np.ndarray, tmp_path: Path) -> None:
     whole = np.frombuffer(save(tmp_path, digit, name=f"whole.{kind}").read_bytes(), np.uint8)
     generator = np.random.default_rng(3)

@@ -40,10 +40,6 @@ def rpc(server: ModelServer) -> Iterator[Rpc]:
         yield rpc
 
 
-def example(x: float) -> tf.train.Example:
-    return tf.train.Example(features=tf.train.Features(feature={"x": tf.train.Feature(float_list={"value": [x]})}))
-
-
 def test_predict_answers_in_the_field_of_the_type_and_says_who_answered(rpc: Rpc) -> None:
     response = rpc.predict({"x": [1.0, 2.0, -4.0]})
     y = response.outputs["y"]
@@ -132,19 +128,6 @@ def test_an_output_filter(rpc: Rpc, images: np.ndarray) -> None:
     )
     twice = refusal(lambda: rpc.predict(inputs, ["class_ids", "class_ids"], **spec))
     assert twice == (INVALID, "duplicate output tensor alias: class_ids")
-
-
-def test_classify(rpc: Rpc) -> None:
-    response = rpc.classify([example(4), example(-2)], signature_name=CLASSIFY)
-    assert [[entry.score for entry in one.classes] for one in response.result.classifications] == [[4.0], [1.0]]
-    assert response.model_spec == model_spec(version=7, signature_name=CLASSIFY)
-    assert refusal(lambda: rpc.classify([], signature_name=CLASSIFY)) == (INVALID, "Input is empty.")
-    wrong = "Expected classification signature method_name to be tensorflow/serving/classify. Was: "
-    assert refusal(lambda: rpc.classify([example(1)])) == (INVALID, wrong + "tensorflow/serving/predict")
-    unknown = refusal(lambda: rpc.classify([example(1)], signature_name="no"))
-    assert unknown == (INVALID, "No signature was found with the name: no")
-    code, words = refusal(lambda: rpc.classify([tf.train.Example()], signature_name=CLASSIFY))
-    assert code == INVALID and "x" in words and "is required but could not be found" in words
 
 
 def test_metadata(rpc: Rpc) -> None:

@@ -182,7 +182,7 @@ def test_labels_follow_the_polled_config_file(tmp_path: Path, half_plus_two: Wri
         # The server logs an invalid file and changes nothing. It tries the file again at each poll.
         for wrong, complaint in (
             (labelled(stable=3), "version 3 of model half_plus_two, which is not currently available for inference"),
-            ("model_config_list {", "is not a ModelServerConfig in text format"),
+            ("model_config_list {", "Error parsing text-format tensorflow.serving.ModelServerConfig"),
         ):
             config.write_text(wrong)
             until(lambda complaint=complaint: complaint in log.read_text())

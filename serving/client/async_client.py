@@ -1,0 +1,142 @@
+"""The asyncio client."""
+
+from __future__ import annotations
+
+import asyncio
+from collections import deque
+from collections.abc import AsyncIterator, Iterable, Mapping, Sequence
+from pathlib import Path
+from typing import Any
+
+import grpc
+import numpy as np
+
+from serving.client.calls import Call, chunks
+from serving.client.client import CHUNK, IN_FLIGHT, BaseClient, Images
+from serving.client.connection import why_not_connected_async
+from serving.client.images import check_images, image_size, read_images
+from serving.client.options import CallMetadata, check_count
+from serving.client.results import Classification, Metadata, Prediction, VersionStatus, merge_predictions
+from serving.errors import from_rpc
+
+
+class AsyncClient(BaseClient):
+    """`Client` for asyncio, with the same arguments. Create it inside the event loop that uses it."""
+
+    _library = grpc.aio
+
+    async def call(
+        self,
+        signature: str,
+        inputs: Mapping[str, np.ndarray],
+        output_filter: Sequence[str] = (),
+        *,
+        timeout: float | None = None,
+        metadata: CallMetadata = (),
+    ) -> dict[str, np.ndarray]:
+        """See `Client.call`."""
+        return await self._invoke(self._calls.call(signature, inputs, output_filter), timeout, metadata)
+
+    async def predict(
+        self, images: Images, *, chunk: int = CHUNK, timeout: float | None = None, metadata: CallMetadata = ()
+    ) -> Prediction:
+        """See `Client.predict`."""
+        array = await self._array(images, timeout, metadata)
+        if len(array) <= check_count("chunk", chunk):
+            return await self._invoke(self._calls.predict_images(array), timeout, metadata)
+        parts = self.stream(array, chunk=chunk, timeout=timeout, metadata=metadata)
+        return merge_predictions([part async for part in parts])
+
+    async def stream(
+        self,
+        images: np.ndarray | Iterable[np.ndarray],
+        *,
+        chunk: int = CHUNK,
+        in_flight: int = IN_FLIGHT,
+        timeout: float | None = None,
+        metadata: CallMetadata = (),
+    ) -> AsyncIterator[Prediction]:
+        """See `Client.stream`."""
+        check_count("in_flight", in_flight)
+        pending: deque[asyncio.Task[Prediction]] = deque()
+        try:
+            for part in chunks(images, chunk):
+                call = self._calls.predict_images(part)
+                pending.append(asyncio.ensure_future(self._invoke(call, timeout, metadata)))
+                if len(pending) >= in_flight:
+                    yield await pending.popleft()
+            while pending:
+                yield await pending.popleft()
+        finally:
+            for task in pending:
+                task.cancel()
+
+    async def predict_rows(
+        self, images: Images, *, timeout: float | None = None, metadata: CallMetadata = ()
+    ) -> np.ndarray:
+        """See `Client.predict_rows`."""
+        array = await self._array(images, timeout, metadata)
+        return await self._invoke(self._calls.predict_rows(array), timeout, metadata)
+
+    async def predict_examples(
+        self, examples: Sequence[bytes], *, timeout: float | None = None, metadata: CallMetadata = ()
+    ) -> Prediction:
+        """See `Client.predict_examples`."""
+        return await self._invoke(self._calls.predict_examples(examples), timeout, metadata)
+
+    async def classify_examples(
+        self, examples: Sequence[bytes], *, timeout: float | None = None, metadata: CallMetadata = ()
+    ) -> list[Classification]:
+        """See `Client.classify_examples`."""
+        return await self._invoke(self._calls.classify_examples(examples), timeout, metadata)
+
+    async def metadata(self, *, timeout: float | None = None, metadata: CallMetadata = ()) -> Metadata:
+        """See `Client.metadata`."""
+        return await self._invoke(self._calls.metadata(), timeout, metadata)
+
+    async def status(self, *, timeout: float | None = None, metadata: CallMetadata = ()) -> list[VersionStatus]:
+        """See `Client.status`."""
+        return await self._invoke(self._calls.status(), timeout, metadata)
+
+    async def reload(self, config: str | Path, *, timeout: float | None = None, metadata: CallMetadata = ()) -> None:
+        """See `Client.reload`."""
+        await self._invoke(self._calls.reload(config), timeout, metadata)
+
+    async def close(self) -> None:
+        """See `Client.close`."""
+        self._closed = True
+        await self._channel.close()
+
+    async def __aenter__(self) -> AsyncClient:
+        return self
+
+    async def __aexit__(self, *error: object) -> None:
+        await self.close()
+
+    async def _array(self, images: Images, timeout: float | None, metadata: CallMetadata) -> np.ndarray:
+        if isinstance(images, np.ndarray):
+            return check_images(images)
+        return read_images(images, image_size(await self.metadata(timeout=timeout, metadata=metadata)))
+
+    async def _invoke(self, call: Call, timeout: float | None, metadata: CallMetadata) -> Any:
+        options = self._options(timeout, metadata)
+        try:
+            response = await self._stubs[call.method](call.request, **options)
+        except asyncio.CancelledError:
+            # grpc.aio cancels the calls of a channel that is closed. Only Python 3.11 tells whether the task was, too.
+            cancelling = getattr(asyncio.current_task(), "cancelling", lambda: True)()
+            if cancelling or not self._closed:
+                raise
+            raise self._closed_error() from None
+        except Exception as error:
+            raise await self._translate(error) from None
+        return call.parse(response)
+
+    async def _translate(self, error: Exception) -> Exception:
+        """See `Client._translate`."""
+        if self._closed:
+            return self._closed_error()
+        if not isinstance(error, grpc.RpcError):
+            return error
+        late = error.code() is grpc.StatusCode.DEADLINE_EXCEEDED
+        return from_rpc(error, self.target, await why_not_connected_async(self._channel) if late else None)
