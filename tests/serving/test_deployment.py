@@ -146,6 +146,26 @@ def test_what_kustomize_renders_is_of_one_piece(folder: Path) -> None:
     assert ("--ssl_config_file=/tls/ssl.config" in container["args"]) == (folder.name == "tls")
 
 
+@pytest.mark.skipif(not shutil.which("kubectl"), reason="kubectl is not installed")
+def test_the_run_root_s_overlay_mounts_what_the_job_pushes() -> None:
+    folder = BASE.parent / "overlays" / "run-root"
+    done = subprocess.run(["kubectl", "kustomize", str(folder)], capture_output=True, text=True, check=True)
+    items = list(yaml.safe_load_all(done.stdout))
+    assert "PersistentVolumeClaim" not in {item["kind"] for item in items}
+    pod = kind("Deployment", items)["spec"]["template"]["spec"]
+    kubernetes = ROOT / "pipeline" / "kubernetes"
+    claim = yaml.safe_load((kubernetes / "volume.yaml").read_text())["metadata"]["name"]
+    job = yaml.safe_load((kubernetes / "job.yaml").read_text())["spec"]["template"]["spec"]
+    models = next(volume for volume in pod["volumes"] if volume["name"] == "models")
+    assert models["persistentVolumeClaim"]["claimName"] == claim
+    assert {"claimName": claim} in [volume.get("persistentVolumeClaim") for volume in job["volumes"]]
+    assert pod["securityContext"]["fsGroup"] == job["securityContext"]["fsGroup"]
+    (mount,) = (m for m in pod["containers"][0]["volumeMounts"] if m["name"] == "models")
+    # <run root>/serving_models/<model name> is the base path of models.config.
+    assert (mount["mountPath"], mount["subPath"]) == ("/models", "serving_models")
+    assert 'base_path: "/models/mnist"' in (CONFIG / "models.config").read_text()
+
+
 def check_deployment(deployment: dict[str, Any], service: dict[str, Any]) -> None:
     labels = deployment["spec"]["template"]["metadata"]["labels"]
     assert deployment["spec"]["selector"]["matchLabels"] == labels == service["spec"]["selector"]
