@@ -41,16 +41,16 @@ async def why_not_connected_async(channel: grpc.aio.Channel) -> str | None:
 
 
 def _state(channel: grpc.Channel) -> grpc.ChannelConnectivity:
-    """The state of a blocking channel, which tells it only to a callback."""
-    states, told = [], threading.Event()
+    """The state of a blocking channel, which passes it only to a callback."""
+    states, received = [], threading.Event()
 
-    def tell(state: grpc.ChannelConnectivity) -> None:
+    def on_state(state: grpc.ChannelConnectivity) -> None:
         states.append(state)
-        told.set()
+        received.set()
 
-    channel.subscribe(tell)
-    told.wait(_SECONDS)
-    channel.unsubscribe(tell)
+    channel.subscribe(on_state)
+    received.wait(_SECONDS)
+    channel.unsubscribe(on_state)
     return states[0] if states else grpc.ChannelConnectivity.IDLE
 
 
