@@ -134,7 +134,7 @@ def split(args: argparse.Namespace, scratch: Path) -> tuple[dict[str, Images], i
                 " correct it, or say how many classes there are with --classes."
             )
     if classes < 2:
-        raise DataError(f"{source} holds one class only, so there is nothing to tell apart: add another class.")
+        raise DataError(f"{source} holds one class only, so there is nothing to distinguish: add another class.")
     cut = len(train) - args.eval
     return {"train": train.take(slice(0, cut)), "eval": train.take(slice(cut, None)), "test": test}, classes, names
 

@@ -60,16 +60,16 @@ def pipeline() -> None:
     with tempfile.TemporaryDirectory() as folder:
         run("-m", "pipeline.run_local", "--run-root", f"{folder}/ours")
         ours = step_seconds(Path(folder, "ours", "metadata.db"), "digit-rows")
-        print(f"this pipeline: {told(ours)}")
+        print(f"this pipeline: {format_seconds(ours)}")
         for how in ("as_shipped", "in_memory"):
             run("-m", "tests.benchmarks.tfx_example", f"{folder}/{how}", how)
             theirs = step_seconds(Path(folder, how, "metadata.db"), "mnist_native_keras")
-            print(f"tfx.examples.mnist, {how}: {told(theirs)}")
+            print(f"tfx.examples.mnist, {how}: {format_seconds(theirs)}")
             ratio = beam(ours) / beam(theirs)
             print(f"  all but Trainer and infra check: {beam(ours):.1f} s / {beam(theirs):.1f} s = {ratio:.2f}")
 
 
-def told(seconds: Seconds) -> str:
+def format_seconds(seconds: Seconds) -> str:
     return ", ".join(f"{step} {took:.1f} s" for step, took in sorted(seconds.items(), key=lambda item: -item[1]))
 
 

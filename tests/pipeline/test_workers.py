@@ -110,13 +110,13 @@ def test_a_lost_host_ends_the_run_which_then_goes_on(tmp_path: Path, start: Call
     time.sleep(0.5)
     helper.process.send_signal(signal.SIGKILL)
     lost = re.search(r"A training host was lost in epoch (\d) of 5: .+ Start the same command", chief.end(FAILED))
-    told = len(curve(chief.text))
-    assert lost and int(lost[1]) == told + 1
+    finished = len(curve(chief.text))
+    assert lost and int(lost[1]) == finished + 1
     assert versions(root) == []
 
     chief, helper = start(root, *longer)
-    chief.wait_for(f"Continues a training that was interrupted after epoch {told}.")
-    chief.wait_for(f"epoch {told + 1}/5")
+    chief.wait_for(f"Continues a training that was interrupted after epoch {finished}.")
+    chief.wait_for(f"epoch {finished + 1}/5")
     chief.process.send_signal(signal.SIGKILL)
     assert re.search(r"Worker 1 of 1: A training host was lost in epoch \d of 5: ", helper.end(FAILED))
 
