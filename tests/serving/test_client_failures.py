@@ -207,7 +207,7 @@ def test_a_call_under_way_when_the_client_is_closed_says_so() -> None:
     async def close_meanwhile(address: str) -> None:
         client = AsyncClient(address)
         call = asyncio.ensure_future(client.predict(numbered(1)))
-        while not started.is_set():
+        while not started.is_set() and not call.done():
             await asyncio.sleep(0.01)
         await client.close()
         await call
