@@ -59,7 +59,7 @@ def find_baseline(serving_dir: str, candidate: str) -> int | None:
     the number of classes. Its classes must also have the same names. Each version that cannot be compared is logged,
     and so is a missing baseline.
     """
-    wanted = _interface(candidate)
+    wanted, labels = _interface(candidate), read_labels(candidate)
     for version in list_versions(serving_dir):
         folder = os.path.join(serving_dir, str(version))
         if same_model(folder, candidate):
@@ -80,7 +80,7 @@ def find_baseline(serving_dir: str, candidate: str) -> int | None:
                 *(version, serving_dir, name, _text(found[name]), _text(wanted[name])),
             )
             continue
-        labels, other_labels = read_labels(candidate), read_labels(folder)
+        other_labels = read_labels(folder)
         if labels and other_labels and labels != other_labels:
             log.warning(
                 "Version %d in %s is no baseline: its classes are %s, the candidate's are %s.",

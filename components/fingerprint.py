@@ -59,10 +59,10 @@ class _Scan:
 
     def add_root(self, module: str) -> None:
         """Adds a whole module, or the libraries that a module of another project imports."""
-        if module.split(".", maxsplit=1)[0] in FIRST_PARTY:
+        if _top(module) in FIRST_PARTY:
             self._add(module)
             return
-        if module.split(".", maxsplit=1)[0] in sys.stdlib_module_names:
+        if _top(module) in sys.stdlib_module_names:
             return
         self._add_library(module)
         for node in ast.walk(ast.parse(_source(module).read_bytes())):
@@ -72,7 +72,7 @@ class _Scan:
 
     def _add(self, module: str, name: str = "") -> None:
         """Adds one definition of a module; without a name, all of them."""
-        if module.split(".", maxsplit=1)[0] not in FIRST_PARTY:
+        if _top(module) not in FIRST_PARTY:
             self._add_library(module)
             return
         parsed = _parse(module)
@@ -108,7 +108,7 @@ class _Scan:
                 self._add(*parsed.imports[used.id])
 
     def _add_library(self, module: str) -> None:
-        package = module.split(".", maxsplit=1)[0]
+        package = _top(module)
         if package in sys.stdlib_module_names or package in _NAMESPACES:
             return
         for distribution in _distributions().get(package, []):
@@ -118,6 +118,11 @@ class _Scan:
 @cache
 def _distributions() -> dict[str, list[str]]:
     return {package: sorted(set(found)) for package, found in packages_distributions().items()}
+
+
+def _top(module: str) -> str:
+    """The top-level package of a module."""
+    return module.split(".", maxsplit=1)[0]
 
 
 def _source(module: str) -> Path:

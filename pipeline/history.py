@@ -71,17 +71,18 @@ class History:
         Args:
             root: the folder of the artifacts; others, of another machine perhaps, are left alone.
         """
-        missing = {}
-        for context in self._store.get_contexts_by_type("pipeline"):
-            for artifact in self._store.get_artifacts_by_context(context.id) if context.name == self._pipeline else ():
-                pushed = "pushed_destination" in artifact.custom_properties
-                path = _text(artifact, "pushed_destination") if pushed else artifact.uri
-                live = artifact.state == metadata_store_pb2.Artifact.LIVE
-                if live and artifact.uri.startswith(f"{root}/") and path and not fileio.exists(path):
-                    artifact.state = metadata_store_pb2.Artifact.DELETED
-                    missing[artifact.id] = (path, artifact)
-        self._store.put_artifacts([artifact for _, artifact in missing.values()])
-        return sorted({path for path, _ in missing.values()})
+        context = self._store.get_context_by_type_and_name("pipeline", self._pipeline)
+        missing, paths = [], set()
+        for artifact in self._store.get_artifacts_by_context(context.id) if context else ():
+            pushed = "pushed_destination" in artifact.custom_properties
+            path = _text(artifact, "pushed_destination") if pushed else artifact.uri
+            live = artifact.state == metadata_store_pb2.Artifact.LIVE
+            if live and artifact.uri.startswith(f"{root}/") and path and not fileio.exists(path):
+                artifact.state = metadata_store_pb2.Artifact.DELETED
+                missing.append(artifact)
+                paths.add(path)
+        self._store.put_artifacts(missing)
+        return sorted(paths)
 
     def run(self, run_id: str) -> Run:
         """One run."""
