@@ -6,6 +6,10 @@
 #
 # A tag can change. To fix the base image, add its digest: --build-arg PYTHON=3.11-slim-bookworm@sha256:…
 ARG PYTHON=3.11-slim-bookworm
+# The infra check serves each model with this server before it is pushed. Use the version of production.
+ARG SERVING=2.16.1
+
+FROM tensorflow/serving:${SERVING} AS serving
 
 FROM python:${PYTHON} AS build
 # cpu or gpu: the lock file to install.
@@ -39,6 +43,7 @@ RUN useradd --uid 1000 --create-home digits \
     && mkdir /runs \
     && chown 1000:1000 /runs
 COPY --from=build /opt/venv /opt/venv
+COPY --from=serving /usr/bin/tensorflow_model_server /usr/local/bin/
 WORKDIR /app
 COPY data/mnist data/mnist
 ENV PATH=/opt/venv/bin:$PATH \

@@ -7,7 +7,8 @@ Every runner finds it in the same way, in TensorFlow Serving's base path. A runn
 import hashlib
 import logging
 import os
-from collections.abc import Mapping
+from collections.abc import Iterator, Mapping
+from typing import Any, NamedTuple
 
 import ml_metadata as mlmd
 import tensorflow as tf
@@ -21,13 +22,22 @@ from tfx.types import artifact_utils
 from tfx.utils import io_utils, path_utils
 
 from components.labels import read_labels
+from components.trainer.export import PROBABILITIES
 
 VERSION = "version"
 """The custom property of a baseline: which pushed version it is a copy of."""
 
 log = logging.getLogger(__name__)
 
-Interface = dict[str, dict[str, tuple[str, tuple[int, ...]]]]
+Tensors = dict[str, str]
+"""Dtype and shape of each tensor by its name, such as `float32 [-1, 10]`; -1 is any size."""
+
+
+class Signature(NamedTuple):
+    """What a signature takes and returns."""
+
+    inputs: Tensors
+    outputs: Tensors
 
 
 def list_versions(serving_dir: str) -> list[int]:
@@ -55,9 +65,9 @@ def same_model(one: str, other: str) -> bool:
 def find_baseline(serving_dir: str, candidate: str) -> int | None:
     """The version of the newest pushed model that is not the SavedModel `candidate` and can be compared with it.
 
-    A model can be compared if the signatures that both have take and return the same: names, dtypes, shapes, and so
-    the number of classes. Its classes must also have the same names. Each version that cannot be compared is logged,
-    and so is a missing baseline.
+    A model can be compared if the signatures that both have take the same inputs, and the outputs that both have are
+    the same: dtypes, shapes, and so the number of classes. Its classes must also have the same names. Each version
+    that cannot be compared is logged, and so is a missing baseline.
     """
     wanted, labels = _interface(candidate), read_labels(candidate)
     for version in list_versions(serving_dir):
@@ -69,16 +79,14 @@ def find_baseline(serving_dir: str, candidate: str) -> int | None:
         except DecodeError:
             log.warning("Version %d in %s is no baseline: its saved_model.pb is damaged.", version, serving_dir)
             continue
-        if tf.saved_model.DEFAULT_SERVING_SIGNATURE_DEF_KEY not in found:
-            log.warning("Version %d in %s is no baseline: it has no signature serving_default.", version, serving_dir)
-            continue
-        different = [name for name in sorted(wanted.keys() & found.keys()) if wanted[name] != found[name]]
-        if different:
-            name = different[0]
+        if PROBABILITIES not in found.get(tf.saved_model.DEFAULT_SERVING_SIGNATURE_DEF_KEY, Signature({}, {})).outputs:
             log.warning(
-                "Version %d in %s is no baseline: its signature %s is %s, the candidate's is %s.",
-                *(version, serving_dir, name, _text(found[name]), _text(wanted[name])),
+                "Version %d in %s is no baseline: it has no signature serving_default that returns %s.",
+                *(version, serving_dir, PROBABILITIES),
             )
+            continue
+        if different := next(_differences(wanted, found), None):
+            log.warning("Version %d in %s is no baseline: its %s.", version, serving_dir, different)
             continue
         other_labels = read_labels(folder)
         if labels and other_labels and labels != other_labels:
@@ -167,20 +175,37 @@ def _digest(folder: str) -> str:
         return hashlib.sha256(file.read()).hexdigest()[:16]
 
 
-def _interface(folder: str) -> Interface:
-    """Dtype and shape of each input and output of each signature; -1 in a shape is any size."""
+def _interface(folder: str) -> dict[str, Signature]:
+    """Each signature of a SavedModel, without loading it."""
     with fileio.open(f"{folder}/saved_model.pb", "rb") as file:
         graphs = saved_model_pb2.SavedModel.FromString(file.read()).meta_graphs
     return {
-        name: {
-            tensor: (tf.as_dtype(info.dtype).name, tuple(dim.size for dim in info.tensor_shape.dim))
-            for tensor, info in [*signature.inputs.items(), *signature.outputs.items()]
-        }
+        name: Signature(_tensors(signature.inputs), _tensors(signature.outputs))
         for graph in graphs
         for name, signature in graph.signature_def.items()
         if not name.startswith("__")
     }
 
 
-def _text(tensors: Mapping[str, tuple[str, tuple[int, ...]]]) -> str:
-    return ", ".join(f"{name} {dtype} {list(shape)}" for name, (dtype, shape) in sorted(tensors.items()))
+def _tensors(infos: Mapping[str, Any]) -> Tensors:
+    return {
+        name: f"{tf.as_dtype(info.dtype).name} {[dim.size for dim in info.tensor_shape.dim]}"
+        for name, info in sorted(infos.items())
+    }
+
+
+def _differences(wanted: Mapping[str, Signature], found: Mapping[str, Signature]) -> Iterator[str]:
+    """What differs between the signatures that two models have, in words; not an output that only one of them has."""
+    for name in sorted(wanted.keys() & found.keys()):
+        mine, other = wanted[name], found[name]
+        if mine.inputs != other.inputs:
+            yield f"signature {name} takes {_text(other.inputs)}, the candidate's {_text(mine.inputs)}"
+        for output in sorted(mine.outputs.keys() & other.outputs.keys()):
+            if mine.outputs[output] != other.outputs[output]:
+                yield (
+                    f"signature {name} returns {output} {other.outputs[output]}, the candidate's {mine.outputs[output]}"
+                )
+
+
+def _text(tensors: Tensors) -> str:
+    return ", ".join(f"{name} {tensor}" for name, tensor in tensors.items())

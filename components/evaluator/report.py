@@ -36,7 +36,10 @@ class Gate:
 
 @dataclass(frozen=True)
 class Evaluation:
-    """What the Evaluator found on the test split. Accuracies are shares, 0 … 1; cross-entropy is in nats."""
+    """What the Evaluator found on the test split. Accuracies are shares, 0 … 1; cross-entropy is in nats.
+
+    `confusion` counts the examples by true and predicted class id; a pair that never occurs is not in it.
+    """
 
     blessed: bool
     gates: list[Gate]
@@ -46,6 +49,7 @@ class Evaluation:
     calibration_error: float
     class_accuracy: dict[int, float]
     baseline_accuracy: float | None
+    confusion: dict[tuple[int, int], int]
     labels: Sequence[str] = ()
 
     @property
@@ -53,6 +57,15 @@ class Evaluation:
         """The name of the class with the lowest accuracy, and that accuracy."""
         label, accuracy = min(self.class_accuracy.items(), key=lambda item: item[1])
         return _class_name(label, self.labels), accuracy
+
+    @property
+    def most_confused(self) -> tuple[str, str, int] | None:
+        """The true and the predicted class of the most frequent mistake, and its count; None without mistakes."""
+        mistakes = {pair: count for pair, count in self.confusion.items() if len(set(pair)) == 2}
+        if not mistakes:
+            return None
+        (true, predicted), count = max(mistakes.items(), key=lambda item: item[1])
+        return _class_name(true, self.labels), _class_name(predicted, self.labels), count
 
 
 def read_evaluation(uri: str, labels: Sequence[str] = ()) -> Evaluation:
@@ -82,6 +95,7 @@ def read_evaluation(uri: str, labels: Sequence[str] = ()) -> Evaluation:
         calibration_error=values_by_slice(_CALIBRATION)[()],
         class_accuracy={int(slice_key[0][1]): value for slice_key, value in accuracy.items() if slice_key},
         baseline_accuracy=values_by_slice(_ACCURACY, model_is_baseline=True).get(()),
+        confusion=_read_confusion(uri),
         labels=labels,
     )
 
@@ -96,6 +110,18 @@ def _read_metrics(uri: str) -> Metrics:
             if item.value.HasField("double_value")
         }
     return dict(sorted(metrics.items(), key=lambda item: (len(item[0]), item[0])))
+
+
+def _read_confusion(uri: str) -> dict[tuple[int, int], int]:
+    """The confusion matrix of the whole split."""
+    (plots,) = (entry for entry in tfma.load_plots(uri) if not slicer.deserialize_slice_key(entry.slice_key))
+    return {
+        (entry.actual_class_id, entry.predicted_class_id): int(entry.num_weighted_examples)
+        for plot in plots.plot_keys_and_values
+        if plot.key.model_name != BASELINE
+        for matrix in plot.value.multi_class_confusion_matrix_at_thresholds.matrices
+        for entry in matrix.entries
+    }
 
 
 def _gates(

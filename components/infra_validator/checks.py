@@ -13,7 +13,14 @@ from tensorflow.core.protobuf import saved_model_pb2
 
 from components.infra_validator.report import Check
 from components.infra_validator.settings import Infra
-from components.trainer.export import CLASS_IDS, CLASSIFY_EXAMPLES, PREDICT_IMAGES, PREDICT_ROWS, PROBABILITIES
+from components.trainer.export import (
+    CLASS_IDS,
+    CLASSES,
+    CLASSIFY_EXAMPLES,
+    PREDICT_IMAGES,
+    PREDICT_ROWS,
+    PROBABILITIES,
+)
 from components.trainer.reference import ReferencePredictions
 from data.example import serialize
 from serving.client import Client
@@ -24,10 +31,11 @@ _CALLS = 50
 
 
 class Result(NamedTuple):
-    """What a signature returned: `probabilities` [N, classes], or after each row; `class_ids` [N] if it has any."""
+    """What a signature returned: `probabilities` [N, classes], or after each row; predict_rows has nothing else."""
 
     probabilities: np.ndarray
     class_ids: np.ndarray | None
+    labels: tuple[str, ...] = ()
 
 
 def call_signature(client: Client, signature: str, reference: ReferencePredictions) -> Result:
@@ -40,21 +48,21 @@ def call_signature(client: Client, signature: str, reference: ReferencePredictio
         return Result(client.predict_rows(reference.inputs), None)
     if signature == PREDICT_IMAGES:
         prediction = client.predict(reference.inputs)
-        return Result(prediction.probabilities, prediction.class_ids)
+        return Result(prediction.probabilities, prediction.class_ids, prediction.labels)
     examples = [serialize(array, 0) for array in reference.inputs]
     if signature == CLASSIFY_EXAMPLES:
         classifications = client.classify_examples(examples)
         ids = {label: class_id for class_id, label in enumerate(reference.labels.tolist())}
         class_ids = np.array([ids.get(one.labels[one.scores.argmax()], -1) for one in classifications], np.int64)
-        return Result(np.stack([one.scores for one in classifications]), class_ids)
+        return Result(np.stack([one.scores for one in classifications]), class_ids, classifications[0].labels)
     prediction = client.predict_examples(examples)
-    return Result(prediction.probabilities, prediction.class_ids)
+    return Result(prediction.probabilities, prediction.class_ids, prediction.labels)
 
 
 def check_predictions(client: Client, signature: str, reference: ReferencePredictions, infra: Infra) -> Iterator[Check]:
     """Calls `signature` with the reference inputs and yields one check for each property of the result."""
     try:
-        probabilities, class_ids = call_signature(client, signature, reference)
+        probabilities, class_ids, labels = call_signature(client, signature, reference)
     except (ServingError, ValueError) as error:
         yield Check(signature, str(error), "a prediction", False)
         return
@@ -83,6 +91,8 @@ def check_predictions(client: Client, signature: str, reference: ReferencePredic
         seen = f"{class_ids.dtype} {list(class_ids.shape)}, {correct} the likeliest"
         expected = f"int64 [{count}], {count} the likeliest"
         yield Check(f"{signature}, {CLASS_IDS}", seen, expected, seen == expected)
+        seen, expected = ", ".join(labels) or "none", ", ".join(reference.labels.tolist())
+        yield Check(f"{signature}, {CLASSES}", seen, expected, seen == expected)
 
 
 def check_signatures(folder: str, expected: Sequence[str]) -> Iterator[Check]:

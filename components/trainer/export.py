@@ -16,6 +16,7 @@ from data.example import LABEL, ExampleSpec, input_spec, pack
 
 PROBABILITIES = "probabilities"
 CLASS_IDS = "class_ids"
+CLASSES = "classes"
 PREDICT_IMAGES, PREDICT_ROWS, CLASSIFY_EXAMPLES = "predict_images", "predict_rows", "classify_examples"
 
 
@@ -30,10 +31,10 @@ class ServingModule(tf.Module):
 
     signature            input                                          output
     serving_default      `examples` string [N], serialized tf.Examples  `probabilities` float32 [N, classes],
-                                                                        `class_ids` int64 [N]
+                                                                        `class_ids` int64 [N],
+                                                                        `classes` string [N, classes]: the names
     predict_images       `images` uint8 [N, rows, columns]              the same
-    classify_examples    `inputs` string [N], serialized tf.Examples    `classes` string, `scores` float32,
-                                                                        both [N, classes]
+    classify_examples    `inputs` string [N], serialized tf.Examples    `classes`, and `scores` float32 [N, classes]
     predict_rows         `images` uint8 [N, rows, columns]              `probabilities` float32 [N, rows, classes]:
                                                                         after each row
     """
@@ -54,15 +55,16 @@ class ServingModule(tf.Module):
             probabilities = predict(features)
             if not settings.bidirectional:
                 probabilities = probabilities[:, -1]
-            return {PROBABILITIES: probabilities, CLASS_IDS: tf.argmax(probabilities, axis=-1)}
+            # As TF Serving's Classify has them: its batching needs an output for each example.
+            names = tf.repeat(tf.constant([spec.labels]), tf.shape(probabilities)[0], axis=0)
+            return {PROBABILITIES: probabilities, CLASS_IDS: tf.argmax(probabilities, axis=-1), CLASSES: names}
 
         def serve_tf_examples_fn(examples: tf.Tensor) -> dict[str, tf.Tensor]:
             return classify(tf.io.parse_example(examples, feature_spec))
 
         def classify_examples(inputs: tf.Tensor) -> dict[str, tf.Tensor]:
-            scores = serve_tf_examples_fn(inputs)[PROBABILITIES]
-            labels = tf.constant([spec.labels])
-            return {"classes": tf.repeat(labels, tf.shape(scores)[0], axis=0), "scores": scores}
+            prediction = serve_tf_examples_fn(inputs)
+            return {CLASSES: prediction[CLASSES], "scores": prediction[PROBABILITIES]}
 
         def predict_images(images: tf.Tensor) -> dict[str, tf.Tensor]:
             return classify(pack(images, spec))

@@ -42,6 +42,9 @@ def _evaluation(evaluation: Evaluation, baseline_version: str | None) -> Iterato
     label, worst = evaluation.worst_class
     yield "Test accuracy", f"{evaluation.accuracy:.4f} of {evaluation.examples:,} examples"
     yield "Worst class", f"{label}, {worst:.4f}"
+    if confused := evaluation.most_confused:
+        true, predicted, count = confused
+        yield "Most confused", f"{true} taken for {predicted}, {count} times"
     yield "Cross-entropy", f"{evaluation.cross_entropy:.4f}"
     yield "Calibration error", f"{evaluation.calibration_error:.4f}"
     if evaluation.baseline_accuracy is None:

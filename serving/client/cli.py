@@ -119,18 +119,24 @@ def _predict(options: argparse.Namespace) -> Any:
         size = image_size(client.metadata())
         images = read_images(options.images, size, resize=options.resize, invert=options.invert)
         prediction = client.predict(images, chunk=options.chunk)
-    rows = zip(options.images, prediction.class_ids, prediction.probabilities, strict=True)
+    labels = prediction.labels or tuple(map(str, range(prediction.probabilities.shape[1])))
+    rows = zip(options.images, prediction.class_ids.tolist(), prediction.probabilities, strict=True)
     if options.json:
         return [
-            {"image": image, "class": int(class_id), "probabilities": probabilities.tolist()}
+            {
+                "image": image,
+                "class": class_id,
+                "label": labels[class_id],
+                "probabilities": probabilities.tolist(),
+            }
             for image, class_id, probabilities in rows
         ]
     return [
         {
             "image": image,
-            "class": int(class_id),
+            "class": labels[class_id],
             "probability": f"{probabilities[class_id]:.4f}",
-            "next best": "  ".join(f"{i}: {probabilities[i]:.4f}" for i in np.argsort(-probabilities)[1:3]),
+            "next best": "  ".join(f"{labels[i]}: {probabilities[i]:.4f}" for i in np.argsort(-probabilities)[1:3]),
         }
         for image, class_id, probabilities in rows
     ]

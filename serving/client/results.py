@@ -18,11 +18,15 @@ _STATES = {number: name for name, number in protos.ModelVersionStatus.State.item
 
 @dataclass(frozen=True)
 class Prediction:
-    """`probabilities` float32 [N, classes], `class_ids` int64 [N], and the model versions that computed them."""
+    """`probabilities` float32 [N, classes], `class_ids` int64 [N], and the model versions that computed them.
+
+    `labels` are the names of the classes by class id. They are empty if the model does not name them, or if N is 0.
+    """
 
     probabilities: np.ndarray
     class_ids: np.ndarray
     versions: tuple[int, ...]
+    labels: tuple[str, ...] = ()
 
 
 @dataclass(frozen=True)
@@ -74,17 +78,21 @@ def merge_predictions(parts: Sequence[Prediction]) -> Prediction:
     """Concatenates the predictions of consecutive images.
 
     Raises:
-        ServerError: the parts have different numbers of classes.
+        ServerError: the parts have different numbers or names of classes.
     """
     if len(parts) == 1:
         return parts[0]
     versions = tuple(dict.fromkeys(version for part in parts for version in part.versions))
     if len(classes := {part.probabilities.shape[1] for part in parts}) > 1:
         raise ServerError(f"The versions {versions} answered with different numbers of classes: {sorted(classes)}.")
+    if len(labels := {part.labels for part in parts if part.labels}) > 1:
+        names = "; ".join(sorted(map(", ".join, labels)))
+        raise ServerError(f"The versions {versions} answered with different names of classes: {names}.")
     return Prediction(
         np.concatenate([part.probabilities for part in parts]),
         np.concatenate([part.class_ids for part in parts]),
         versions,
+        next(iter(labels), ()),
     )
 
 
@@ -117,7 +125,8 @@ def parse_prediction(response: Any, count: int | None = None) -> Prediction:
     outputs = parse_outputs(response, ("probabilities", "class_ids"))
     probabilities = _check(outputs, "probabilities", np.float32, (count, None))
     class_ids = _check(outputs, "class_ids", np.int64, (len(probabilities),))
-    return Prediction(probabilities, class_ids, (response.model_spec.version.value,))
+    labels = _labels(outputs, probabilities.shape) if "classes" in outputs else ()
+    return Prediction(probabilities, class_ids, (response.model_spec.version.value,), labels)
 
 
 def parse_rows(response: Any, count: int, rows: int) -> np.ndarray:
@@ -182,6 +191,12 @@ def parse_statuses(response: Any) -> list[VersionStatus]:
         VersionStatus(entry.version, _STATES.get(entry.state, "UNKNOWN"), entry.status.error_message)
         for entry in sorted(response.model_version_status, key=lambda entry: entry.version)
     ]
+
+
+def _labels(outputs: dict[str, np.ndarray], shape: tuple[int, ...]) -> tuple[str, ...]:
+    """The names of the classes, from the output `classes`, which repeats them for each image."""
+    names = _check(outputs, "classes", object, shape)
+    return tuple(name.decode(errors="replace") for name in names[0]) if len(names) else ()
 
 
 def _check(outputs: dict[str, np.ndarray], name: str, dtype: Any, shape: tuple[int | None, ...]) -> np.ndarray:

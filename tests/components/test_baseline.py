@@ -28,13 +28,15 @@ from data.errors import UserError
 Artifact = standard_artifacts.Model
 
 
-def save(folder: Path, number: int, classes: int = 10, signature: str = "serving_default") -> Path:
+def save(
+    folder: Path, number: int, classes: int = 10, signature: str = "serving_default", output: str = "probabilities"
+) -> Path:
     """Saves a model that answers `number` for each class."""
 
     class Module(tf.Module):
         @tf.function(input_signature=[tf.TensorSpec([None], tf.string, "examples")], autograph=False)
         def serve(self, examples: tf.Tensor) -> dict[str, tf.Tensor]:
-            return {"probabilities": tf.fill([tf.size(examples), classes], float(number))}
+            return {output: tf.fill([tf.size(examples), classes], float(number))}
 
     module = Module()
     tf.saved_model.save(module, str(folder), signatures={signature: module.serve})
@@ -134,12 +136,28 @@ def test_a_model_that_answers_something_else_is_no_baseline(
         v9=models[0],
         v10=save(tmp_path / "five", 3, classes=5),
         v11=save(tmp_path / "other", 4, signature="other"),
+        v12=save(tmp_path / "logits", 5, output="logits"),
     )
     with caplog.at_level(logging.INFO, "components"):
         assert baseline(models[2], tmp_path / "served", tmp_path) == "9"
     text = caplog.text
-    assert "Version 11" in text and "it has no signature serving_default" in text
-    assert "Version 10" in text and "probabilities float32 [-1, 5], the candidate's is" in text
+    for version in (11, 12):
+        assert f"Version {version} in {tmp_path}/served is no baseline: it has no signature serving_default" in text
+    assert "Version 10" in text
+    assert "returns probabilities float32 [-1, 5], the candidate's float32 [-1, 10]" in text
+
+
+def test_a_model_without_the_newer_outputs_is_a_baseline(models: list[Path], tmp_path: Path) -> None:
+    class Named(tf.Module):
+        @tf.function(input_signature=[tf.TensorSpec([None], tf.string, "examples")], autograph=False)
+        def serve(self, examples: tf.Tensor) -> dict[str, tf.Tensor]:
+            count = tf.size(examples)
+            return {"probabilities": tf.zeros([count, 10]), "classes": tf.fill([count, 10], "shirt")}
+
+    module = Named()
+    tf.saved_model.save(module, str(tmp_path / "new"), signatures={"serving_default": module.serve})
+    push(tmp_path / "served", v9=models[0])
+    assert find_baseline(str(tmp_path / "served"), str(tmp_path / "new")) == 9
 
 
 def test_a_damaged_version_is_passed_over(

@@ -55,6 +55,7 @@ def test_the_signatures_agree_with_the_network_and_each_other(
     for result in (by_example, by_image):
         np.testing.assert_allclose(result["probabilities"], truth, atol=1e-5)
         np.testing.assert_array_equal(result["class_ids"], result["probabilities"].argmax(axis=1))
+        assert result["classes"].tolist() == [[str(digit).encode() for digit in range(10)]] * 200
     np.testing.assert_allclose(by_example["probabilities"], by_image["probabilities"], atol=1e-5)
     assert set(signatures) >= {"serving_default", "predict_images"}
     if model.bidirectional:

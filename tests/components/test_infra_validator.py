@@ -141,6 +141,16 @@ def test_a_model_that_answers_otherwise_than_the_trainers_own_network(
     assert "predict_images, the Trainer's predictions" in reason and "expected: at most 1e-03" in reason
 
 
+def test_a_model_with_other_names_of_its_classes(
+    check: Check, transform: tft.TFTransformOutput, tmp_path: Path
+) -> None:
+    named = ExampleSpec(class_names=tuple("abcdefghij"))
+    export(build_model(MODEL, SPEC).get_weights(), transform, MODEL, named, str(tmp_path / "n/Format-Serving"))
+    reason = refused(check(tmp_path / "n"))
+    for signature in ("predict_images", "serving_default"):
+        assert f"{signature}, classes: a, b, c, d, e, f, g, h, i, j; expected: 0, 1, 2, 3, 4" in reason
+
+
 def test_a_model_that_crashes_the_server(check: Check, tmp_path: Path) -> None:
     class Crashing(tf.Module):
         """It answers the warm-up's batches, and aborts at any that is larger."""

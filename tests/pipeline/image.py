@@ -1,8 +1,8 @@
 """Builds the image of the Dockerfile as a folder, without a container engine and without root.
 
-This machine's Python replaces the base image. Each stage is a folder that replaces `/`: every absolute path of the
-Dockerfile is a path in this folder. COPY copies. RUN runs in a shell with the variables of the stage. pip uses the
-cache of this machine.
+This machine's Python replaces the base image. A script that runs the stand-in replaces TensorFlow Serving's program.
+Each stage is a folder that replaces `/`: every absolute path of the Dockerfile is a path in this folder. COPY copies.
+RUN runs in a shell with the variables of the stage. pip uses the cache of this machine.
 """
 
 from __future__ import annotations
@@ -111,13 +111,9 @@ class _Builder:
         self._tools = folder / "tools"
         self._tools.mkdir()
         for name in LEFT_OUT:
-            self._tool(name, "exit 0")
+            _script(self._tools / name, "exit 0")
         for name in ("python", "python3"):
-            self._tool(name, f'exec {shlex.quote(os.path.realpath(sys.executable))} "$@"')
-
-    def _tool(self, name: str, line: str) -> None:
-        (self._tools / name).write_text(f"#!/bin/sh\n{line}\n")
-        (self._tools / name).chmod(0o755)
+            _script(self._tools / name, f'exec {shlex.quote(os.path.realpath(sys.executable))} "$@"')
 
     def made(self, name: str) -> Stage:
         base = self._bases[name]
@@ -125,8 +121,11 @@ class _Builder:
             stage = self.made(base)
             stage.arguments = {}
         else:
-            stage = Stage(self._folder / name, {"PATH": f"{self._tools}:/usr/local/bin:/usr/bin:/bin"})
-            stage.root.mkdir()
+            root = self._folder / name
+            stage = Stage(root, {"PATH": f"{self._tools}:{root}/usr/local/bin:/usr/local/bin:/usr/bin:/bin"})
+            root.mkdir()
+            if base.startswith("tensorflow/serving:"):
+                _script(stage.path("/usr/bin/tensorflow_model_server"), 'exec python -m serving.model_server "$@"')
         for step in self._steps[name]:
             getattr(self, f"_{step['instruction'].lower()}")(stage, step["value"])
         return stage
@@ -172,6 +171,12 @@ class _Builder:
             check=False,
         )
         assert done.returncode == 0, f"RUN {value} failed:\n{done.stdout}"
+
+
+def _script(path: Path, line: str) -> None:
+    path.parent.mkdir(parents=True, exist_ok=True)
+    path.write_text(f"#!/bin/sh\n{line}\n")
+    path.chmod(0o755)
 
 
 def _copy(sources: list[Path], stage: Stage, target: str) -> None:

@@ -1,7 +1,9 @@
 """Whole runs on a small part of MNIST, judged by ML Metadata, bytes on disk and exit codes."""
 
 import json
+import re
 import shutil
+from collections import Counter
 from collections.abc import Callable
 from pathlib import Path
 
@@ -73,6 +75,8 @@ def test_what_was_pushed_answers_as_the_evaluator_said(root: Path, digits: dict[
         mask = images.labels == label
         share = (answer["class_ids"].numpy() == label)[mask].mean()
         assert metrics.class_accuracy[label] == pytest.approx(share, abs=1e-6)
+    pairs = zip(images.labels.tolist(), answer["class_ids"].numpy().tolist(), strict=True)
+    assert metrics.confusion == Counter(pairs)
     truth = answer["probabilities"].numpy()[np.arange(1000), images.labels]
     assert metrics.cross_entropy == pytest.approx(-np.log(truth).mean(), rel=1e-3)
     by_image = signatures["predict_images"](images=tf.constant(images.pixels))["probabilities"]
@@ -288,6 +292,8 @@ def test_another_data_set_in_the_same_run_root_needs_its_profile_and_no_code(
     ):
         assert words in outcome.text
     assert "accuracy of class 7" not in outcome.text
+    true, predicted = re.search(r"Most confused +(\S+) taken for (\S+),", outcome.text).groups()
+    assert {true, predicted} <= {*names} and true != predicted
     (version,) = (root / "serving_models" / "small").iterdir()
     signatures = tf.saved_model.load(str(version)).signatures
     images = tf.zeros([3, 8, 8], tf.uint8)

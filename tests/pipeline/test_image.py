@@ -49,7 +49,7 @@ def test_the_dockerfile_is_clean() -> None:
 
 def test_the_default_image_runs_the_pipeline_as_an_ordinary_user() -> None:
     stages = [step["value"] for step in structure() if step["instruction"] == "FROM"]
-    assert stages[0] == "python:${PYTHON} AS build" and stages[-1] == "image AS run"
+    assert "python:${PYTHON} AS build" in stages and stages[-1] == "image AS run"
     assert [step["value"] for step in structure() if step["instruction"] == "USER"] == ["1000:1000", "${WORKER}"]
     assert "WORKER=1000:1000" in [step["value"] for step in structure()]
 
@@ -134,6 +134,20 @@ def test_every_module_comes_from_the_installed_package(image: Stage) -> None:
 def test_the_commands_start(image: Stage, module: str) -> None:
     done = image.run("python", "-m", module, "--help")
     assert done.returncode == 0 and module in done.stdout, done.stderr
+
+
+def test_the_image_has_the_tensorflow_serving_of_the_deployment() -> None:
+    (version,) = [step["value"].removeprefix("SERVING=") for step in structure() if "SERVING=" in step["value"]]
+    deployment = (ROOT / "serving/tensorflow_serving/kubernetes/base/deployment.yaml").read_text()
+    assert f"image: tensorflow/serving:{version}\n" in deployment
+
+
+@pytest.mark.slow
+def test_the_infra_check_of_the_image_finds_tensorflow_serving(image: Stage) -> None:
+    done = image.run("python", "-c", "from serving.launch import server_kind; print(server_kind())")
+    assert done.stdout.strip() == str(image.path("/usr/local/bin/tensorflow_model_server")), done.stderr
+    done = image.run("/usr/local/bin/tensorflow_model_server", "--help")
+    assert done.returncode == 0 and "--model_base_path" in done.stdout, done.stderr
 
 
 @pytest.mark.slow

@@ -10,6 +10,8 @@ import tensorflow as tf
 from tensorflow_serving.apis import prediction_log_pb2
 
 CLASSIFY = "classify_x_to_y"
+LABELS = ("zero", "one", "two", "three", "four", "five", "six", "seven", "acht", "neún")
+"""The names of the classes of `save_digits`."""
 
 
 def save_half_plus_two(folder: Path, add: float) -> None:
@@ -53,7 +55,8 @@ def save_digits(folder: Path, seed: int) -> None:
 
     def predict(images: tf.Tensor) -> dict[str, tf.Tensor]:
         last = probabilities(images)[:, -1]
-        return {"probabilities": last, "class_ids": tf.argmax(last, axis=-1)}
+        names = tf.repeat(tf.constant([LABELS]), tf.shape(last)[0], axis=0)
+        return {"probabilities": last, "class_ids": tf.argmax(last, axis=-1), "classes": names}
 
     @tf.function(input_signature=[images_spec], autograph=False)
     def predict_images(images: tf.Tensor) -> dict[str, tf.Tensor]:
@@ -70,8 +73,7 @@ def save_digits(folder: Path, seed: int) -> None:
     @tf.function(input_signature=[tf.TensorSpec([None], tf.string, "inputs")], autograph=False)
     def classify_examples(inputs: tf.Tensor) -> dict[str, tf.Tensor]:
         scores = probabilities(parse(inputs))[:, -1]
-        labels = tf.constant([[str(digit) for digit in range(10)]])
-        return {"classes": tf.repeat(labels, tf.shape(scores)[0], axis=0), "scores": scores}
+        return {"classes": tf.repeat(tf.constant([LABELS]), tf.shape(scores)[0], axis=0), "scores": scores}
 
     functions = {
         "serving_default": predict_examples,

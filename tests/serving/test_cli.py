@@ -23,6 +23,7 @@ from serving.client.cli import main
 from serving.launch import ModelServer
 from tests.conftest import ROOT, Outcome
 from tests.serving.conftest import Fake, by_field, listening
+from tests.serving.models import LABELS
 
 Command = Callable[..., Any]
 
@@ -89,6 +90,7 @@ def test_predict_prints_json_for_machines(server: ModelServer, pngs: list[Path],
     answers = json.loads(done.stdout)
     assert [answer["image"] for answer in answers] == [str(path) for path in pngs]
     assert [answer["class"] for answer in answers] == expected.class_ids.tolist()
+    assert [answer["label"] for answer in answers] == [LABELS[class_id] for class_id in expected.class_ids]
     np.testing.assert_allclose([answer["probabilities"] for answer in answers], expected.probabilities, atol=1e-6)
 
 
@@ -101,9 +103,9 @@ def test_predict_prints_a_table_for_people(
     assert header.split() == ["image", "class", "probability", "next", "best"]
     for line, path, class_id, row in zip(lines, pngs, expected.class_ids, expected.probabilities, strict=True):
         image, found, probability, second, _, third, _ = line.split()
-        assert (image, found) == (str(path), str(class_id))
+        assert (image, found) == (str(path), LABELS[class_id])
         assert float(probability) == pytest.approx(row.max(), abs=1e-4)
-        assert [int(best.rstrip(":")) for best in (second, third)] == np.argsort(-row)[1:3].tolist()
+        assert [best.rstrip(":") for best in (second, third)] == [LABELS[i] for i in np.argsort(-row)[1:3]]
 
 
 def test_predict_prints_file_names_as_they_are(

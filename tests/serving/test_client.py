@@ -18,7 +18,7 @@ from serving import errors
 from serving.client import AsyncClient, Client, TensorSpec, VersionStatus
 from serving.launch import ModelServer
 from tests.serving.clients import Connect
-from tests.serving.models import serialize
+from tests.serving.models import LABELS, serialize
 from tests.serving.rpc import Rpc, config_of, model_of
 
 
@@ -89,7 +89,7 @@ def test_rows_examples_and_classes_answer_as_the_model_does(
         expected = reference[2]("serving_default", examples=records)
         check(client.predict_examples(records), expected)
         classes = client.classify_examples(records)
-    assert {one.labels for one in classes} == {tuple("0123456789")}
+    assert {one.labels for one in classes} == {LABELS}
     np.testing.assert_allclose(np.stack([one.scores for one in classes]), expected["probabilities"], atol=1e-5)
 
 
@@ -102,6 +102,7 @@ def test_metadata_names_the_signatures(connect: Connect, server: ModelServer) ->
     assert images.inputs == {"images": TensorSpec("uint8", (-1, 28, 28))}
     assert images.outputs == {
         "class_ids": TensorSpec("int64", (-1,)),
+        "classes": TensorSpec("string", (-1, 10)),
         "probabilities": TensorSpec("float32", (-1, 10)),
     }
     assert found.signatures["serving_default"].inputs == {"examples": TensorSpec("string", (-1,))}

@@ -49,6 +49,7 @@ def test_a_server_that_answers_fewer_images_than_it_got_is_caught(connect: Conne
 
 
 IDS = np.zeros(2, "i8")
+RIGHT = {"probabilities": probabilities(2, 10), "class_ids": IDS}
 WRONG = {
     r"probabilities is float32 \[3, 10\]": {"probabilities": probabilities(3, 10), "class_ids": np.zeros(3, "i8")},
     r"class_ids is int64 \[1\]": {"probabilities": probabilities(2, 10), "class_ids": np.zeros(1, "i8")},
@@ -59,6 +60,9 @@ WRONG = {
     r"probabilities is float32 \[\]": {"probabilities": probabilities(), "class_ids": IDS},
     r"probabilities is float32 \[2, 28, 10\]": {"probabilities": probabilities(2, 28, 10), "class_ids": IDS},
     r"probabilities is object \[2\]": {"probabilities": np.array([b"a", b"b"], object), "class_ids": IDS},
+    r"classes is object \[1, 10\]": {**RIGHT, "classes": np.full((1, 10), b"a", object)},
+    r"classes is object \[2\]": {**RIGHT, "classes": np.full(2, b"a", object)},
+    r"classes is float32 \[2, 10\]": {**RIGHT, "classes": probabilities(2, 10)},
     r"has the outputs probabilities, but not class_ids": {"probabilities": probabilities(2, 10)},
 }
 
@@ -69,6 +73,11 @@ def test_a_wrong_count_dtype_or_shape_of_a_prediction_is_named(message: str, con
         for call in (lambda: client.predict(numbered(1, 2)), lambda: client.predict_examples([b"a", b"b"])):
             with pytest.raises(errors.ServerError, match=message):
                 call()
+
+
+def test_a_model_need_not_name_its_classes(connect: Connect) -> None:
+    with listening(Fake(outputs(**RIGHT))) as address, connect(address) as client:
+        assert client.predict(numbered(1, 2)).labels == ()
 
 
 @pytest.mark.parametrize("shape", [(1, 28, 10), (2, 27, 10), (2, 10), (3, 28, 10)], ids=str)
@@ -88,6 +97,19 @@ def test_chunks_with_different_numbers_of_classes_do_not_merge(connect: Connect)
         listening(Fake(ten, eleven)) as address,
         connect(address) as client,
         pytest.raises(errors.ServerError, match=r"different numbers of classes: \[10, 11\]"),
+    ):
+        client.predict(numbered(1, 2), chunk=1)
+
+
+def test_chunks_with_different_names_of_classes_do_not_merge(connect: Connect) -> None:
+    one = {"probabilities": probabilities(1, 2), "class_ids": np.zeros(1, "i8")}
+    cats, shirts = (
+        outputs(**one, classes=np.array([names], object)) for names in ([b"cat", b"dog"], [b"shirt", b"shoe"])
+    )
+    with (
+        listening(Fake(cats, shirts)) as address,
+        connect(address) as client,
+        pytest.raises(errors.ServerError, match="different names of classes: cat, dog; shirt, shoe"),
     ):
         client.predict(numbered(1, 2), chunk=1)
 

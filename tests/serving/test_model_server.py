@@ -20,7 +20,7 @@ from tensorflow_serving.apis import (
 )
 
 from serving.launch import ModelServer
-from tests.serving.models import CLASSIFY, serialize
+from tests.serving.models import CLASSIFY, LABELS, serialize
 from tests.serving.rpc import (
     MODEL,
     PREDICTION,
@@ -101,7 +101,7 @@ def test_the_digit_model_s_signatures_agree(rpc: Rpc, images: np.ndarray) -> Non
     parsed = [tf.train.Example.FromString(item) for item in examples]
     classified = rpc.classify(parsed, name="mnist", signature_name="classify_examples", version=1)
     for scores, one in zip(expected, classified.result.classifications, strict=True):
-        assert [entry.label for entry in one.classes] == [str(digit) for digit in range(10)]
+        assert [entry.label for entry in one.classes] == [*LABELS]
         np.testing.assert_allclose([entry.score for entry in one.classes], scores, atol=1e-6)
 
 
@@ -124,7 +124,7 @@ def test_an_output_filter(rpc: Rpc, images: np.ndarray) -> None:
     assert refusal(lambda: rpc.predict(inputs, ["class_id"], **spec)) == (
         INVALID,
         "output tensor alias not found in signature: class_id"
-        " Outputs expected to be in the set {class_ids,probabilities}.",
+        " Outputs expected to be in the set {class_ids,classes,probabilities}.",
     )
     twice = refusal(lambda: rpc.predict(inputs, ["class_ids", "class_ids"], **spec))
     assert twice == (INVALID, "duplicate output tensor alias: class_ids")
