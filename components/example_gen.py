@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import hashlib
 from typing import Any
 
 import apache_beam as beam
@@ -15,11 +16,16 @@ from tfx.types import artifact_utils
 
 from data.splits import SPLITS, missing_split, shard_pattern
 
+DIGESTS = "SHA256SUMS"
+DIGEST = "data_digest"
+"""The custom property of the examples: SHA-256 of the file SHA256SUMS."""
+
 
 class StreamingExecutor(executor.Executor):
     """ImportExampleGen's executor without its shuffle: Beam's DirectRunner holds all records in memory to shuffle them.
 
-    Records keep their order within a shard. The Trainer shuffles while it reads.
+    Records keep their order within a shard. The Trainer shuffles while it reads. The SHA-256 of each shard is kept
+    beside the imported examples.
     """
 
     def Do(
@@ -39,6 +45,7 @@ class StreamingExecutor(executor.Executor):
                 raise missing_split(folder, split)
         self._examples = output_dict["examples"]
         super().Do(input_dict, output_dict, exec_properties)
+        write_digests(self._examples[0], folder)
 
     def GenerateExamplesByBeam(
         self, pipeline: beam.Pipeline, exec_properties: dict[str, Any]
@@ -52,6 +59,32 @@ class StreamingExecutor(executor.Executor):
                 | f"Write[{split}]" >> beam.io.WriteToTFRecord(prefix, file_name_suffix=".gz")
             )
         return {}
+
+
+def write_digests(examples: types.Artifact, folder: str) -> None:
+    """Writes `SHA256SUMS`, as sha256sum prints it, for the shards in `folder`; and its own digest to ML Metadata."""
+    shards = (path for split in SPLITS for path in fileio.glob(f"{folder}/{shard_pattern(split)}"))
+    names = sorted(path.rpartition("/")[2] for path in shards)
+    text = "".join(f"{_sha256(f'{folder}/{name}')}  {name}\n" for name in names)
+    with fileio.open(f"{examples.uri}/{DIGESTS}", "w") as file:
+        file.write(text)
+    examples.set_string_custom_property(DIGEST, hashlib.sha256(text.encode()).hexdigest())
+
+
+def read_digests(uri: str) -> dict[str, str]:
+    """The SHA-256 of each shard by its name; empty for examples that an earlier version imported."""
+    if not fileio.exists(f"{uri}/{DIGESTS}"):
+        return {}
+    with fileio.open(f"{uri}/{DIGESTS}") as file:
+        return {name: digest for digest, name in (line.split("  ", 1) for line in file.read().splitlines())}
+
+
+def _sha256(path: str) -> str:
+    digest = hashlib.sha256()
+    with fileio.open(path, "rb") as file:
+        while content := file.read(2**20):
+            digest.update(content)
+    return digest.hexdigest()
 
 
 class StreamingExampleGen(FileBasedExampleGen):

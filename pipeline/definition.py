@@ -30,6 +30,9 @@ STEPS = (
 )
 """The steps' ids in the order they run. `create_pipeline` loads TFX; the command line lists the ids without it."""
 
+RESULT_SECTIONS = {"data", "validation", "model", "training", "gates", "infra", "serving"}
+"""The settings that decide what is pushed; the others say where it is computed."""
+
 # Execution properties that name a function of ours by its dotted path.
 _FUNCTIONS = ("run_fn", "preprocessing_fn")
 # The base class of a component that is a function; it imports Beam, which the function does not use.
@@ -69,6 +72,14 @@ class Chain:
             node.exec_properties["fingerprint"] = fingerprint(*computing_modules(node))
         self.steps[step] = node.with_id(step)
         return node
+
+    def fingerprints(self) -> dict[str, str]:
+        """The fingerprint of each step so far, by its id."""
+        return {
+            step: node.exec_properties["fingerprint"]
+            for step, node in self.steps.items()
+            if "fingerprint" in node.exec_properties
+        }
 
     def nodes(self) -> list[BaseNode]:
         """All steps.
@@ -214,13 +225,18 @@ def create_pipeline(
     )
     chain.add(
         "Pusher",
-        # Without a `model` it takes the copy that the infra check served and warmed up.
         AtomicPusher(
+            examples=example_gen.outputs["examples"],
+            evaluation=evaluator.outputs["evaluation"],
             model_blessing=evaluator.outputs["blessing"],
             infra_blessing=infra_validator.outputs["blessing"],
-            push_destination=tfx.proto.PushDestination(
-                filesystem=tfx.proto.PushDestination.Filesystem(base_directory=serving_dir)
-            ),
+            serving_dir=serving_dir,
+            provenance={
+                "pipeline": config.name,
+                "example": example.model_dump(),
+                "settings": config.model_dump(include=RESULT_SECTIONS),
+                "fingerprints": chain.fingerprints(),
+            },
         ),
     )
     return tfx.dsl.Pipeline(

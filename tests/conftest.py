@@ -25,7 +25,7 @@ import pytest
 from data.readers import Images
 
 if TYPE_CHECKING:
-    from pipeline.history import Run
+    from pipeline.history.records import Run
 
 ROOT = Path(__file__).parents[1]
 MNIST = ROOT / "data" / "mnist"
@@ -154,11 +154,9 @@ def versions(root: Path) -> list[str]:
 def last_run(root: Path) -> Run:
     """The last run of a run root, as ML Metadata has it."""
     from pipeline.config import Config
-    from pipeline.history import History
     from pipeline.local.run_root import RunRoot
 
-    history = History(RunRoot(root, Config()).metadata(), "digit-rows")
-    return history.run(history.runs()[-1])
+    return RunRoot(root, Config()).history("digit-rows").run("last")
 
 
 def states(root: Path) -> dict[str, str]:

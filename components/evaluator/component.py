@@ -1,8 +1,8 @@
-"""TFX's Evaluator with the project's config, and with a baseline that may be an empty artifact."""
+"""TFX's Evaluator with the project's config, the predictions for each example, and a baseline that may be empty."""
 
 from __future__ import annotations
 
-import json
+from collections.abc import Sequence
 from typing import Any
 
 from tfx import types
@@ -10,16 +10,22 @@ from tfx import v1 as tfx
 from tfx.components.evaluator import executor
 from tfx.dsl.components.base import executor_spec
 from tfx.dsl.io import fileio
+from tfx.types import artifact_utils
 from tfx.utils import path_utils
 
-from components.evaluator.config import LABELS, eval_config
+from components.evaluator.config import EXAMPLE, eval_config
+from components.evaluator.predictions import write_predictions
+from components.evaluator.report import read_evaluation
 from components.evaluator.settings import Gates
 from data.errors import UserError
 from data.example import ExampleSpec
 
 
-class OptionalBaselineExecutor(executor.Executor):
-    """TFX's executor, without a baseline where the artifact is empty: a container step cannot leave it out."""
+class EvaluatorExecutor(executor.Executor):
+    """TFX's executor, without a baseline where the artifact is empty: a container step cannot leave it out.
+
+    It also writes each example's predictions, and puts the figures for a list of runs into ML Metadata.
+    """
 
     def Do(
         self,
@@ -32,23 +38,26 @@ class OptionalBaselineExecutor(executor.Executor):
         Raises:
             UserError: there is no model, because the resolver of the baseline failed.
         """
-        baselines = [
-            model
-            for model in input_dict.get("baseline_model", [])
-            if fileio.isdir(path_utils.serving_model_path(model.uri, path_utils.is_old_model_artifact(model)))
-        ]
+        baselines = with_files(input_dict.get("baseline_model", []))
         if not input_dict.get("model"):  # TFX would evaluate nothing
             raise UserError(
                 "The baseline could not be looked up, so the model was not evaluated and not pushed:"
                 " the cause is in the log of the step Baseline."
             )
         super().Do({**input_dict, "baseline_model": baselines}, output_dict, exec_properties)
+        (evaluation,), (model,) = output_dict["evaluation"], input_dict["model"]
+        test_files = [f"{artifact_utils.get_split_uri(input_dict['examples'], 'test')}/*"]
+        baseline = _saved_model(baselines[0]) if baselines else None
+        spec = ExampleSpec.model_validate_json(exec_properties[EXAMPLE])
+        write_predictions(evaluation.uri, test_files, _saved_model(model), baseline, spec)
+        for name, value in read_evaluation(evaluation.uri, spec.labels).figures.items():
+            evaluation.set_float_custom_property(name, value)
 
 
 class Evaluator(tfx.components.Evaluator):
     """TFX's Evaluator with the executor above, on the split that neither training nor early stopping has seen."""
 
-    EXECUTOR_SPEC = executor_spec.BeamExecutorSpec(OptionalBaselineExecutor)
+    EXECUTOR_SPEC = executor_spec.BeamExecutorSpec(EvaluatorExecutor)
 
     def __init__(
         self,
@@ -65,5 +74,13 @@ class Evaluator(tfx.components.Evaluator):
             example_splits=["test"],
             eval_config=eval_config(gates, example.classes),
         )
-        # For the report: TFMA's files have class ids only.
-        self.exec_properties[LABELS] = json.dumps(example.labels)
+        self.exec_properties[EXAMPLE] = example.model_dump_json()
+
+
+def with_files(models: Sequence[types.Artifact]) -> list[types.Artifact]:
+    """The artifacts that are not empty."""
+    return [model for model in models if fileio.isdir(_saved_model(model))]
+
+
+def _saved_model(model: types.Artifact) -> str:
+    return path_utils.serving_model_path(model.uri, path_utils.is_old_model_artifact(model))

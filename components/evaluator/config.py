@@ -11,8 +11,8 @@ from components.trainer.export import PROBABILITIES
 from data.example import LABEL
 
 CANDIDATE, BASELINE = "candidate", "baseline"
-LABELS = "class_labels"
-"""The execution property that holds the names of the classes, a JSON list by class id."""
+EXAMPLE = "example"
+"""The execution property that holds the ExampleSpec as JSON: TFMA's files have class ids only."""
 OVERALL = tfma.SlicingSpec()
 EACH_CLASS = tfma.SlicingSpec(feature_keys=[LABEL])
 # Metrics are float32: 0.95 arrives as 0.949999988. A model that just reaches a threshold passes.

@@ -59,6 +59,13 @@ class Evaluation:
         return _class_name(label, self.labels), accuracy
 
     @property
+    def figures(self) -> dict[str, float]:
+        """The numbers that a list of runs shows, by their names in ML Metadata."""
+        figures = {"accuracy": self.accuracy, "examples": float(self.examples), "cross_entropy": self.cross_entropy}
+        figures |= {"calibration_error": self.calibration_error, "worst_class_accuracy": self.worst_class[1]}
+        return figures if self.baseline_accuracy is None else {**figures, "baseline_accuracy": self.baseline_accuracy}
+
+    @property
     def most_confused(self) -> tuple[str, str, int] | None:
         """The true and the predicted class of the most frequent mistake, and its count; None without mistakes."""
         mistakes = {pair: count for pair, count in self.confusion.items() if len(set(pair)) == 2}

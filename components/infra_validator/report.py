@@ -3,15 +3,15 @@
 from __future__ import annotations
 
 import os
-from collections.abc import Sequence
+from collections.abc import Mapping, Sequence
 from dataclasses import dataclass
+from typing import TYPE_CHECKING, Any
 
-from ml_metadata.proto import metadata_store_pb2
-from tfx import types
-from tfx.dsl.io import fileio
+if TYPE_CHECKING:
+    from tfx import types
 
 _REASON = "reason"
-_SERVER = "server"
+SERVER = "server"
 _REPORT = "report.md"
 
 
@@ -43,7 +43,7 @@ def write_blessing(blessing: types.Artifact, checks: Sequence[Check], server: st
     failed = [check for check in checks if not check.passed]
     blessed = not failed
     blessing.set_int_custom_property("blessed", int(blessed))
-    blessing.set_string_custom_property(_SERVER, server)
+    blessing.set_string_custom_property(SERVER, server)
     blessing.set_string_custom_property(_REASON, "; ".join(str(check) for check in failed)[:1000])
     rows = [f"| {'✓' if c.passed else '✗'} | {c.name} | {c.seen} | {c.expected} |" for c in checks]
     lines = [
@@ -60,17 +60,15 @@ def write_blessing(blessing: types.Artifact, checks: Sequence[Check], server: st
     return blessed
 
 
-def read_blessing(blessing: metadata_store_pb2.Artifact) -> InfraCheck:
-    """The verdict that `write_blessing` left in ML Metadata."""
-    properties = blessing.custom_properties
+def read_blessing(uri: str, properties: Mapping[str, Any]) -> InfraCheck:
+    """The verdict that `write_blessing` left in the custom properties of an InfraBlessing."""
     return InfraCheck(
-        bool(properties["blessed"].int_value),
-        properties[_REASON].string_value,
-        f"{blessing.uri}/{_REPORT}",
-        properties[_SERVER].string_value,
+        bool(properties.get("blessed")), properties.get(_REASON, ""), f"{uri}/{_REPORT}", properties.get(SERVER, "")
     )
 
 
 def _write(path: str, text: str) -> None:
+    from tfx.dsl.io import fileio
+
     with fileio.open(path, "w") as file:
         file.write(text)

@@ -1,21 +1,33 @@
-"""The Pusher whose push is atomic and happens once: a server that watches the folder sees a whole version or none."""
+"""The Pusher whose push is atomic and happens once: a server that watches the folder sees a whole version or none.
+
+Each version carries its provenance.
+"""
 
 from __future__ import annotations
 
+import json
 import os
 import uuid
+from dataclasses import asdict
+from datetime import datetime, timezone
 from pathlib import Path
-from typing import Any
+from typing import Any, ClassVar
 
 from tfx import types
 from tfx import v1 as tfx
 from tfx.components.pusher import executor
-from tfx.dsl.components.base import executor_spec
+from tfx.dsl.components.base import base_component, executor_spec
 from tfx.dsl.io import fileio
-from tfx.types import artifact_utils
+from tfx.types import artifact_utils, standard_artifacts, standard_component_specs
+from tfx.types.component_spec import ChannelParameter, ComponentSpec, ExecutionParameter
 from tfx.utils import io_utils, proto_utils
 
 from components.baseline import list_versions, same_model
+from components.evaluator.report import read_evaluation
+from components.example_gen import DIGEST, read_digests
+from components.infra_validator.report import SERVER
+from components.provenance import environment, write_provenance
+from data.example import ExampleSpec
 from data.storage import remove_older
 
 _HIDDEN = ".pushing-"
@@ -47,8 +59,11 @@ class AtomicExecutor(executor.Executor):
             io_utils.copy_dir(newest_folder, pushed.uri)
             self._MarkPushed(pushed, pushed_destination=newest_folder, pushed_version=str(newest))
             return
+        provenance = self._provenance(input_dict, exec_properties)
         if "://" in base:
             super().Do(input_dict, output_dict, exec_properties)
+            if pushed.get_int_custom_property("pushed"):
+                write_provenance(pushed.get_string_custom_property("pushed_destination"), provenance)
             return
         # A push that was killed leaves its folder. A younger folder may belong to a push that still runs.
         remove_older(Path(base), f"{_HIDDEN}*", seconds=24 * 60 * 60)
@@ -62,14 +77,83 @@ class AtomicExecutor(executor.Executor):
                 while fileio.exists(os.path.join(base, str(version))):
                     version += 1  # versions are seconds, and another push took this one
                 final = os.path.join(base, str(version))
+                write_provenance(pushed.get_string_custom_property("pushed_destination"), provenance)
                 fileio.rename(pushed.get_string_custom_property("pushed_destination"), final)
                 self._MarkPushed(pushed, pushed_destination=final, pushed_version=str(version))
         finally:
             if fileio.exists(hidden):
                 fileio.rmtree(hidden)
 
+    def _provenance(
+        self, input_dict: dict[str, list[types.Artifact]], exec_properties: dict[str, Any]
+    ) -> dict[str, Any]:
+        """What the version folder says about its model."""
+        known = json.loads(exec_properties["provenance"])
+        (examples,), (evaluation,), (blessing,) = (
+            input_dict[key] for key in ("examples", "evaluation", "infra_blessing")
+        )
+        labels = ExampleSpec.model_validate(known["example"]).labels
+        found = read_evaluation(evaluation.uri, labels)
+        return {
+            "run": self._context.pipeline_run_id if self._context else None,
+            "pushed": f"{datetime.now(timezone.utc):%Y-%m-%dT%H:%M:%SZ}",
+            **known,
+            "data": {"digest": examples.get_string_custom_property(DIGEST), "files": read_digests(examples.uri)},
+            "evaluation": found.figures,
+            "gates": [asdict(gate) for gate in found.gates],
+            "infra_check": {"server": blessing.get_string_custom_property(SERVER), "artifact": blessing.uri},
+            "packages": environment(),
+        }
 
-class AtomicPusher(tfx.components.Pusher):
-    """TFX's Pusher with the executor above."""
 
+class AtomicPusherSpec(ComponentSpec):
+    """The interface of TFX's Pusher, and what the provenance needs."""
+
+    INPUTS: ClassVar = {
+        **standard_component_specs.PusherSpec.INPUTS,
+        "examples": ChannelParameter(type=standard_artifacts.Examples),
+        "evaluation": ChannelParameter(type=standard_artifacts.ModelEvaluation),
+    }
+    OUTPUTS = standard_component_specs.PusherSpec.OUTPUTS
+    PARAMETERS: ClassVar = {
+        **standard_component_specs.PusherSpec.PARAMETERS,
+        "provenance": ExecutionParameter(type=str),
+    }
+
+
+class AtomicPusher(base_component.BaseComponent):
+    """TFX's Pusher with the executor above. It pushes the copy that the infra check served and warmed up.
+
+    Args:
+        examples: of ExampleGen.
+        evaluation: of the Evaluator.
+        model_blessing: of the Evaluator.
+        infra_blessing: of the infra check.
+        serving_dir: TensorFlow Serving's base path.
+        provenance: what the version folder says about its model, beside what the inputs say; with an `ExampleSpec`
+            as `example`.
+    """
+
+    SPEC_CLASS = AtomicPusherSpec
     EXECUTOR_SPEC = executor_spec.ExecutorClassSpec(AtomicExecutor)
+
+    def __init__(
+        self,
+        examples: types.BaseChannel,
+        evaluation: types.BaseChannel,
+        model_blessing: types.BaseChannel,
+        infra_blessing: types.BaseChannel,
+        serving_dir: str,
+        provenance: dict[str, Any],
+    ) -> None:
+        filesystem = tfx.proto.PushDestination.Filesystem(base_directory=serving_dir)
+        spec = AtomicPusherSpec(
+            examples=examples,
+            evaluation=evaluation,
+            model_blessing=model_blessing,
+            infra_blessing=infra_blessing,
+            push_destination=tfx.proto.PushDestination(filesystem=filesystem),
+            provenance=json.dumps(provenance, sort_keys=True),
+            pushed_model=types.Channel(type=standard_artifacts.PushedModel),
+        )
+        super().__init__(spec=spec)

@@ -16,6 +16,9 @@ from components.trainer.input import SplitDataset
 from components.trainer.settings import Training
 from data.errors import UserError
 
+EPOCHS = "epochs.csv"
+"""The loss and the accuracy of each epoch, also of those before an interruption."""
+
 log = logging.getLogger(__name__)
 
 
@@ -77,6 +80,8 @@ def fit(
         UserError: the loss became NaN or infinite.
     """
     best = BestWeights(backup_dir, training.patience, cluster.is_chief) if training.patience else None
+    epochs = os.path.join(backup_dir, EPOCHS)
+    tf.io.gfile.makedirs(backup_dir)
     history = model.fit(
         data.distribute(cluster.strategy),
         epochs=training.epochs,
@@ -90,10 +95,13 @@ def fit(
             *([tf_keras.callbacks.TensorBoard(log_dir, write_graph=False)] if cluster.is_chief else []),
             # Every host takes part. Keras lets the others write to a temporary folder.
             tf_keras.callbacks.BackupAndRestore(os.path.join(backup_dir, "state"), delete_checkpoint=False),
+            *([tf_keras.callbacks.CSVLogger(epochs, append=True)] if cluster.is_chief else []),
             # ProgressLogger is last, so an epoch is saved before it is reported.
             ProgressLogger(training.epochs, data.steps, cluster),
         ],
     )
+    if cluster.is_chief and tf.io.gfile.exists(epochs):
+        tf.io.gfile.copy(epochs, os.path.join(log_dir, EPOCHS), overwrite=True)
     # A training that was resumed after its last epoch has no history.
     if not np.isfinite(history.history.get("loss", [0.0])[-1]):
         if best is None or not np.isfinite(best.best):

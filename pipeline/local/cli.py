@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import argparse
+import json
 import os
 import sys
 from collections.abc import Sequence
@@ -31,9 +32,7 @@ exit codes:
   {DATA_REFUSED}    the data gate refused the data; nothing was trained
   {INTERRUPTED}  interrupted; the same command continues from there""",
     )
-    parser.add_argument(
-        "--profile", default="default", metavar="NAME", help="a profile's name, or a .toml file (default: default)"
-    )
+    parser.add_argument("--profile", metavar="NAME", help="a profile's name, or a .toml file (default: default)")
     parser.add_argument(
         "--set", nargs="+", action="extend", default=[], metavar="KEY=VALUE", help="override, e.g. training.epochs=3"
     )
@@ -51,10 +50,18 @@ exit codes:
         metavar="ARG",
         help="a Beam option, e.g. --beam-arg=--direct_num_workers=2",
     )
+    parser.add_argument(
+        "--resume", action="store_true", help="go on with the last run that did not finish, with its own settings"
+    )
     parser.add_argument("--verbose", action="store_true", help="also show TFX's, TensorFlow's and Beam's log lines")
     args = parser.parse_args(argv)
     if args.start and args.stop and STEPS.index(args.stop) < STEPS.index(args.start):
         parser.error(f"--to {args.stop} comes before --from {args.start}: exchange them")
+    args.resumed = None
+    others = [override for override in args.set if not override.startswith("metadata.")]
+    if args.resume and (others or args.start or args.stop or args.profile):
+        parser.error("--resume takes the settings of that run: leave out --profile, --set, --from and --to")
+    args.profile = args.profile or "default"
     return args
 
 
@@ -64,7 +71,7 @@ def main(argv: Sequence[str] | None = None) -> int:
     os.environ["TF_USE_LEGACY_KERAS"] = "1"
     os.environ.setdefault("TF_CPP_MIN_LOG_LEVEL", "1")
     try:
-        config = load(args.profile, args.set, args.beam_arg)
+        config = _resumed(args) if args.resume else load(args.profile, args.set, args.beam_arg)
         if "TF_CONFIG" in os.environ:
             from pipeline.local.worker import find_worker, run_worker
 
@@ -78,6 +85,25 @@ def main(argv: Sequence[str] | None = None) -> int:
     except UserError as error:
         print(f"run_local: {error}", file=sys.stderr)
         return exit_code(error)
+
+
+def _resumed(args: argparse.Namespace) -> Config:
+    """The settings of the last run that did not finish; the other arguments become those of that run.
+
+    Raises:
+        UserError: there is no such run.
+    """
+    from pipeline.history.records import FROM, PROFILE, TO
+    from pipeline.local.run_root import RunRoot
+
+    given = load("default", args.set, args.beam_arg)
+    run = RunRoot(args.run_root, given).history().unfinished()
+    args.resumed, args.profile = run.id, run.properties[PROFILE]
+    args.start, args.stop = run.properties.get(FROM), run.properties.get(TO)
+    tree = {**run.settings, "metadata": given.metadata.model_dump()}
+    config = Config.model_validate_json(json.dumps(tree))
+    beam = config.beam.model_copy(update={"args": (*config.beam.args, *given.beam.args)})
+    return config.model_copy(update={"beam": beam})
 
 
 def check_data(config: Config) -> None:

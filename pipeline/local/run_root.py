@@ -20,6 +20,8 @@ from pipeline.config import Config
 if TYPE_CHECKING:
     from ml_metadata.proto import metadata_store_pb2
 
+    from pipeline.history.store import History
+
 
 class RunRoot:
     """Paths under one run root. Nothing is created before `held`."""
@@ -28,6 +30,7 @@ class RunRoot:
         self.path = path.resolve()
         self._config = config
         self.artifacts = self.path / "artifacts"
+        self.reports = self.path / "reports"
         self.serving_dir = self.path / "serving_models" / config.serving.model_name
 
     def metadata(self) -> metadata_store_pb2.ConnectionConfig:
@@ -53,6 +56,34 @@ class RunRoot:
             ) from None
         _fill_in(connection)
         return connection
+
+    def history(self, pipeline: str | None = None, *, create: bool = False) -> History:
+        """The records of the runs: of one pipeline, or of all.
+
+        Args:
+            pipeline: the pipeline's name; None means all.
+            create: make an empty store where there is none.
+
+        Raises:
+            UserError: there is no store, or it cannot be read.
+        """
+        from pipeline.history.store import History
+
+        connection, file = self.metadata(), self.path / "metadata.db"
+        own = not self._config.metadata.connection
+        if own and not create and not file.is_file():
+            raise UserError(f"There are no runs in {self.path}: name another folder with --run-root.")
+        try:
+            return History(connection, pipeline)
+        except Exception as error:
+            if storage_problem(error):
+                raise
+            where = str(file) if own else "that metadata.connection names"
+            reason = re.sub(r"^Error when executing query: | query: .*", "", str(error), flags=re.DOTALL)[:200]
+            raise UserError(
+                f"The ML Metadata store {where} cannot be read: {reason}."
+                " Restore it from a backup, or use another --run-root."
+            ) from error
 
     @contextmanager
     def held(self) -> Iterator[None]:
@@ -84,7 +115,7 @@ class RunRoot:
             yield
 
     def new_log(self) -> Path:
-        """The log file of a run that starts now.
+        """The log file of a run that starts now. The name of its folder is the id of the run.
 
         Raises:
             UserError: the disk is full, or the folder cannot be written.

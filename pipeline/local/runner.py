@@ -4,7 +4,6 @@ from __future__ import annotations
 
 import argparse
 import logging
-import re
 from pathlib import Path
 from typing import TYPE_CHECKING
 
@@ -22,10 +21,10 @@ from pipeline.local.signals import interruptible
 from pipeline.local.summary import print_summary
 
 if TYPE_CHECKING:
-    from ml_metadata.proto import metadata_store_pb2
     from tfx.orchestration.pipeline import RunOptions
 
-    from pipeline.history import History, Run
+    from pipeline.history.records import Run
+    from pipeline.history.store import History
 
 RESUME = (
     "The same command continues from there: finished steps come from the cache,"
@@ -46,76 +45,73 @@ def run(args: argparse.Namespace, config: Config) -> int:
             console = Console(file=screen, highlight=False, soft_wrap=True, markup=False)
             reporter = ProgressReporter(console, live=console.is_terminal and not args.verbose)
             console.print(f"Pipeline {config.name}, profile {args.profile}, run root {root.path}")
-            before = root.versions()
+            before, run_id = root.versions(), log.parent.name
             try:
                 with interruptible(), reporter.active():
-                    result = _run_steps(args, config, root, reporter)
+                    result = _run_steps(args, config, root, reporter, run_id)
             except KeyboardInterrupt:
                 console.print(f"Interrupted in {reporter.failed_step}. {RESUME}")
                 return INTERRUPTED
             except Exception as error:
                 logging.getLogger(__name__).exception("The run failed.")
-                console.print(_explain(error, config, root, reporter.failed_step, log), style="red")
+                explanation = _explain(error, config, root, reporter.failed_step, log)
+                console.print(explanation, style="red")
+                if report := _write_report(config, root, run_id, error=explanation):
+                    console.print(f"Report: {report}")
                 return exit_code(error)
-            print_summary(console, result, log, before, root.versions())
+            report = _write_report(config, root, run_id)
+            print_summary(console, result, result.evaluation(), report, log, before, root.versions())
             return _exit_code(result)
 
 
-def _run_steps(args: argparse.Namespace, config: Config, root: RunRoot, reporter: ProgressReporter) -> Run:
+def _write_report(config: Config, root: RunRoot, run_id: str, error: str = "") -> Path | None:
+    """Writes the report of a run; None if that is not possible, with the reason in the log. The run counts, not it."""
+    try:
+        from pipeline.history.records import ERROR
+        from pipeline.report.write import write_report
+
+        history = root.history(config.name)
+        if run_id not in history.ids():  # it ended before its first step
+            return None
+        if error:
+            history.record(run_id, **{ERROR: error})
+        return write_report(history.run(run_id), root.reports / f"{run_id}.html")
+    except Exception:
+        logging.getLogger(__name__).exception("The report could not be written.")
+        return None
+
+
+def _run_steps(args: argparse.Namespace, config: Config, root: RunRoot, reporter: ProgressReporter, run_id: str) -> Run:
     """Loads TFX, runs the steps, and reads the result from ML Metadata."""
     reporter.begin("loading TFX")
-    from tfx import v1 as tfx
-
     from components.infra_validator.component import describe_server
     from components.trainer.cluster import describe_hardware, prepare_devices
+    from pipeline.local.recording import RecordingRunner, properties
 
     with log_to_output():
         prepare_devices(config.training.replicas)
-        metadata = root.metadata()
-        history = _open_history(metadata, config, root)
+        history = root.history(config.name, create=True)
         pipeline = create_pipeline(
             config,
             pipeline_root=str(root.artifacts),
             serving_dir=str(root.serving_dir),
-            metadata=metadata,
+            metadata=root.metadata(),
             hardware=describe_hardware(config.training.replicas),
             model_server=describe_server(config.infra),
         )
         options = _run_options(args, history, root)
         missing = history.forget_missing(str(root.artifacts))
-        before = set(history.runs())
         reporter.end("done")
         if missing:
             others = f" (and {len(missing) - 1} more)" if len(missing) > 1 else ""
             reporter.note(f"{missing[0]}{others} is gone: the step that wrote it runs again.")
-        tfx.orchestration.LocalDagRunner().run(pipeline, run_options=options)
-        result = history.run(next(run for run in reversed(history.runs()) if run not in before))
+        RecordingRunner(run_id, properties(args, config)).run(pipeline, run_options=options)
+        result = history.run(run_id)
         # TFX goes on after some failures, for example of a resolver.
         if failed := [step.id for step in result.steps if step.state == "FAILED"]:
             reporter.begin(failed[0])
             raise RuntimeError("TFX could not run the step")
         return result
-
-
-def _open_history(metadata: metadata_store_pb2.ConnectionConfig, config: Config, root: RunRoot) -> History:
-    """The records of earlier runs.
-
-    Raises:
-        UserError: the store cannot be read.
-    """
-    from pipeline.history import History
-
-    try:
-        return History(metadata, config.name)
-    except Exception as error:
-        if storage_problem(error):
-            raise
-        where = "that metadata.connection names" if config.metadata.connection else str(root.path / "metadata.db")
-        reason = re.sub(r"^Error when executing query: | query: .*", "", str(error), flags=re.DOTALL)[:200]
-        raise UserError(
-            f"The ML Metadata store {where} cannot be read: {reason}."
-            " Restore it from a backup, or use another --run-root."
-        ) from error
 
 
 def _run_options(args: argparse.Namespace, history: History, root: RunRoot) -> RunOptions | None:
@@ -138,7 +134,7 @@ def _run_options(args: argparse.Namespace, history: History, root: RunRoot) -> R
 
 
 def _exit_code(result: Run) -> int:
-    if any(verdict is not None and not verdict.blessed for verdict in (result.evaluation, result.infra)):
+    if result.blessed is False or (result.infra and not result.infra.blessed):
         return MODEL_REFUSED
     return FAILED if result.pushed_to and not Path(result.pushed_to).is_dir() else PUSHED
 

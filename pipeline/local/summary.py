@@ -12,24 +12,34 @@ from rich.text import Text
 if TYPE_CHECKING:
     from components.evaluator.report import Evaluation
     from components.infra_validator.report import InfraCheck
-    from pipeline.history import Run
+    from pipeline.history.records import Run
 
 Row = tuple[str, Text | str]
 
 
-def print_summary(console: Console, run: Run, log: Path, before: set[int], now: set[int]) -> None:
+def print_summary(
+    console: Console,
+    run: Run,
+    evaluation: Evaluation | None,
+    report: Path | None,
+    log: Path,
+    before: set[int],
+    now: set[int],
+) -> None:
     """Prints the final table of a run; `before` and `now` are the versions under TF Serving's base path."""
     rows: list[Row] = []
-    if run.evaluation is not None:
-        rows += _evaluation(run.evaluation, run.baseline_version)
-    if run.infra is not None and (run.infra.blessed or (run.evaluation and run.evaluation.blessed)):
+    if evaluation is not None:
+        rows += _evaluation(evaluation, run.baseline_version)
+    if run.infra is not None and (run.infra.blessed or (evaluation and evaluation.blessed)):
         rows += [("Infra check", _infra(run.infra)), ("", f"by {run.infra.server}"), ("", run.infra.report)]
     if run.pushed_to:
         rows.append(("Pushed", _pushed(run.pushed_to, before, now)))
-    elif run.evaluation is not None:
+    elif evaluation is not None:
         rows.append(("Pushed", Text("nothing", "bold red")))
-    if run.tensorboard:
-        rows.append(("TensorBoard", f"tensorboard --logdir {run.tensorboard}"))
+    if model_run := run.output("Trainer", "model_run"):
+        rows.append(("TensorBoard", f"tensorboard --logdir {model_run.uri}"))
+    if report:
+        rows.append(("Report", str(report)))
     rows.append(("Log", str(log)))
     console.print()
     if run.fully_cached:

@@ -22,7 +22,7 @@ from components.baseline import (
     list_versions,
     same_model,
 )
-from components.evaluator.component import OptionalBaselineExecutor
+from components.evaluator.component import EvaluatorExecutor, with_files
 from data.errors import UserError
 
 Artifact = standard_artifacts.Model
@@ -201,18 +201,13 @@ def test_the_resolved_artifact_stays_the_same_until_another_model_is_pushed(mode
     assert other.id != first.id and same_model(path_utils.serving_model_path(other.uri), str(models[1]))
 
 
-def test_the_evaluator_takes_an_empty_artifact_for_no_baseline(
-    models: list[Path], tmp_path: Path, monkeypatch: pytest.MonkeyPatch
-) -> None:
-    given = []
-    parent = OptionalBaselineExecutor.__mro__[1]
-    monkeypatch.setattr(parent, "Do", lambda self, inputs, outputs, properties: given.append(inputs["baseline_model"]))
+def test_the_evaluator_takes_an_empty_artifact_for_no_baseline(models: list[Path], tmp_path: Path) -> None:
     full, empty = Artifact(), Artifact()
     full.uri, empty.uri = str(tmp_path / "full"), str(tmp_path / "empty")
     shutil.copytree(models[0], path_utils.serving_model_path(full.uri))
-    for model in (full, empty):
-        OptionalBaselineExecutor().Do({"model": [full], "baseline_model": [model]}, {}, {})
-    OptionalBaselineExecutor().Do({"model": [full]}, {}, {})
-    assert given == [[full], [], []]
+    assert with_files([empty, full]) == [full] and with_files([]) == []
+
+
+def test_the_evaluator_without_a_model_says_that_the_resolver_failed() -> None:
     with pytest.raises(UserError, match="The baseline could not be looked up"):
-        OptionalBaselineExecutor().Do({"model": []}, {}, {})
+        EvaluatorExecutor().Do({"model": []}, {}, {})

@@ -13,9 +13,17 @@ from tfx.components.pusher.executor import Executor
 from tfx.types import standard_artifacts
 from tfx.utils import proto_utils
 
+from components.provenance import read_provenance
 from components.pusher.component import AtomicExecutor
 
 FILES = {f"variables/part-{number}": bytes([number]) * 200_000 for number in range(20)} | {"saved_model.pb": b"graph"}
+
+
+class Atomic(AtomicExecutor):
+    """The executor with a short provenance. test_end_to_end.py has the whole one, from a real evaluation."""
+
+    def _provenance(self, *_: object) -> dict[str, str]:
+        return {"run": "a run"}
 
 
 def push(executor: Executor, folder: Path, base: Path | str, blessed: int = 1) -> standard_artifacts.PushedModel:
@@ -67,10 +75,12 @@ class Watcher(threading.Thread):
 
 def test_a_watcher_at_full_speed_sees_whole_versions_only(stamped: Path) -> None:
     with Watcher(stamped / "base") as watcher:
-        pushes = [push(AtomicExecutor(), stamped, stamped / "base") for _ in range(30)]
+        pushes = [push(Atomic(), stamped, stamped / "base") for _ in range(30)]
     assert watcher.looks > 100
     assert len(watcher.seen) >= 29  # the last may come after its last look
-    assert set(watcher.seen.values()) == {len(FILES)}
+    assert set(watcher.seen.values()) == {len(FILES) + 1}
+    for version in (stamped / "base").iterdir():
+        assert read_provenance(version) == {"run": "a run"}
     # Thirty pushes within a second or two are thirty versions.
     versions = [push.get_string_custom_property("pushed_version") for push in pushes]
     assert sorted(versions) == sorted(path.name for path in (stamped / "base").iterdir())
@@ -91,7 +101,7 @@ def test_the_watcher_would_see_tfxs_own_push_half_done(stamped: Path) -> None:
 
 
 def test_what_is_not_blessed_is_not_pushed(stamped: Path) -> None:
-    pushed = push(AtomicExecutor(), stamped, stamped / "base", blessed=0)
+    pushed = push(Atomic(), stamped, stamped / "base", blessed=0)
     assert pushed.get_int_custom_property("pushed") == 0
     assert not (stamped / "base").exists() or not list((stamped / "base").iterdir())
 
@@ -99,7 +109,7 @@ def test_what_is_not_blessed_is_not_pushed(stamped: Path) -> None:
 def test_a_push_that_fails_leaves_nothing(stamped: Path, small_disk: Path) -> None:
     (stamped / "blessing" / "stamped_model" / "variables" / "large").write_bytes(bytes(6 * 2**20))
     with pytest.raises(Exception, match=r"space|No space|RESOURCE|exhausted"):
-        push(AtomicExecutor(), stamped, small_disk / "base")
+        push(Atomic(), stamped, small_disk / "base")
     assert list((small_disk / "base").iterdir()) == []
 
 
@@ -107,7 +117,7 @@ def test_a_clock_behind_the_newest_version_still_gives_the_highest_number(stampe
     future = stamped / "base" / "9000000000"
     future.mkdir(parents=True)
     (future / "saved_model.pb").write_bytes(b"")
-    pushed = push(AtomicExecutor(), stamped, stamped / "base")
+    pushed = push(Atomic(), stamped, stamped / "base")
     assert pushed.get_string_custom_property("pushed_version") == "9000000001"
     assert (stamped / "base" / "9000000001" / "saved_model.pb").exists()
 
@@ -117,15 +127,15 @@ def test_what_an_old_killed_push_left_is_removed(stamped: Path) -> None:
     for folder in (old, young):
         folder.mkdir(parents=True)
     os.utime(old, (0, time.time() - 2 * 24 * 60 * 60))
-    push(AtomicExecutor(), stamped, stamped / "base")
+    push(Atomic(), stamped, stamped / "base")
     assert not old.exists() and young.exists()
 
 
 def test_a_model_that_is_served_already_is_not_pushed_twice(tmp_path: Path) -> None:
     stamped = tmp_path / "blessing" / "stamped_model"
     tf.saved_model.save(tf.Module(), str(stamped))
-    first = push(AtomicExecutor(), tmp_path, tmp_path / "base")
-    again = push(AtomicExecutor(), tmp_path, tmp_path / "base")
+    first = push(Atomic(), tmp_path, tmp_path / "base")
+    again = push(Atomic(), tmp_path, tmp_path / "base")
     (version,) = (tmp_path / "base").iterdir()
     for pushed in (first, again):
         assert pushed.get_int_custom_property("pushed") == 1
@@ -133,9 +143,9 @@ def test_a_model_that_is_served_already_is_not_pushed_twice(tmp_path: Path) -> N
     # Another model is a second version, and the first one, pushed again after it, a third: that is a roll-back.
     shutil.copytree(stamped, tmp_path / "first")
     tf.saved_model.save(tf.Module(), str(stamped))
-    push(AtomicExecutor(), tmp_path, tmp_path / "base")
+    push(Atomic(), tmp_path, tmp_path / "base")
     shutil.rmtree(stamped)
     shutil.copytree(tmp_path / "first", stamped)
-    push(AtomicExecutor(), tmp_path, tmp_path / "base")
+    push(Atomic(), tmp_path, tmp_path / "base")
     assert len(list((tmp_path / "base").iterdir())) == 3
-    assert push(AtomicExecutor(), tmp_path, tmp_path / "base", blessed=0).get_int_custom_property("pushed") == 0
+    assert push(Atomic(), tmp_path, tmp_path / "base", blessed=0).get_int_custom_property("pushed") == 0

@@ -69,7 +69,7 @@ def test_what_was_pushed_answers_as_the_evaluator_said(root: Path, digits: dict[
     records = [serialize(p, y) for p, y in zip(images.pixels, images.labels, strict=True)]
     answer = signatures["serving_default"](examples=tf.constant(records))
     accuracy = (answer["class_ids"].numpy() == images.labels).mean()
-    metrics = last_run(root).evaluation
+    metrics = last_run(root).evaluation()
     assert accuracy == pytest.approx(metrics.accuracy, abs=1e-6)
     for label in range(10):
         mask = images.labels == label
@@ -122,7 +122,7 @@ def test_a_stricter_accuracy_gate_refuses_and_only_the_judges_run_again(
 
 
 def test_one_weak_digit_is_enough_to_be_refused(run: Run, root: Path, small_mnist: Path) -> None:
-    before, worst = versions(root), last_run(root).evaluation.worst_class
+    before, worst = versions(root), last_run(root).evaluation().worst_class
     outcome = run(root, small_mnist, f"gates.class_accuracy={worst[1] + 0.001}")
     assert outcome.code == MODEL_REFUSED
     assert versions(root) == before
@@ -147,7 +147,7 @@ def test_a_model_worse_than_the_baseline_is_refused(run: Run, root: Path, small_
 
 
 def test_a_bar_on_another_metric_refuses_a_model_by_that_metric_s_name(run: Run, root: Path, small_mnist: Path) -> None:
-    before, error = versions(root), last_run(root).evaluation.calibration_error
+    before, error = versions(root), last_run(root).evaluation().calibration_error
     assert "calibration error: " not in run(root, small_mnist).text  # off unless the profile sets a bar
     outcome = run(root, small_mnist, f"gates.max_calibration_error={error - 0.001:.4f}")
     assert outcome.code == MODEL_REFUSED, outcome.text
