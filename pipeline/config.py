@@ -19,6 +19,7 @@ from data.example import ExampleSpec
 from data.settings import Section
 from pipeline.engines.settings import Beam
 from pipeline.kubeflow.settings import Kubeflow
+from pipeline.local.settings import Notify
 
 if sys.version_info >= (3, 11):
     import tomllib
@@ -60,8 +61,19 @@ class Config(Section):
     infra: Infra = Infra()
     serving: Serving = Serving()
     metadata: Metadata = Metadata()
+    notify: Notify = Notify()
     beam: Beam = Beam()
     kubeflow: Kubeflow = Kubeflow()
+
+
+def without_defaults(tree: dict[str, Any], defaults: dict[str, Any]) -> dict[str, Any]:
+    """The values of a dumped tree of settings that differ from `defaults`, in their sections."""
+    found = {
+        key: without_defaults(value, defaults.get(key, {})) if isinstance(value, dict) else value
+        for key, value in tree.items()
+        if key not in defaults or value != defaults[key]
+    }
+    return {key: value for key, value in found.items() if value != {}}
 
 
 def profiles() -> list[str]:

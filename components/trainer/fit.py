@@ -18,6 +18,7 @@ from data.errors import UserError
 
 EPOCHS = "epochs.csv"
 """The loss and the accuracy of each epoch, also of those before an interruption."""
+_STATE = "state"
 
 log = logging.getLogger(__name__)
 
@@ -73,8 +74,9 @@ def fit(
 
     If `training.patience` is 0, all epochs run and the last weights stay.
 
-    An interrupted training continues from its last finished epoch if `backup_dir` is the same. Only the chief of
-    several hosts writes to `log_dir` and `backup_dir`; all read the latter.
+    An interrupted training continues from its last finished epoch if `backup_dir` is the same, with the batches that it
+    would have seen. Without dropout it ends with the weights of an uninterrupted training. Only the chief of several
+    hosts writes to `log_dir` and `backup_dir`; all read the latter.
 
     Raises:
         UserError: the loss became NaN or infinite.
@@ -83,7 +85,7 @@ def fit(
     epochs = os.path.join(backup_dir, EPOCHS)
     tf.io.gfile.makedirs(backup_dir)
     history = model.fit(
-        data.distribute(cluster.strategy),
+        data.distribute(cluster.strategy, finished_epochs(backup_dir)),
         epochs=training.epochs,
         steps_per_epoch=data.steps,
         validation_data=validation.distribute(cluster.strategy),
@@ -94,7 +96,7 @@ def fit(
             *([best] if best else []),
             *([tf_keras.callbacks.TensorBoard(log_dir, write_graph=False)] if cluster.is_chief else []),
             # Every host takes part. Keras lets the others write to a temporary folder.
-            tf_keras.callbacks.BackupAndRestore(os.path.join(backup_dir, "state"), delete_checkpoint=False),
+            tf_keras.callbacks.BackupAndRestore(os.path.join(backup_dir, _STATE), delete_checkpoint=False),
             *([tf_keras.callbacks.CSVLogger(epochs, append=True)] if cluster.is_chief else []),
             # ProgressLogger is last, so an epoch is saved before it is reported.
             ProgressLogger(training.epochs, data.steps, cluster),
@@ -114,6 +116,14 @@ def fit(
         log.warning("The loss became NaN or infinite and training stopped; lower training.learning_rate.")
     if best:
         log.info("Kept the weights of epoch %d, validation loss %.4f.", best.best_epoch + 1, best.best)
+
+
+def finished_epochs(backup_dir: str) -> int:
+    """How many epochs of an interrupted training Keras' BackupAndRestore has saved in `backup_dir`."""
+    checkpoint = tf.train.latest_checkpoint(os.path.join(backup_dir, _STATE, "chief"))
+    if checkpoint is None:
+        return 0
+    return int(tf.train.load_variable(checkpoint, "ckpt_saved_epoch/.ATTRIBUTES/VARIABLE_VALUE")) + 1
 
 
 class BestWeights(tf_keras.callbacks.EarlyStopping):

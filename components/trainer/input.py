@@ -18,22 +18,26 @@ from data.example import LABEL
 class SplitDataset(NamedTuple):
     """(`sequence` float32 [B, steps, features], `label` int64 [B]), with the counts of examples and global batches.
 
-    `input_fn` gives the part of every global batch that one host's replicas train on, replica after replica.
+    `input_fn` gives the part of every global batch that one host's replicas train on, replica after replica. With a
+    number of epochs it repeats without end and leaves out that many epochs.
     """
 
-    input_fn: Callable[[tf.distribute.InputContext], tf.data.Dataset]
+    input_fn: Callable[[tf.distribute.InputContext, int | None], tf.data.Dataset]
     examples: int
     steps: int
 
     @property
     def dataset(self) -> tf.data.Dataset:
         """One epoch of global batches."""
-        batches = self.input_fn(tf.distribute.InputContext())
+        batches = self.input_fn(tf.distribute.InputContext(), None)
         return batches.apply(tf.data.experimental.assert_cardinality(self.steps))
 
-    def distribute(self, strategy: tf.distribute.Strategy) -> tf.distribute.DistributedDataset:
-        """The batches of each of the strategy's replicas, repeated without end: Keras needs `steps`."""
-        return strategy.distribute_datasets_from_function(lambda context: self.input_fn(context).repeat())
+    def distribute(self, strategy: tf.distribute.Strategy, first_epoch: int = 0) -> tf.distribute.DistributedDataset:
+        """The batches of each of the strategy's replicas, repeated without end: Keras needs `steps`.
+
+        A training that continues with `first_epoch`, counted from 0, sees the batches that it would have seen then.
+        """
+        return strategy.distribute_datasets_from_function(lambda context: self.input_fn(context, first_epoch))
 
 
 def read_splits(
@@ -76,17 +80,20 @@ def read_records(patterns: Sequence[str]) -> tf.data.Dataset:
 def _split(records: tf.data.Dataset, count: int, transform: tft.TFTransformOutput, batch_size: int) -> SplitDataset:
     """Every host reads and shuffles all records, in the same order, and parses only its own part of each batch."""
     feature_spec, layer = transform.raw_feature_spec(), transform.transform_features_layer()
+    steps = math.ceil(count / batch_size)
 
     @tf.autograph.experimental.do_not_convert
     def parse(serialized: tf.Tensor) -> tuple[tf.Tensor, tf.Tensor]:
         features = layer(tf.io.parse_example(serialized, feature_spec))
         return features[SEQUENCE], tf.squeeze(features[LABEL], axis=1)
 
-    def input_fn(context: tf.distribute.InputContext) -> tf.data.Dataset:
-        batches = split_batches(records.batch(batch_size), context)
-        return batches.map(parse, num_parallel_calls=tf.data.AUTOTUNE).prefetch(4)
+    def input_fn(context: tf.distribute.InputContext, first_epoch: int | None) -> tf.data.Dataset:
+        batches = records.batch(batch_size)
+        if first_epoch is not None:
+            batches = batches.repeat().skip(first_epoch * steps)
+        return split_batches(batches, context).map(parse, num_parallel_calls=tf.data.AUTOTUNE).prefetch(4)
 
-    return SplitDataset(input_fn, count, math.ceil(count / batch_size))
+    return SplitDataset(input_fn, count, steps)
 
 
 def split_batches(batches: tf.data.Dataset, context: tf.distribute.InputContext) -> tf.data.Dataset:

@@ -9,11 +9,14 @@ import sys
 from collections.abc import Sequence
 from pathlib import Path
 
+from pydantic import ValidationError
+
 from data.errors import SettingsError, UserError
 from data.splits import SPLITS, missing_split, shard_pattern
-from pipeline.config import Config, load
+from pipeline.config import Config, load, without_defaults
 from pipeline.definition import STEPS
 from pipeline.exit_codes import DATA_REFUSED, FAILED, INTERRUPTED, MODEL_REFUSED, PUSHED, WRONG_USE, exit_code
+from pipeline.local.environment import fill_in
 
 
 def parse_args(argv: Sequence[str] | None) -> argparse.Namespace:
@@ -78,6 +81,7 @@ def main(argv: Sequence[str] | None = None) -> int:
             worker = find_worker(args.verbose)
             if worker:
                 return run_worker(worker, args.verbose)
+        fill_in(config.notify.url, "notify.url")
         check_data(config)
         from pipeline.local.runner import run
 
@@ -85,6 +89,8 @@ def main(argv: Sequence[str] | None = None) -> int:
     except UserError as error:
         print(f"run_local: {error}", file=sys.stderr)
         return exit_code(error)
+    except KeyboardInterrupt:
+        return INTERRUPTED
 
 
 def _resumed(args: argparse.Namespace) -> Config:
@@ -100,8 +106,15 @@ def _resumed(args: argparse.Namespace) -> Config:
     run = RunRoot(args.run_root, given).history().unfinished()
     args.resumed, args.profile = run.id, run.properties[PROFILE]
     args.start, args.stop = run.properties.get(FROM), run.properties.get(TO)
-    tree = {**run.settings, "metadata": given.metadata.model_dump()}
-    config = Config.model_validate_json(json.dumps(tree))
+    tree = without_defaults(run.settings, json.loads(Config().model_dump_json()))
+    tree["metadata"] = given.metadata.model_dump()
+    try:
+        config = Config.model_validate_json(json.dumps(tree))
+    except ValidationError as error:
+        raise UserError(
+            f"The settings of the run {run.id} do not fit this version, so it cannot be resumed:"
+            f" {error.errors()[0]['msg']}. Repeat its command with other settings."
+        ) from None
     beam = config.beam.model_copy(update={"args": (*config.beam.args, *given.beam.args)})
     return config.model_copy(update={"beam": beam})
 

@@ -7,9 +7,12 @@ import json
 import re
 from typing import Any
 
+from ml_metadata.proto import metadata_store_pb2
 from tfx import v1 as tfx
 from tfx.dsl.compiler import constants
+from tfx.orchestration import metadata
 from tfx.orchestration.portable import runtime_parameter_utils
+from tfx.orchestration.portable.mlmd import context_lib
 from tfx.proto.orchestration import pipeline_pb2
 
 from components.provenance import environment
@@ -35,11 +38,13 @@ def properties(args: argparse.Namespace, config: Config) -> dict[str, str]:
 
 
 class RecordingRunner(tfx.orchestration.LocalDagRunner):
-    """LocalDagRunner with a given run id and with custom properties for the run's context."""
+    """LocalDagRunner with a given run id and with custom properties for the run's context in ML Metadata."""
 
-    def __init__(self, run_id: str, properties: dict[str, str]) -> None:
+    def __init__(
+        self, connection: metadata_store_pb2.ConnectionConfig, run_id: str, properties: dict[str, str]
+    ) -> None:
         super().__init__()
-        self._run_id, self._properties = run_id, properties
+        self._connection, self._run_id, self._properties = connection, run_id, properties
 
     def run_with_ir(self, pipeline: pipeline_pb2.Pipeline, *args: Any, **kwargs: Any) -> None:
         """See LocalDagRunner, which keeps the run id of a pipeline that has one."""
@@ -50,4 +55,7 @@ class RecordingRunner(tfx.orchestration.LocalDagRunner):
                 if context.type.name == constants.PIPELINE_RUN_CONTEXT_TYPE_NAME:
                     for name, value in self._properties.items():
                         context.properties[name].field_value.string_value = value
+        # A partial run would register the context itself, without properties.
+        with metadata.Metadata(self._connection) as handle:
+            context_lib.prepare_contexts(handle, pipeline.nodes[0].pipeline_node.contexts)
         super().run_with_ir(pipeline, *args, **kwargs)

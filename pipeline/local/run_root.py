@@ -16,6 +16,7 @@ from google.protobuf.message import Message
 from data.errors import SettingsError, UserError
 from data.storage import storage_problem
 from pipeline.config import Config
+from pipeline.local.environment import fill_in
 
 if TYPE_CHECKING:
     from ml_metadata.proto import metadata_store_pb2
@@ -54,7 +55,7 @@ class RunRoot:
             raise SettingsError(
                 f"metadata.connection is not an ml_metadata.ConnectionConfig in text format: {str(error).rstrip('.')}."
             ) from None
-        _fill_in(connection)
+        _fill_in_all(connection)
         return connection
 
     def history(self, pipeline: str | None = None, *, create: bool = False) -> History:
@@ -133,7 +134,7 @@ class RunRoot:
         return {int(name) for name in names if name.isdecimal()}
 
 
-def _fill_in(message: Message) -> None:
+def _fill_in_all(message: Message) -> None:
     """Replaces `$NAME` and `${NAME}` in every string of `message`, after it was parsed: a value may hold any character.
 
     Raises:
@@ -141,13 +142,6 @@ def _fill_in(message: Message) -> None:
     """
     for field, value in message.ListFields():
         if isinstance(value, str):
-            setattr(message, field.name, re.sub(r"\$(?:\{(\w+)\}|(\w+))", _variable, value))
+            setattr(message, field.name, fill_in(value, "metadata.connection"))
         elif isinstance(value, Message):
-            _fill_in(value)
-
-
-def _variable(match: re.Match[str]) -> str:
-    name = match[1] or match[2]
-    if name not in os.environ:
-        raise SettingsError(f"metadata.connection names ${name}, which is not set in the environment.")
-    return os.environ[name]
+            _fill_in_all(value)

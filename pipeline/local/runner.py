@@ -5,7 +5,7 @@ from __future__ import annotations
 import argparse
 import logging
 from pathlib import Path
-from typing import TYPE_CHECKING
+from typing import TYPE_CHECKING, Any
 
 from rich.console import Console
 
@@ -14,6 +14,7 @@ from data.storage import causes, storage_problem
 from pipeline.config import Config
 from pipeline.definition import STEPS, create_pipeline
 from pipeline.exit_codes import FAILED, INTERRUPTED, MODEL_REFUSED, PUSHED, exit_code
+from pipeline.local.notify import notify
 from pipeline.local.output import log_to_output, redirect_output
 from pipeline.local.progress import ProgressReporter
 from pipeline.local.run_root import RunRoot
@@ -27,7 +28,7 @@ if TYPE_CHECKING:
     from pipeline.history.store import History
 
 RESUME = (
-    "The same command continues from there: finished steps come from the cache,"
+    "--resume, or the same command, continues from there: finished steps come from the cache,"
     " and a training from its last finished epoch."
 )
 
@@ -45,6 +46,8 @@ def run(args: argparse.Namespace, config: Config) -> int:
             console = Console(file=screen, highlight=False, soft_wrap=True, markup=False)
             reporter = ProgressReporter(console, live=console.is_terminal and not args.verbose)
             console.print(f"Pipeline {config.name}, profile {args.profile}, run root {root.path}")
+            if args.resumed:
+                console.print(f"This run resumes the run {args.resumed}.")
             before, run_id = root.versions(), log.parent.name
             try:
                 with interruptible(), reporter.active():
@@ -54,31 +57,54 @@ def run(args: argparse.Namespace, config: Config) -> int:
                 return INTERRUPTED
             except Exception as error:
                 logging.getLogger(__name__).exception("The run failed.")
-                explanation = _explain(error, config, root, reporter.failed_step, log)
+                code, explanation = exit_code(error), _explain(error, config, root, reporter.failed_step, log)
                 console.print(explanation, style="red")
-                if report := _write_report(config, root, run_id, error=explanation):
+                ended = _recorded(config, root, run_id, explanation)
+                report = _write_report(root, ended) if ended else None
+                if report:
                     console.print(f"Report: {report}")
-                return exit_code(error)
-            report = _write_report(config, root, run_id)
-            print_summary(console, result, result.evaluation(), report, log, before, root.versions())
-            return _exit_code(result)
+            else:
+                ended, code, explanation = result, _exit_code(result), ""
+                report = _write_report(root, result)
+                print_summary(console, result, result.evaluation(), report, log, before, root.versions())
+            if config.notify.url:
+                content = {"run": run_id, "pipeline": config.name, "profile": args.profile, "exit_code": code}
+                content |= {"error": explanation, "report": str(report) if report else "", "log": str(log)}
+                if problem := notify(config.notify.url, {**content, **_figures(ended)}):
+                    console.print(f"The notification was not delivered: {problem}.", style="red")
+            return code
 
 
-def _write_report(config: Config, root: RunRoot, run_id: str, error: str = "") -> Path | None:
-    """Writes the report of a run; None if that is not possible, with the reason in the log. The run counts, not it."""
+def _recorded(config: Config, root: RunRoot, run_id: str, error: str) -> Run | None:
+    """The run that failed, with `error` in its record; None if it ended before its first step."""
+    from pipeline.history.records import ERROR
+
     try:
-        from pipeline.history.records import ERROR
-        from pipeline.report.write import write_report
-
         history = root.history(config.name)
-        if run_id not in history.ids():  # it ended before its first step
-            return None
-        if error:
+        if run_id in history.ids():
             history.record(run_id, **{ERROR: error})
-        return write_report(history.run(run_id), root.reports / f"{run_id}.html")
+            return history.run(run_id)
+    except Exception:
+        logging.getLogger(__name__).exception("The failure could not be recorded.")
+    return None
+
+
+def _write_report(root: RunRoot, run: Run) -> Path | None:
+    """Writes the report of a run; None if that is not possible, with the reason in the log. The run counts, not it."""
+    from pipeline.report.write import write_report
+
+    try:
+        return write_report(run, root.reports / f"{run.id}.html")
     except Exception:
         logging.getLogger(__name__).exception("The report could not be written.")
         return None
+
+
+def _figures(run: Run | None) -> dict[str, Any]:
+    """What a notification says about how the run ended."""
+    if run is None:
+        return {"verdict": "failed", "version": None, "figures": {}}
+    return {"verdict": run.verdict, "version": run.version, "figures": run.figures}
 
 
 def _run_steps(args: argparse.Namespace, config: Config, root: RunRoot, reporter: ProgressReporter, run_id: str) -> Run:
@@ -105,7 +131,7 @@ def _run_steps(args: argparse.Namespace, config: Config, root: RunRoot, reporter
         if missing:
             others = f" (and {len(missing) - 1} more)" if len(missing) > 1 else ""
             reporter.note(f"{missing[0]}{others} is gone: the step that wrote it runs again.")
-        RecordingRunner(run_id, properties(args, config)).run(pipeline, run_options=options)
+        RecordingRunner(root.metadata(), run_id, properties(args, config)).run(pipeline, run_options=options)
         result = history.run(run_id)
         # TFX goes on after some failures, for example of a resolver.
         if failed := [step.id for step in result.steps if step.state == "FAILED"]:

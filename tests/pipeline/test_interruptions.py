@@ -35,23 +35,6 @@ def wait_for(process: subprocess.Popen, words: str) -> str:
 
 
 @pytest.mark.slow
-def test_a_killed_training_goes_on_from_its_last_epoch(tmp_path: Path, small_mnist: Path) -> None:
-    longer = ("training.epochs=5",)
-    process = start(tmp_path, small_mnist, *longer)
-    wait_for(process, "epoch 2/5")
-    os.kill(process.pid, signal.SIGKILL)
-    process.wait()
-    assert versions(tmp_path) == []
-
-    process = start(tmp_path, small_mnist, *longer)
-    text, _ = process.communicate()
-    assert process.returncode == PUSHED, text
-    assert re.findall(r"epoch (\d)/5", text) in (["3", "4", "5"], ["4", "5"])
-    assert {state for step, state in states(tmp_path).items() if step in ("ExampleGen", "Transform")} == {"CACHED"}
-    assert not list((tmp_path / "artifacts" / "Trainer" / "backup").iterdir())
-
-
-@pytest.mark.slow
 @pytest.mark.parametrize("sent", [signal.SIGINT, signal.SIGTERM])
 def test_an_interrupted_run_says_how_to_go_on(tmp_path: Path, small_mnist: Path, sent: signal.Signals) -> None:
     process = start(tmp_path, small_mnist)

@@ -1,0 +1,132 @@
+"""The notification at the end of a run: real HTTP over loopback."""
+
+from __future__ import annotations
+
+import json
+import threading
+from collections.abc import Callable, Iterator
+from contextlib import contextmanager
+from http.server import BaseHTTPRequestHandler, ThreadingHTTPServer
+from pathlib import Path
+from typing import Any
+
+import pytest
+
+from pipeline.exit_codes import DATA_REFUSED, PUSHED, WRONG_USE
+from pipeline.local.cli import main
+from pipeline.local.notify import RETRIES, notify
+from tests.conftest import Outcome, random_images, write_folder
+
+Run = Callable[..., Outcome]
+
+
+class Endpoint:
+    """What an HTTP server got. It answers with the next of `answers`, then always with the last one."""
+
+    def __init__(self, *answers: int) -> None:
+        self.answers, self.got, self.headers = list(answers), list[Any](), list[Any]()
+        self.url = ""
+
+
+@contextmanager
+def listening(*answers: int) -> Iterator[Endpoint]:
+    endpoint = Endpoint(*answers)
+
+    class Handler(BaseHTTPRequestHandler):
+        def do_POST(self) -> None:
+            endpoint.got.append(json.loads(self.rfile.read(int(self.headers["Content-Length"]))))
+            endpoint.headers.append((self.path, self.headers))
+            code = endpoint.answers.pop(0) if len(endpoint.answers) > 1 else endpoint.answers[0]
+            self.send_response(code)
+            if code == 302:
+                self.send_header("Location", "/elsewhere")
+            self.send_header("Content-Length", "0")
+            self.end_headers()
+
+        def log_message(self, *_: object) -> None:
+            pass
+
+    server = ThreadingHTTPServer(("127.0.0.1", 0), Handler)
+    endpoint.url = f"http://127.0.0.1:{server.server_port}"
+    thread = threading.Thread(target=server.serve_forever)
+    thread.start()
+    try:
+        yield endpoint
+    finally:
+        server.shutdown()
+        thread.join()
+        server.server_close()
+
+
+def test_it_is_one_post_of_json_with_the_token(monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setenv("NOTIFY_TOKEN", "s3cret")
+    monkeypatch.setenv("ROOM", "ops")
+    with listening(204) as endpoint:
+        assert notify(f"{endpoint.url}/rooms/${{ROOM}}", {"run": "one", "figures": {"accuracy": 0.5}}) is None
+    assert endpoint.got == [{"run": "one", "figures": {"accuracy": 0.5}}]
+    ((path, headers),) = endpoint.headers
+    assert path == "/rooms/ops" and headers["Authorization"] == "Bearer s3cret"
+    assert headers["Content-Type"] == "application/json"
+
+
+def test_a_server_that_is_busy_is_tried_again() -> None:
+    with listening(503, 429, 200) as endpoint:
+        assert notify(endpoint.url, {"run": "one"}) is None
+    assert len(endpoint.got) == 3
+
+
+@pytest.mark.parametrize(
+    ("answer", "calls", "problem"),
+    [
+        (500, RETRIES + 1, "the server answered 500"),
+        (404, 1, "the server answered 404"),
+        (302, 1, "the server answered 302"),
+    ],
+)
+def test_what_is_not_delivered_is_said(answer: int, calls: int, problem: str) -> None:
+    with listening(answer) as endpoint:
+        assert notify(endpoint.url, {}) == problem
+    assert len(endpoint.got) == calls
+
+
+@pytest.mark.parametrize("url", ["http://127.0.0.1:9/", "http://host.invalid/", "http://[", "https://$UNSET_NAME/"])
+def test_nobody_there_is_no_exception(url: str) -> None:
+    assert notify(url, {}) is not None
+
+
+@pytest.mark.parametrize(
+    ("url", "message"),
+    [
+        ("ops@example.org", "it must begin with http:// or https://, or with a $VARIABLE"),
+        ("https://$UNSET_NAME/", "notify.url names $UNSET_NAME, which is not set in the environment"),
+    ],
+)
+def test_a_wrong_url_is_refused_before_the_run(
+    url: str, message: str, tmp_path: Path, capfd: pytest.CaptureFixture[str]
+) -> None:
+    assert main(["--run-root", str(tmp_path / "root"), "--set", f"notify.url={url}"]) == WRONG_USE
+    assert message in capfd.readouterr().err and not (tmp_path / "root").exists()
+
+
+@pytest.mark.slow
+def test_a_run_reports_its_end_and_does_not_depend_on_the_endpoint(
+    run: Run, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.setenv("NOTIFY_TOKEN", "s3cret")
+    splits = {split: random_images(30, 28, 28, 10, seed) for seed, split in enumerate(("train", "eval", "test"))}
+    data = write_folder(tmp_path / "data", splits)
+    with listening(200) as endpoint:
+        setting = f"notify.url={endpoint.url}"
+        refused = run(tmp_path / "root", data, setting, "validation.min_class_examples=30")
+        assert refused.code == DATA_REFUSED, refused.text
+        done = run(tmp_path / "root", data, setting, options=("--to", "CuratedSchema"))
+        assert done.code == PUSHED, done.text
+    first, second = endpoint.got
+    assert first["verdict"] == "data refused" and first["exit_code"] == DATA_REFUSED
+    assert first["error"].startswith("The data gate stopped the run") and first["figures"] == {}
+    assert first["run"] in first["report"] and Path(first["report"]).is_file() and Path(first["log"]).is_file()
+    assert second["verdict"] == "done up to CuratedSchema" and second["error"] == "" and second["version"] is None
+    outcome = run(tmp_path / "root", data, setting, options=("--to", "CuratedSchema"))  # nobody listens any more
+    assert outcome.code == PUSHED and "The notification was not delivered: ConnectionError." in outcome.text
+    for log in (tmp_path / "root" / "logs").glob("*/run.log"):
+        assert "s3cret" not in log.read_text()
