@@ -21,7 +21,7 @@ from tfx.dsl.io import fileio
 from tfx.types import artifact_utils
 from tfx.utils import io_utils, path_utils
 
-from components.labels import read_labels
+from components.assets_extra import read_labels, same_model
 from components.trainer.export import PROBABILITIES
 
 VERSION = "version"
@@ -53,15 +53,6 @@ def list_versions(serving_dir: str) -> list[int]:
     return sorted(map(int, found), reverse=True)
 
 
-def same_model(one: str, other: str) -> bool:
-    """Whether two folders hold copies of one SavedModel, by the fingerprint that `tf.saved_model.save` leaves in it."""
-    try:
-        first, second = (tf.saved_model.experimental.read_fingerprint(folder) for folder in (one, other))
-    except (FileNotFoundError, RuntimeError):  # no fingerprint, or a damaged one
-        return False
-    return vars(first) == vars(second)
-
-
 def find_baseline(serving_dir: str, candidate: str) -> int | None:
     """The version of the newest pushed model that is not the SavedModel `candidate` and can be compared with it.
 
@@ -69,11 +60,12 @@ def find_baseline(serving_dir: str, candidate: str) -> int | None:
     the same: dtypes, shapes, and so the number of classes. Its classes must also have the same names. Each version
     that cannot be compared is logged, and so is a missing baseline.
     """
-    wanted, labels = _interface(candidate), read_labels(candidate)
+    wanted, labels, seen = _interface(candidate), read_labels(candidate), False
     for version in list_versions(serving_dir):
         folder = os.path.join(serving_dir, str(version))
         if same_model(folder, candidate):
             continue
+        seen = True
         try:
             found = _interface(folder)
         except DecodeError:
@@ -88,6 +80,9 @@ def find_baseline(serving_dir: str, candidate: str) -> int | None:
         if different := next(_differences(wanted, found), None):
             log.warning("Version %d in %s is no baseline: its %s.", version, serving_dir, different)
             continue
+        if not has_weights(folder):
+            log.warning("Version %d in %s is no baseline: its variables are damaged.", version, serving_dir)
+            continue
         other_labels = read_labels(folder)
         if labels and other_labels and labels != other_labels:
             log.warning(
@@ -97,7 +92,8 @@ def find_baseline(serving_dir: str, candidate: str) -> int | None:
             continue
         log.info("The baseline is version %d, the newest other model in %s.", version, serving_dir)
         return version
-    log.info("There is no baseline: no other model was pushed to %s.", serving_dir)
+    others = "no other model in %s can be compared" if seen else "no other model was pushed to %s"
+    log.info(f"There is no baseline: {others}.", serving_dir)
     return None
 
 
@@ -173,6 +169,17 @@ def _digest(folder: str) -> str:
     names = (name for name in ("fingerprint.pb", "saved_model.pb") if fileio.exists(f"{folder}/{name}"))
     with fileio.open(f"{folder}/{next(names)}", "rb") as file:
         return hashlib.sha256(file.read()).hexdigest()[:16]
+
+
+def has_weights(folder: str) -> bool:
+    """Whether the variables of a SavedModel can be read."""
+    try:
+        reader = tf.train.load_checkpoint(os.path.join(folder, "variables", "variables"))
+        for name in reader.get_variable_to_shape_map():
+            reader.get_tensor(name)
+    except (tf.errors.OpError, ValueError, RuntimeError, IndexError):
+        return False
+    return True
 
 
 def _interface(folder: str) -> dict[str, Signature]:

@@ -14,7 +14,7 @@ from tfx.dsl.components.base import executor_spec
 from tfx.dsl.io import fileio
 from tfx.types import artifact_utils
 
-from data.splits import SPLITS, missing_split, shard_pattern
+from data.splits import SPLITS, check_shards, shard_pattern
 
 DIGESTS = "SHA256SUMS"
 DIGEST = "data_digest"
@@ -37,12 +37,10 @@ class StreamingExecutor(executor.Executor):
         """Imports the shards.
 
         Raises:
-            DataError: no shard of a split.
+            DataError: a split without shards, a shard that is missing or empty, or another file among them.
         """
         folder = exec_properties["input_base"]
-        for split in SPLITS:
-            if not fileio.glob(f"{folder}/{shard_pattern(split)}"):
-                raise missing_split(folder, split)
+        check_shards(folder, fileio)
         self._examples = output_dict["examples"]
         super().Do(input_dict, output_dict, exec_properties)
         write_digests(self._examples[0], folder)

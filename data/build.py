@@ -8,25 +8,29 @@ from __future__ import annotations
 
 import argparse
 import contextlib
+import glob
+import io
 import itertools
 import json
 import os
 import re
 import shlex
 import shutil
+import signal
 import sys
 import tempfile
 import unicodedata
 from collections.abc import Iterator, Sequence
 from pathlib import Path
-from typing import TYPE_CHECKING
+from types import FrameType
+from typing import TYPE_CHECKING, Any, TextIO, cast
 
 import numpy as np
 
 from data.errors import DataError, UserError
 from data.readers import Images, read_folders, read_idx_pair, read_npz
-from data.splits import SPLITS
-from data.storage import storage_problem
+from data.splits import PATTERN_CHARACTERS, SPLITS
+from data.storage import remove_older, storage_problem
 
 if TYPE_CHECKING:
     from rich.progress import TaskID
@@ -72,7 +76,10 @@ def parse(argv: list[str] | None) -> argparse.Namespace:
         "--shards", type=_positive, metavar="N", default=4, help="shards of the train split (default: 4)"
     )
     parser.add_argument(
-        "--seed", type=int, metavar="N", help="shuffle before splitting; without it the tail becomes eval, unshuffled"
+        "--seed",
+        type=_whole,
+        metavar="N",
+        help="shuffle before splitting; without it the tail becomes eval, unshuffled",
     )
     args = parser.parse_args(argv)
     if args.size and not args.folder:
@@ -83,6 +90,17 @@ def parse(argv: list[str] | None) -> argparse.Namespace:
         parser.error("--folder needs --seed N: the images come class by class and must be shuffled")
     if args.test is not None and not args.folder:
         parser.error("--test goes with --folder: IDX and .npz data bring their own test images")
+    if args.folder and Path(os.path.realpath(args.out.parent)).is_relative_to(os.path.realpath(args.folder)):
+        parser.error(
+            f"--out {args.out} lies in --folder {args.folder}, where the next build would take it for a class:"
+            " choose a folder outside"
+        )
+    for character in PATTERN_CHARACTERS:
+        if character in str(args.out.absolute()):
+            parser.error(
+                f"the pipeline cannot read --out {args.out.absolute()}, because TFX takes {character} for a pattern:"
+                " choose another folder"
+            )
     return args
 
 
@@ -139,10 +157,44 @@ def split(args: argparse.Namespace, scratch: Path) -> tuple[dict[str, Images], i
     return {"train": train.take(slice(0, cut)), "eval": train.take(slice(cut, None)), "test": test}, classes, names
 
 
+def class_names(folders: Sequence[str], classes: int) -> list[str]:
+    """The name of each class: its folder's, and "class 12" for one without a folder. Empty if labels name them all."""
+    if list(folders) == [str(label) for label in range(len(folders))]:
+        return []
+    return [*folders, *(f"class {label}" for label in range(len(folders), classes))]
+
+
+def check_example(source: Path, size: tuple[int, int], classes: int, names: Sequence[str]) -> None:
+    """Stops if the pipeline would refuse images of `size` (rows, columns) or these classes.
+
+    Raises:
+        DataError: images without pixels, or with the reason that the pipeline's settings give.
+    """
+    if 0 in size:
+        raise DataError(f"{source} holds images of {size[0]} × {size[1]} pixels, which show nothing: save them again.")
+    from pydantic import ValidationError
+
+    from data.example import ExampleSpec
+
+    def refusal(classes: int, names: Sequence[str]) -> str:
+        try:
+            ExampleSpec(rows=size[0], columns=size[1], classes=classes, class_names=tuple(names))
+        except ValidationError as error:
+            return error.errors()[0]["msg"].removeprefix("Value error, ")
+        return ""
+
+    for name in names:
+        if reason := refusal(2, (name, f"not {name}")):
+            raise DataError(f"The folder {name!r} in {source} cannot name a class: {reason}. Rename the folder.")
+    if reason := refusal(classes, names):
+        raise DataError(f"The pipeline cannot take the images of {source}: {reason}. Correct them, or their folders.")
+
+
 def profile(out: Path, size: tuple[int, int], classes: int, names: Sequence[str]) -> bytes:
     """A profile, TOML, for the data folder `out` of images of `size` (rows, columns).
 
-    It has the class names unless all are whole numbers, or there are more classes than names.
+    Args:
+        names: of the classes, by label; empty if the labels name them.
 
     Raises:
         DataError: a name that is not UTF-8, which TOML cannot hold.
@@ -160,7 +212,7 @@ def profile(out: Path, size: tuple[int, int], classes: int, names: Sequence[str]
         f"columns = {size[1]}",
         f"classes = {classes}",
     ]
-    if len(names) == classes and names != [str(label) for label in range(classes)]:
+    if names:
         lines.append(f"class_names = [{', '.join(map(_quoted, names))}]")
     lines += [
         "",
@@ -183,27 +235,129 @@ def command(out: Path) -> str:
 
 @contextlib.contextmanager
 def unfinished(out: Path) -> Iterator[Path]:
-    """A new folder beside `out`. At the end it is renamed to `out`, which is never incomplete; an error removes it."""
-    created = [parent for parent in out.parents if not parent.exists()]
-    out.parent.mkdir(parents=True, exist_ok=True)
-    folder = Path(tempfile.mkdtemp(prefix=f".{out.name}.unfinished-", dir=out.parent))
+    """A new folder beside `out`. At the end it is renamed to `out`, which is never incomplete; an error removes it.
+
+    Such folders of builds that were killed are removed when they are a day old.
+
+    Raises:
+        DataError: `out` is there, or cannot be created.
+    """
+    if os.path.lexists(out):
+        what = "exists already" if out.exists() else "is a link to nothing"
+        raise DataError(f"{out} {what}: remove it or choose another --out.")
+    with contextlib.suppress(OSError):
+        remove_older(out.parent, f".{glob.escape(out.name)}.unfinished-????????", seconds=24 * 60 * 60)
+    created = [parent for parent in out.parents if not os.path.lexists(parent)]
+    folder: Path | None = None
     try:
+        with _creating(out):
+            out.parent.mkdir(parents=True, exist_ok=True)
+            folder = Path(tempfile.mkdtemp(prefix=f".{out.name}.unfinished-", dir=out.parent))
         yield folder
-        folder.chmod(0o755)
-        folder.rename(out)
+        with _creating(out):
+            folder.chmod(0o755)
+            folder.rename(out)
     except BaseException:
-        shutil.rmtree(folder, ignore_errors=True)
-        with contextlib.suppress(OSError):  # another process may use them now
-            for parent in created:
+        if folder is not None:
+            shutil.rmtree(folder, ignore_errors=True)
+        for parent in created:
+            with contextlib.suppress(OSError):  # another process may use it now
                 parent.rmdir()
         raise
 
 
-def write(splits: dict[str, Images], folder: Path, shards: int) -> None:
+@contextlib.contextmanager
+def _creating(out: Path) -> Iterator[None]:
+    """Turns an error of the system into a sentence, unless `storage_problem` has one."""
+    try:
+        yield
+    except OSError as error:
+        if storage_problem(error):
+            raise
+        raise DataError(f"{out} cannot be created ({error.strerror}): choose another --out.") from error
+
+
+class _Interruption:
+    """Whether SIGINT or SIGTERM has arrived. A library may catch the KeyboardInterrupt that it raises."""
+
+    arrived = False
+
+    def receive(self, number: int, frame: FrameType | None) -> None:
+        """The signal handler. A second signal does not disturb the cleaning up after the first."""
+        if not self.arrived:
+            self.arrived = True
+            raise KeyboardInterrupt
+
+    def check(self) -> None:
+        if self.arrived:
+            raise KeyboardInterrupt
+
+
+@contextlib.contextmanager
+def _interruptible() -> Iterator[_Interruption]:
+    """Lets SIGINT and SIGTERM raise KeyboardInterrupt, as pipeline/local/signals.py does."""
+    interruption = _Interruption()
+    previous = {number: signal.signal(number, interruption.receive) for number in (signal.SIGINT, signal.SIGTERM)}
+    try:
+        yield interruption
+    except Exception as error:
+        if interruption.arrived:
+            raise KeyboardInterrupt from error
+        raise
+    finally:
+        for number, handler in previous.items():
+            signal.signal(number, handler)
+
+
+class _Screen:
+    """An output stream. The build goes on without it if it cannot be written any more, as in `… | head -1`."""
+
+    def __init__(self, stream: TextIO) -> None:
+        self._stream = stream
+        if isinstance(stream, io.TextIOWrapper) and stream.errors == "strict":
+            stream.reconfigure(errors="replace")
+
+    def __getattr__(self, name: str) -> Any:
+        return getattr(self._stream, name)
+
+    def write(self, text: str) -> int:
+        with self._or_nowhere():
+            self._stream.write(text)
+        return len(text)
+
+    def flush(self) -> None:
+        with self._or_nowhere():
+            self._stream.flush()
+
+    @contextlib.contextmanager
+    def _or_nowhere(self) -> Iterator[None]:
+        try:
+            yield
+        except OSError:
+            nowhere = os.open(os.devnull, os.O_WRONLY)
+            os.dup2(nowhere, self._stream.fileno())
+            os.close(nowhere)
+
+
+@contextlib.contextmanager
+def _screens() -> Iterator[None]:
+    """Makes both output streams a `_Screen`. A process may also be started without them."""
+    out, err = (cast(TextIO, _Screen(stream)) if stream else stream for stream in (sys.stdout, sys.stderr))
+    with contextlib.redirect_stdout(out), contextlib.redirect_stderr(err):
+        try:
+            yield
+        finally:
+            for stream in (out, err):
+                if stream:
+                    stream.flush()
+
+
+def write(splits: dict[str, Images], folder: Path, shards: int, interruption: _Interruption) -> None:
     """Writes the shards of all splits into `folder`, and shows the progress.
 
     Raises:
         DataError: an image that cannot be read, or of another size.
+        KeyboardInterrupt: a signal has arrived.
     """
     os.environ.setdefault("TF_CPP_MIN_LOG_LEVEL", "3")
     from rich.progress import BarColumn, MofNCompleteColumn, Progress, TextColumn, TimeRemainingColumn
@@ -218,6 +372,7 @@ def write(splits: dict[str, Images], folder: Path, shards: int) -> None:
             task, written = progress.add_task(f"{name:5}", total=count), itertools.count(1)
 
             def on_record(task: TaskID = task, written: Iterator[int] = written, count: int = count) -> None:
+                interruption.check()
                 done = next(written)
                 if not done % 100 or done == count:  # a call takes about as long as reading an image
                     progress.update(task, completed=done)
@@ -234,15 +389,22 @@ def write(splits: dict[str, Images], folder: Path, shards: int) -> None:
 
 def main(argv: list[str] | None = None) -> int:
     """Entry point; returns the exit code: 0 written, 1 an error, 2 a wrong command line, 130 interrupted."""
-    args = parse(argv)
+    with _screens():
+        return build(parse(argv))
+
+
+def build(args: argparse.Namespace) -> int:
+    """Builds the data folder and says how it ended; returns the exit code."""
     try:
-        if args.out.exists():
-            raise DataError(f"{args.out} exists already: remove it or choose another --out.")
-        with unfinished(args.out) as folder:
-            splits, classes, names = split(args, folder)
+        with _interruptible() as interruption, unfinished(args.out) as folder:
+            splits, classes, folders = split(args, folder)
             _, rows, columns = splits["train"].pixels.shape
-            (folder / "profile.toml").write_bytes(profile(args.out, (rows, columns), classes, names))
-            write(splits, folder, args.shards)
+            names = class_names(folders, classes)
+            text = profile(args.out, (rows, columns), classes, names)
+            check_example(args.idx or args.npz or args.folder, (rows, columns), classes, names)
+            (folder / "profile.toml").write_bytes(text)
+            write(splits, folder, args.shards, interruption)
+            interruption.check()
     except UserError as error:
         print(f"data.build: {error}", file=sys.stderr)
         return 1
@@ -257,6 +419,11 @@ def main(argv: list[str] | None = None) -> int:
         return 1
     sizes = ", ".join(f"{len(splits[name])} {name}" for name in SPLITS)
     print(f"{args.out}: {sizes}; {rows} × {columns} pixels, {classes} classes.")
+    if folders and classes > len(folders):
+        print(
+            f"{args.folder} has {len(folders)} folders for {classes} classes. The others have a number for a name. The"
+            " data gate refuses classes without examples, unless validation.min_class_examples is 0 in the profile."
+        )
     print(f"Run it with: {command(args.out)}")
     return 0
 
@@ -275,8 +442,12 @@ def _shuffled(images: Images, seed: int) -> Images:
 
 
 def _positive(text: str) -> int:
-    if not text.isdecimal() or int(text) < 1:
-        raise argparse.ArgumentTypeError(f"{text!r} is not a whole number of 1 or more")
+    return _whole(text, 1)
+
+
+def _whole(text: str, least: int = 0) -> int:
+    if not text.isdecimal() or int(text) < least:
+        raise argparse.ArgumentTypeError(f"{text!r} is not a whole number of {least} or more")
     return int(text)
 
 

@@ -75,6 +75,11 @@ def parse(record: bytes, spec: ExampleSpec) -> tuple[np.ndarray, int]:
     return image, feature[LABEL].int64_list.value[0]
 
 
+def draw(values: np.ndarray, spec: ExampleSpec) -> np.ndarray:
+    """The picture of one parsed example, uint8 [rows, columns]: the image itself; 0 is black."""
+    return values.reshape(spec.rows, spec.columns)
+
+
 def schema(spec: ExampleSpec) -> schema_pb2.Schema:
     """The curated schema: every example has exactly one image and one label."""
     from google.protobuf import text_format

@@ -11,7 +11,7 @@ import numpy as np
 import tensorflow as tf
 
 from data.example import ExampleSpec, parse, problems, serialize
-from data.splits import SPLITS, missing_split, shard_name, shard_pattern
+from data.splits import SPLITS, is_shard, shard_name, shard_names, shard_pattern
 
 
 def write_split(
@@ -36,12 +36,9 @@ def list_shards(folder: Path, split: str) -> list[Path]:
     """The shards of a split, in order.
 
     Raises:
-        DataError: there is none.
+        DataError: there is none, or not all of them; see `shard_names`.
     """
-    found = sorted(folder.glob(shard_pattern(split)))
-    if not found:
-        raise missing_split(folder, split)
-    return found
+    return [folder / name for name in shard_names(folder, split)]
 
 
 def read_serialized(path: Path) -> Iterator[bytes]:
@@ -85,7 +82,7 @@ def examine(folder: Path, spec: ExampleSpec) -> list[Finding]:
         finding.count += 1
 
     for split in SPLITS:
-        for path in sorted(folder.glob(shard_pattern(split))):
+        for path in sorted(filter(lambda path: is_shard(path.name), folder.glob(shard_pattern(split)))):
             index = -1
             try:
                 for index, record in enumerate(read_serialized(path)):

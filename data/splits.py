@@ -1,12 +1,45 @@
-"""The three splits of a data folder, and the names of their shards."""
+"""The three splits of a data folder, the names of their shards, and whether all shards are there."""
 
 from __future__ import annotations
 
+import glob
+import itertools
+import re
+from collections import defaultdict
+from collections.abc import Sequence
 from pathlib import Path
+from typing import Any, Protocol
 
 from data.errors import DataError
 
 SPLITS = ("train", "eval", "test")
+PATTERN_CHARACTERS = "*?[\\"
+"""TFX and Beam take these characters for a pattern, also in the name of a folder."""
+_ENDINGS = (".tfrecord", ".tfrecord.gz")
+_NUMBERED = re.compile(r"(.+)-(\d+)-of-(\d+)(\.tfrecord(?:\.gz)?)", re.ASCII | re.DOTALL)
+
+
+class Files(Protocol):
+    """A file system. `tfx.dsl.io.fileio` is one, object stores included."""
+
+    def glob(self, pattern: str) -> Sequence[str]: ...
+
+    def isdir(self, path: str) -> bool: ...
+
+    def open(self, path: str, mode: str) -> Any: ...
+
+
+class LocalFiles:
+    """The file system of this machine."""
+
+    def glob(self, pattern: str) -> Sequence[str]:
+        return glob.glob(pattern)
+
+    def isdir(self, path: str) -> bool:
+        return Path(path).is_dir()
+
+    def open(self, path: str, mode: str) -> Any:
+        return open(path, mode)
 
 
 def shard_pattern(split: str) -> str:
@@ -19,9 +52,133 @@ def shard_name(split: str, index: int, count: int) -> str:
     return f"{split}-{index:05d}-of-{count:05d}.tfrecord.gz"
 
 
+def is_shard(name: str) -> bool:
+    """Whether a file that matches the pattern of a split is a shard, and no leftover such as a `.bak`."""
+    return name.endswith(_ENDINGS)
+
+
+def check_shards(folder: Path | str, files: Files | None = None) -> None:
+    """Stops unless every split of a data folder has all its shards. It reads one byte of each.
+
+    Raises:
+        DataError: a split without shards, or what `shard_names` raises.
+    """
+    files = files or LocalFiles()
+    for split in SPLITS:
+        if not _matches(folder, split, files):
+            raise missing_split(folder, split)
+    for split in SPLITS:
+        shard_names(folder, split, files)
+
+
+def shard_names(folder: Path | str, split: str, files: Files | None = None) -> list[str]:
+    """The names of a split's shards, in order.
+
+    Names that say `-of-N` must be complete. Other names may be in the split too.
+
+    Raises:
+        DataError: there is none; a number is missing or doubled; a shard is empty or cannot be read; a folder or
+            another file matches the pattern of the split.
+    """
+    files = files or LocalFiles()
+    names = _matches(folder, split, files)
+    if not names:
+        raise missing_split(folder, split)
+    folders = [name for name in names if files.isdir(f"{folder}/{name}")]
+    if folders:
+        raise DataError(
+            f"{folder} holds a folder that is named like a shard of the {split} split: {_listed(folders)}."
+            " Move it out of the data folder, or rename it."
+        )
+    others = [name for name in names if not is_shard(name)]
+    if others:
+        raise DataError(
+            f"{folder} holds a file that is no shard, but matches {shard_pattern(split)}: {_listed(others)}."
+            " The name of a shard ends in .tfrecord or .tfrecord.gz. Move the file out of the data folder."
+        )
+    _check_numbers(folder, split, names)
+    without = [name for name in names if not _has_content(f"{folder}/{name}", files)]
+    empty = [name for name in without if name.endswith(".gz")]  # without records, others have no bytes
+    if empty:
+        raise DataError(
+            f"{folder} holds a gzipped shard of 0 bytes, which is none: {_listed(empty)}. Copy it again from where the"
+            " folder comes from, or build the folder again with python -m data.build."
+        )
+    return names
+
+
 def missing_split(folder: Path | str, split: str) -> DataError:
     """The error for a data folder without shards of `split`."""
     return DataError(
         f"{folder} holds no file {shard_pattern(split)}, so the {split} split is missing:"
         " build the folder with python -m data.build, or point data.path of the profile elsewhere."
     )
+
+
+def _matches(folder: Path | str, split: str, files: Files) -> list[str]:
+    used = [character for character in PATTERN_CHARACTERS if character in str(folder)]
+    if used:
+        raise DataError(
+            f"The path of the data folder {folder} has the character {used[0]}, which TFX takes for a pattern:"
+            " rename the folder."
+        )
+    return sorted(path.rpartition("/")[2] for path in files.glob(f"{folder}/{shard_pattern(split)}"))
+
+
+def _check_numbers(folder: Path | str, split: str, names: list[str]) -> None:
+    """Raises a DataError unless all names that say `-of-N` are there, each once."""
+    sets: dict[str, dict[int, dict[int, str]]] = defaultdict(lambda: defaultdict(dict))
+    for name in names:
+        match = _NUMBERED.fullmatch(name)
+        if not match:
+            continue
+        stem, index, count = match[1], int(match[2]), int(match[3])
+        double = sets[stem][count].setdefault(index, name)
+        if double != name:
+            raise DataError(
+                f"{folder} holds shard {index} of the {split} split twice, as {double} and as {name}:"
+                " move one of them out of the data folder."
+            )
+    for stem, counts in sets.items():
+        if len(counts) > 1:
+            firsts = [next(iter(shards.values())) for shards in counts.values()]
+            raise DataError(
+                f"{folder} holds shards of several sets in the {split} split, such as {_listed(firsts)}:"
+                " move all but one set out of the data folder."
+            )
+        for count, shards in counts.items():
+            if shards.keys() == set(range(1, count + 1)):  # some count from 1
+                continue
+            beyond = [shards[index] for index in sorted(shards) if index >= count]
+            if beyond:
+                raise DataError(
+                    f"{folder} holds a shard of the {split} split with a number beyond {count - 1}, the last of"
+                    f" {count}: {_listed(beyond)}. Correct its name, or move it out of the data folder."
+                )
+            lacking = count - len(shards)
+            if lacking:
+                match = _NUMBERED.fullmatch(next(iter(shards.values())))
+                assert match
+                absent = (index for index in range(count) if index not in shards)
+                first = [
+                    f"{stem}-{index:0{len(match[2])}d}-of-{match[3]}{match[4]}" for index in itertools.islice(absent, 3)
+                ]
+                raise DataError(
+                    f"{folder} lacks a part of the {split} split: {_listed(first, lacking)}. Copy it from where the"
+                    " folder comes from, or build the folder again with python -m data.build."
+                )
+
+
+def _has_content(path: str, files: Files) -> bool:
+    try:
+        with files.open(path, "rb") as file:
+            return bool(file.read(1))
+    except Exception as error:  # each file system has errors of its own
+        reason = getattr(error, "strerror", None) or " ".join(str(error).split()) or type(error).__name__
+        raise DataError(f"The shard {path} cannot be read ({reason}): correct its rights, or copy it again.") from error
+
+
+def _listed(names: list[str], count: int = 0) -> str:
+    """The first three names, and how many more there are of `count`, or of the names."""
+    more = max(count, len(names)) - 3
+    return ", ".join(names[:3]) + (f" and {more} more" if more > 0 else "")

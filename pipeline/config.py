@@ -91,12 +91,15 @@ def load(profile: str, overrides: Sequence[str] = (), beam_args: Sequence[str] =
     """
     path = Path(profile) if profile.endswith(".toml") else PROFILES / f"{profile}.toml"
     try:
-        tree = tomllib.loads(path.read_text())
+        tree = tomllib.loads(path.read_text(encoding="utf-8-sig"))
     except FileNotFoundError:
+        what = "file" if profile.endswith(".toml") else "profile"
         raise SettingsError(
-            f"There is no profile {profile}: choose one of {', '.join(profiles())}, or name a .toml file."
+            f"There is no {what} {profile}: choose one of {', '.join(profiles())}, or name a .toml file that exists."
         ) from None
-    except (tomllib.TOMLDecodeError, UnicodeDecodeError) as error:
+    except UnicodeDecodeError:
+        raise SettingsError(f"{path} is not valid TOML: it is not UTF-8. Save it as UTF-8.") from None
+    except tomllib.TOMLDecodeError as error:
         raise SettingsError(f"{path} is not valid TOML: {error}.") from None
     except OSError as error:
         raise SettingsError(f"The profile {path} cannot be read: {error.strerror}.") from None
@@ -137,6 +140,10 @@ def _sentence(problem: Any, path: Path, overrides: Sequence[str]) -> str:
             section = section.model_fields[part].annotation
         return f"{place}: there is no setting {where}; this section has {', '.join(section.model_fields)}."
     message = problem["msg"].removeprefix("Value error, ")
+    if problem["type"] in ("model_type", "model_attributes_type"):
+        message = "this is a section, with settings of its own"
+    elif problem["type"] == "string_pattern_mismatch":
+        message = f"it must match the pattern {problem['ctx']['pattern']}"
     value = "" if isinstance(problem["input"], dict) else f" = {problem['input']!r}"
     return f"{place}: {where}{value}: {message[0].lower()}{message[1:]}."
 

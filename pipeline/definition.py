@@ -30,8 +30,16 @@ STEPS = (
 )
 """The steps' ids in the order they run. `create_pipeline` loads TFX; the command line lists the ids without it."""
 
-RESULT_SECTIONS = {"data", "validation", "model", "training", "gates", "infra", "serving"}
-"""The settings that decide what is pushed; the others say where it is computed."""
+STEP_OF_SECTION = {
+    "data": "ExampleGen",
+    "validation": "DataGate",
+    "model": "Trainer",
+    "training": "Trainer",
+    "gates": "Evaluator",
+    "infra": "InfraValidator",
+    "serving": "Pusher",
+}
+"""The sections of the settings that decide what is pushed, each with its step. The others say where it is computed."""
 
 # Execution properties that name a function of ours by its dotted path.
 _FUNCTIONS = ("run_fn", "preprocessing_fn")
@@ -234,7 +242,7 @@ def create_pipeline(
             provenance={
                 "pipeline": config.name,
                 "example": example.model_dump(),
-                "settings": config.model_dump(include=RESULT_SECTIONS),
+                "settings": config.model_dump(include=set(STEP_OF_SECTION)),
                 "fingerprints": chain.fingerprints(),
             },
         ),

@@ -17,6 +17,14 @@ from serving.client.client import Client
 from serving.errors import NotFoundError, ServerError
 
 BINARY = "tensorflow_model_server"
+# Asks Linux for a SIGTERM when the parent ends, also if that is killed (PR_SET_PDEATHSIG), and becomes the server.
+_END_WITH_PARENT = """
+import ctypes, os, sys
+prctl = getattr(ctypes.CDLL(None), "prctl", None)
+if prctl:
+    prctl(1, 15)
+os.execvp(sys.argv[1], sys.argv[1:])
+"""
 
 
 class ModelServer:
@@ -73,7 +81,10 @@ def model_server(flags: Sequence[str], log: Path, *, real: bool = True) -> Itera
     }
     with open(log, "wb") as output:
         process = subprocess.Popen(
-            [*command, f"--port={port}", *flags], stdout=output, stderr=subprocess.STDOUT, env=environment
+            [sys.executable, "-c", _END_WITH_PARENT, *command, f"--port={port}", *flags],
+            stdout=output,
+            stderr=subprocess.STDOUT,
+            env=environment,
         )
     server = ModelServer(f"localhost:{port}", process, log)
     try:

@@ -13,7 +13,8 @@ from tfx.dsl.io import fileio
 from tfx.types import artifact_utils
 from tfx.utils import path_utils
 
-from components.evaluator.config import EXAMPLE, eval_config
+from components import baseline
+from components.evaluator.config import BASELINE_VERSION, EXAMPLE, eval_config
 from components.evaluator.predictions import write_predictions
 from components.evaluator.report import read_evaluation
 from components.evaluator.settings import Gates
@@ -47,11 +48,16 @@ class EvaluatorExecutor(executor.Executor):
         super().Do({**input_dict, "baseline_model": baselines}, output_dict, exec_properties)
         (evaluation,), (model,) = output_dict["evaluation"], input_dict["model"]
         test_files = [f"{artifact_utils.get_split_uri(input_dict['examples'], 'test')}/*"]
-        baseline = _saved_model(baselines[0]) if baselines else None
+        served = _saved_model(baselines[0]) if baselines else None
         spec = ExampleSpec.model_validate_json(exec_properties[EXAMPLE])
-        write_predictions(evaluation.uri, test_files, _saved_model(model), baseline, spec)
+        write_predictions(evaluation.uri, test_files, _saved_model(model), served, spec)
         for name, value in read_evaluation(evaluation.uri, spec.labels).figures.items():
             evaluation.set_float_custom_property(name, value)
+        evaluation.set_string_custom_property(EXAMPLE, exec_properties[EXAMPLE])
+        if baselines:
+            evaluation.set_string_custom_property(
+                BASELINE_VERSION, baselines[0].get_string_custom_property(baseline.VERSION)
+            )
 
 
 class Evaluator(tfx.components.Evaluator):

@@ -11,8 +11,9 @@ from components.trainer.export import PROBABILITIES
 from data.example import LABEL
 
 CANDIDATE, BASELINE = "candidate", "baseline"
-EXAMPLE = "example"
-"""The execution property that holds the ExampleSpec as JSON: TFMA's files have class ids only."""
+EXAMPLE, BASELINE_VERSION = "example", "baseline_version"
+"""Custom properties of the evaluation: the ExampleSpec as JSON, since TFMA's files have class ids only; and which
+pushed version the baseline is a copy of. The first is an execution property as well."""
 OVERALL = tfma.SlicingSpec()
 EACH_CLASS = tfma.SlicingSpec(feature_keys=[LABEL])
 # Metrics are float32: 0.95 arrives as 0.949999988. A model that just reaches a threshold passes.

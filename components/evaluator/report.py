@@ -31,7 +31,11 @@ class Gate:
     passed: bool
 
     def __str__(self) -> str:
-        return f"{self.name}: {self.value:.4f}, {self.bound}"
+        """With as many digits as tell a refused value from its bound."""
+        digits = 4
+        while not self.passed and digits < 8 and f"{self.value:.{digits}f}" in self.bound:
+            digits += 1
+        return f"{self.name}: {self.value:.{digits}f}, {self.bound}"
 
 
 @dataclass(frozen=True)
@@ -182,10 +186,15 @@ def _bound(threshold: tfma.GenericValueThreshold | tfma.GenericChangeThreshold) 
         word = "at most" if threshold.direction == tfma.MetricDirection.LOWER_IS_BETTER else "at least"
         if threshold.HasField("relative"):
             return f"{word} {threshold.relative.value:.2%}"
-        return f"{word} {threshold.absolute.value:.4f}"
+        return f"{word} {_rounded(threshold.absolute.value)}"
     bounds = []
     if threshold.HasField("lower_bound"):
-        bounds.append(f"at least {threshold.lower_bound.value:.4f}")
+        bounds.append(f"at least {_rounded(threshold.lower_bound.value)}")
     if threshold.HasField("upper_bound"):
-        bounds.append(f"at most {threshold.upper_bound.value:.4f}")
+        bounds.append(f"at most {_rounded(threshold.upper_bound.value)}")
     return ", ".join(bounds)
+
+
+def _rounded(bound: float) -> str:
+    """The bound as the settings give it, without the slack for float32."""
+    return f"{round(bound, 5) + 0.0:.4f}"

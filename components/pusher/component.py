@@ -1,13 +1,16 @@
 """The Pusher whose push is atomic and happens once: a server that watches the folder sees a whole version or none.
 
-Each version carries its provenance.
+Each version carries its provenance. A model that was rolled back is not pushed again.
 """
 
 from __future__ import annotations
 
 import json
+import logging
 import os
 import uuid
+from collections.abc import Iterator
+from contextlib import contextmanager
 from dataclasses import asdict
 from datetime import datetime, timezone
 from pathlib import Path
@@ -22,24 +25,76 @@ from tfx.types import artifact_utils, standard_artifacts, standard_component_spe
 from tfx.types.component_spec import ChannelParameter, ComponentSpec, ExecutionParameter
 from tfx.utils import io_utils, proto_utils
 
-from components.baseline import list_versions, same_model
+from components.assets_extra import model_id, same_model
+from components.baseline import has_weights, list_versions
 from components.evaluator.report import read_evaluation
 from components.example_gen import DIGEST, read_digests
 from components.infra_validator.report import SERVER
-from components.provenance import environment, write_provenance
+from components.provenance import environment, read_provenance, write_provenance
+from data.errors import UserError
 from data.example import ExampleSpec
 from data.storage import remove_older
 
+ROLLED_BACK = "rolled_back"
+"""The part of a version's provenance that says that it is a copy: of which version, and instead of which one."""
+MODELS = "models"
+"""In ROLLED_BACK: the models that were rolled back, as `model_id` of components.assets_extra gives them."""
+
 _HIDDEN = ".pushing-"
+_LARGEST_VERSION = 2**63 - 1
+
+log = logging.getLogger(__name__)
+
+
+@contextmanager
+def hidden_folder(base: str) -> Iterator[str]:
+    """The path of a hidden folder in TensorFlow Serving's base path, for a version to be; removed at the end."""
+    # A push that was killed leaves its folder. A younger folder may belong to a push that still runs.
+    remove_older(Path(base), f"{_HIDDEN}*", seconds=24 * 60 * 60)
+    hidden = os.path.join(base, f"{_HIDDEN}{uuid.uuid4().hex}")
+    try:
+        yield hidden
+    finally:
+        if fileio.exists(hidden):
+            fileio.rmtree(hidden)
+
+
+def publish(folder: str, base: str, version: int) -> int:
+    """Makes `folder` a version in `base` by one rename, and returns its number.
+
+    That is `version`, or the next that is free: versions are seconds, and another push may have taken this one.
+    """
+    while fileio.exists(os.path.join(base, str(version))):
+        version += 1
+    fileio.rename(folder, os.path.join(base, str(version)))
+    return version
+
+
+def _is_whole(folder: str, model: str) -> bool:
+    """Whether the version `folder` has each file of the SavedModel `model`, and weights that can be read."""
+    files = [os.path.join(parent, name) for parent, _, names in fileio.walk(model) for name in names]
+    return all(fileio.exists(os.path.join(folder, os.path.relpath(file, model))) for file in files) and (
+        has_weights(folder)
+    )
+
+
+def rolled_back(folder: str) -> dict[str, Any]:
+    """What the provenance of a version says about its roll-back; empty if it is no copy, or in an object store."""
+    try:
+        provenance = None if "://" in folder else read_provenance(Path(folder))
+    except ValueError:
+        return {}
+    found = provenance.get(ROLLED_BACK) if isinstance(provenance, dict) else None
+    return found if isinstance(found, dict) else {}
 
 
 class AtomicExecutor(executor.Executor):
     """TFX's executor, pushing to a hidden folder beside the versions and renaming it afterwards.
 
     A model that is already the newest version is not pushed again: an orchestrator may try a step twice, or may
-    evaluate an unchanged model again. The new version is always above the newest one, also if the clock is behind:
-    TF Serving serves the highest number. An object store (`gs://`, `s3://`) has no rename: there TFX's own push runs,
-    `saved_model.pb` last.
+    evaluate an unchanged model again. A model that was rolled back is not pushed while the roll-back is the newest
+    version. A new version is always above the newest one, also if the clock is behind: TF Serving serves the highest
+    number. An object store (`gs://`, `s3://`) has no rename: there TFX's own push runs, `saved_model.pb` last.
     """
 
     def Do(
@@ -54,35 +109,48 @@ class AtomicExecutor(executor.Executor):
         base = destination.filesystem.base_directory
         pushed = artifact_utils.get_single_instance(output_dict["pushed_model"])
         newest = next(iter(list_versions(base)), 0)
+        if newest >= _LARGEST_VERSION:
+            raise UserError(
+                f"No version can follow {newest} in {base}: it is the largest number of TensorFlow Serving."
+                " Remove this folder, or give it a smaller number."
+            )
         newest_folder = os.path.join(base, str(newest))
-        if self.CheckBlessing(input_dict) and same_model(newest_folder, self.GetModelPath(input_dict)):
-            io_utils.copy_dir(newest_folder, pushed.uri)
-            self._MarkPushed(pushed, pushed_destination=newest_folder, pushed_version=str(newest))
-            return
+        if self.CheckBlessing(input_dict):
+            model = self.GetModelPath(input_dict)
+            if same_model(newest_folder, model) and _is_whole(newest_folder, model):
+                io_utils.copy_dir(newest_folder, pushed.uri)
+                self._MarkPushed(pushed, pushed_destination=newest_folder, pushed_version=str(newest))
+                return
+            if model_id(model) in rolled_back(newest_folder).get(MODELS, []):
+                log.warning("The model is not pushed: a roll-back serves version %d instead of it.", newest)
+                self._mark_known(pushed, base, model)
+                return
         provenance = self._provenance(input_dict, exec_properties)
         if "://" in base:
             super().Do(input_dict, output_dict, exec_properties)
             if pushed.get_int_custom_property("pushed"):
                 write_provenance(pushed.get_string_custom_property("pushed_destination"), provenance)
             return
-        # A push that was killed leaves its folder. A younger folder may belong to a push that still runs.
-        remove_older(Path(base), f"{_HIDDEN}*", seconds=24 * 60 * 60)
-        hidden = os.path.join(base, f"{_HIDDEN}{uuid.uuid4().hex}")
-        destination.filesystem.base_directory = hidden
-        try:
+        with hidden_folder(base) as hidden:
+            destination.filesystem.base_directory = hidden
             hidden_push = {**exec_properties, "push_destination": proto_utils.proto_to_json(destination)}
             super().Do(input_dict, output_dict, hidden_push)
             if pushed.get_int_custom_property("pushed"):
-                version = max(int(pushed.get_string_custom_property("pushed_version")), newest + 1)
-                while fileio.exists(os.path.join(base, str(version))):
-                    version += 1  # versions are seconds, and another push took this one
-                final = os.path.join(base, str(version))
                 write_provenance(pushed.get_string_custom_property("pushed_destination"), provenance)
-                fileio.rename(pushed.get_string_custom_property("pushed_destination"), final)
+                version = max(int(pushed.get_string_custom_property("pushed_version")), newest + 1)
+                version = publish(pushed.get_string_custom_property("pushed_destination"), base, version)
+                final = os.path.join(base, str(version))
                 self._MarkPushed(pushed, pushed_destination=final, pushed_version=str(version))
-        finally:
-            if fileio.exists(hidden):
-                fileio.rmtree(hidden)
+
+    def _mark_known(self, pushed: types.Artifact, base: str, model: str) -> None:
+        """Names the version that holds the model; without one, the model is not pushed."""
+        for version in list_versions(base):
+            folder = os.path.join(base, str(version))
+            if same_model(folder, model):
+                io_utils.copy_dir(folder, pushed.uri)
+                self._MarkPushed(pushed, pushed_destination=folder, pushed_version=str(version))
+                return
+        self._MarkNotPushed(pushed)
 
     def _provenance(
         self, input_dict: dict[str, list[types.Artifact]], exec_properties: dict[str, Any]

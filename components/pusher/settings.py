@@ -8,4 +8,6 @@ from data.settings import Section
 class Serving(Section):
     """How callers find the pushed model."""
 
-    model_name: str = Field("mnist", pattern=r"^[A-Za-z0-9_.-]+$", description="TF Serving's model name, a folder")
+    model_name: str = Field(
+        "mnist", pattern=r"^[A-Za-z0-9_-][A-Za-z0-9_.-]*$", description="TF Serving's model name, a folder"
+    )

@@ -8,7 +8,7 @@ import tensorflow as tf
 import tensorflow_transform as tft
 import tf_keras
 
-from components.labels import write_labels
+from components.assets_extra import write_labels
 from components.trainer.model import build_serving_model
 from components.trainer.settings import Model
 from components.transform import SEQUENCE

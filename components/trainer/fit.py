@@ -81,11 +81,14 @@ def fit(
     Raises:
         UserError: the loss became NaN or infinite.
     """
+    finished = finished_epochs(backup_dir)
+    if finished:
+        log.info("Continues a training that was interrupted after epoch %d.", finished)
     best = BestWeights(backup_dir, training.patience, cluster.is_chief) if training.patience else None
     epochs = os.path.join(backup_dir, EPOCHS)
     tf.io.gfile.makedirs(backup_dir)
     history = model.fit(
-        data.distribute(cluster.strategy, finished_epochs(backup_dir)),
+        data.distribute(cluster.strategy, finished),
         epochs=training.epochs,
         steps_per_epoch=data.steps,
         validation_data=validation.distribute(cluster.strategy),
@@ -141,7 +144,6 @@ class BestWeights(tf_keras.callbacks.EarlyStopping):
                 self.best, self.best_epoch, last = saved["best"].item(), saved["epoch"].item(), saved["last"].item()
                 self.best_weights = [saved[f"w{i}"] for i in range(len(saved.files) - 3)]
             self.wait = last - self.best_epoch
-            log.info("Continues a training that was interrupted after epoch %d.", last + 1)
 
     def on_epoch_begin(self, epoch: int, logs: dict | None = None) -> None:
         super().on_epoch_begin(epoch, logs)

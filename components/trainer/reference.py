@@ -37,16 +37,18 @@ def write_reference_predictions(
     files: Sequence[str],
     folder: str,
     count: int = 64,
-) -> None:
+) -> ReferencePredictions:
     """Writes the first `count` inputs of `files` to `folder`, with the probabilities that `model` predicts."""
     records = next(iter(read_records(files).batch(count)))
     features = tf.io.parse_example(records, transform.raw_feature_spec())
     logits = model(transform.transform_features_layer()(features)[SEQUENCE], training=False)
     inputs = np.stack([parse(record, spec)[0] for record in records.numpy()])
+    reference = ReferencePredictions(inputs, tf.nn.softmax(logits).numpy(), np.array(spec.labels))
     content = io.BytesIO()
-    np.savez(content, inputs=inputs, probabilities=tf.nn.softmax(logits).numpy(), labels=np.array(spec.labels))
+    np.savez(content, **reference._asdict())
     with tf.io.gfile.GFile(os.path.join(folder, _FILE), "wb") as file:
         file.write(content.getvalue())
+    return reference
 
 
 def read_reference_predictions(folder: str) -> ReferencePredictions:

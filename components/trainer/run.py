@@ -12,6 +12,7 @@ import tensorflow_transform as tft
 import tf_keras
 from pydantic import BaseModel
 
+from components.assets_extra import write_model_id
 from components.fingerprint import fingerprint
 from components.trainer.cluster import connect, launch
 from components.trainer.export import export
@@ -91,7 +92,8 @@ def train(job: TrainingJob | None) -> None:
         if cluster.is_chief:
             cluster.stage = None  # an error of the export is no lost host
             export(model.get_weights(), transform, job.settings.model, spec, job.serving_model_dir)
-            write_reference_predictions(model, transform, spec, job.eval_files, job.model_run_dir)
+            reference = write_reference_predictions(model, transform, spec, job.eval_files, job.model_run_dir)
+            write_model_id(job.serving_model_dir, model.get_weights(), reference.probabilities, spec.labels)
     if cluster.is_chief:
         tf.io.gfile.rmtree(job.backup_dir)
         if "://" not in job.settings.backup_dir:

@@ -28,8 +28,10 @@ class Training(Section):
     global batch larger; the learning rate then grows by the square root.
     """
 
-    epochs: int = Field(8, ge=1)
-    batch_size: int = Field(256, ge=1, description="examples per replica and step; the global batch is this × replicas")
+    epochs: int = Field(8, ge=1, le=1_000_000)
+    batch_size: int = Field(
+        256, ge=1, le=1_000_000, description="examples per replica and step; the global batch is this × replicas"
+    )
     replicas: int = Field(1, ge=1, description="logical CPU devices to train on, on one host without a GPU")
     optimizer: Literal["adamw", "adam"] = "adamw"
     learning_rate: float = Field(
@@ -42,6 +44,7 @@ class Training(Section):
     patience: int = Field(
         3,
         ge=0,
+        le=1_000_000,
         description="epochs without a lower validation loss before stopping with the best weights;"
         " 0 trains all epochs and keeps the last weights",
     )
@@ -51,9 +54,11 @@ class Training(Section):
         lt=1,
         description="share of the train and eval records, from the end, for validation; 0: the eval split is used",
     )
-    shuffle_buffer: int = Field(20_000, ge=1, description="records held in memory to draw the next batch from")
-    steps_per_execution: int = Field(25, ge=1, description="training steps per call into TensorFlow")
-    seed: int = 17
+    shuffle_buffer: int = Field(
+        20_000, ge=1, le=10**9, description="records held in memory to draw the next batch from"
+    )
+    steps_per_execution: int = Field(25, ge=1, le=1_000_000, description="training steps per call into TensorFlow")
+    seed: int = Field(17, ge=0, lt=2**32)
 
     @model_validator(mode="after")
     def _consistent(self) -> Training:

@@ -30,6 +30,11 @@ ERROR = "error"
 FIGURES = ("accuracy", "examples", "cross_entropy", "calibration_error", "worst_class_accuracy", "baseline_accuracy")
 """The Evaluator's numbers in ML Metadata: the custom properties of the artifact `evaluation`."""
 
+Json = dict[str, Any]
+
+ROLLBACK = "Rollback"
+"""The type of the execution that records a roll-back."""
+
 
 @dataclass(frozen=True)
 class Artifact:
@@ -131,9 +136,8 @@ class Run:
     @property
     def baseline_version(self) -> str | None:
         """The pushed version that the model was compared with, or None."""
-        evaluator = self.step("Evaluator")
-        baseline = evaluator.inputs.get("baseline_model") if evaluator else None
-        return baseline.properties.get("version") if baseline else None
+        evaluation = self.output("Evaluator", "evaluation")
+        return evaluation.properties.get("baseline_version") if evaluation else None
 
     def evaluation(self) -> Evaluation | None:
         """The whole evaluation, from TFMA's files; it loads TFMA."""
@@ -147,8 +151,8 @@ class Run:
     @property
     def labels(self) -> tuple[str, ...]:
         """The names of the classes; empty for a run of an earlier version."""
-        evaluator = self.step("Evaluator")
-        text = evaluator.properties.get("example") if evaluator else None
+        evaluation = self.output("Evaluator", "evaluation")
+        text = evaluation.properties.get("example") if evaluation else None
         return ExampleSpec.model_validate_json(text).labels if text else ()
 
     @property
@@ -175,13 +179,7 @@ class Run:
                 return "data refused" if step.id == "DataGate" else f"failed in {step.id}"
         if not self.finished:
             running = next((step.id for step in self.steps if not step.done), None)
-            return (
-                f"stopped in {running}"
-                if running
-                else f"stopped after {self.steps[-1].id}"
-                if self.steps
-                else "stopped"
-            )
+            return f"stopped in {running}" if running else "stopped between two steps"
         if self.blessed is False:
             return "refused by the gates"
         if self.infra and not self.infra.blessed:
@@ -189,3 +187,20 @@ class Run:
         if self.pushed_to:
             return "pushed"
         return f"done up to {self.last_step}"
+
+
+@dataclass(frozen=True)
+class Rollback:
+    """A roll-back: the new `version` in the folder `path` is a copy of the version `source`, instead of `instead_of`.
+
+    `done` is False if it was killed before its end.
+    """
+
+    pipeline: str
+    model: str
+    started: datetime
+    source: int
+    instead_of: int
+    version: int
+    path: str
+    done: bool

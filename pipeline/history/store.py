@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import json
 from collections.abc import Collection, Iterator
 from datetime import datetime
 from pathlib import Path
@@ -11,7 +12,8 @@ import ml_metadata as mlmd
 from ml_metadata.proto import metadata_store_pb2
 
 from data.errors import UserError
-from pipeline.history.records import RESUMED, Artifact, Run, Step
+from pipeline.history.integrity import LISTINGS, is_whole, listing
+from pipeline.history.records import RESUMED, ROLLBACK, Artifact, Rollback, Run, Step
 
 _State = metadata_store_pb2.Execution.State
 _INPUT, _OUTPUT = metadata_store_pb2.Event.INPUT, metadata_store_pb2.Event.OUTPUT
@@ -28,6 +30,11 @@ class History:
     def __init__(self, connection: metadata_store_pb2.ConnectionConfig, pipeline: str | None = None) -> None:
         self.store = mlmd.MetadataStore(connection)
         self._pipeline = pipeline
+
+    @property
+    def empty(self) -> bool:
+        """Whether the store has no record of any step of any pipeline."""
+        return not self.store.get_executions(list_options=mlmd.ListOptions(limit=1))
 
     def ids(self) -> list[str]:
         """Ids of the runs, oldest first."""
@@ -52,6 +59,24 @@ class History:
     def runs(self) -> list[Run]:
         """All runs, oldest first."""
         return list(self._load(self._contexts()))
+
+    def runs_since(self, moment: datetime) -> list[Run]:
+        """The runs that started at `moment` or later, oldest first."""
+        return list(self._load([pair for pair in self._contexts() if _started(pair[0]) >= moment]))
+
+    def rollbacks(self) -> list[Rollback]:
+        """The roll-backs, oldest first; those that were recorded for no pipeline belong to the pipeline ""."""
+        found = []
+        for execution in sorted(self.store.get_executions_by_type(ROLLBACK), key=lambda execution: execution.id):
+            contexts = self.store.get_contexts_by_execution(execution.id)
+            pipeline = next((context.name for context in contexts if context.type == "pipeline"), "")
+            if self._pipeline in (None, pipeline):
+                values = _values(execution.custom_properties)
+                numbers = {name: int(values[name]) for name in ("source", "instead_of", "version")}
+                done = execution.last_known_state == _State.COMPLETE
+                started = _time(execution.create_time_since_epoch)
+                found.append(Rollback(pipeline, values["model"], started, **numbers, path=values["path"], done=done))
+        return found
 
     def latest_run_with(self, steps: Collection[str]) -> str | None:
         """The newest run in which all of `steps` succeeded, or None."""
@@ -98,20 +123,43 @@ class History:
             artifact.state = metadata_store_pb2.Artifact.DELETED
         self.store.put_artifacts(list(artifacts))
 
-    def forget_missing(self, root: str) -> list[str]:
-        """Marks artifacts as deleted if their files are gone; returns the paths.
+    def seal(self, run_id: str) -> None:
+        """Records what lies in the folders of the artifacts of a run, so that a missing file is noticed later."""
+        run, known = self.run(run_id), self._listings()
+        outputs = [artifact for step in run.steps if step.done for artifact in step.outputs.values()]
+        paths = {
+            str(artifact.id): Path(artifact.properties.get("pushed_destination", artifact.uri))
+            for artifact in outputs
+            if artifact.live and str(artifact.id) not in known
+        }
+        found = {identifier: listing(path) for identifier, path in paths.items() if path.exists()}
+        self.record(run_id, **{LISTINGS: json.dumps(found)})
 
-        A pushed model counts as gone if its version folder is gone. The Pusher then pushes it again.
+    def _listings(self) -> dict[str, str]:
+        """The recorded listing of each artifact by its id."""
+        found: dict[str, str] = {}
+        for context, _ in self._contexts():
+            found |= json.loads(_values(context.custom_properties).get(LISTINGS, "{}"))
+        return found
+
+    def forget_missing(self, root: str, *, only_here: bool) -> list[str]:
+        """Marks artifacts as deleted if their files are gone or have changed; returns the paths.
+
+        A pushed model counts as gone if its version folder does. The Pusher then pushes it again.
 
         Args:
-            root: the folder of the artifacts; others, of another machine perhaps, are left alone.
+            root: the folder of the artifacts.
+            only_here: whether artifacts elsewhere are of no use: they belong to the run root that this one is a copy
+                of. In a store that several run roots share they are left alone.
         """
-        missing, paths = [], set()
+        missing, paths, listings = [], set(), self._listings()
         for artifact in self.artifacts():
-            properties = _values(artifact.custom_properties)
-            path = properties.get("pushed_destination", artifact.uri)
-            live = artifact.state == metadata_store_pb2.Artifact.LIVE
-            if live and artifact.uri.startswith(f"{root}/") and path and not Path(path).exists():
+            if artifact.state != metadata_store_pb2.Artifact.LIVE:
+                continue
+            path = _values(artifact.custom_properties).get("pushed_destination", artifact.uri)
+            here = artifact.uri.startswith(f"{root}/")
+            whole = is_whole(Path(path), listings.get(str(artifact.id)))
+            if (here and not whole) or (only_here and not here):
                 missing.append(artifact)
                 paths.add(path)
         self.forget(missing)
@@ -150,7 +198,7 @@ class History:
             yield Run(
                 context.name,
                 pipeline,
-                _time(context.create_time_since_epoch),
+                _started(context),
                 _values(context.custom_properties),
                 [
                     Step(
@@ -183,6 +231,11 @@ class History:
         return names
 
 
+def pushed_destination(artifact: metadata_store_pb2.Artifact) -> str | None:
+    """The version folder of a pushed model; None for another artifact, "" for a model that was not pushed."""
+    return _values(artifact.custom_properties).get("pushed_destination")
+
+
 def _values(properties: Any) -> dict[str, Any]:
     """ML Metadata's values as Python's."""
     return {
@@ -194,3 +247,7 @@ def _values(properties: Any) -> dict[str, Any]:
 
 def _time(milliseconds: int) -> datetime:
     return datetime.fromtimestamp(milliseconds / 1000).astimezone()
+
+
+def _started(context: metadata_store_pb2.Context) -> datetime:
+    return _time(context.create_time_since_epoch)

@@ -1,4 +1,4 @@
-"""The compiled KFP v2 spec: create_pipeline's chain, and the resources of each step."""
+"""The compiled KFP v2 spec: create_pipeline's chain with a report at its end, and the resources of each step."""
 
 from __future__ import annotations
 
@@ -14,6 +14,7 @@ from data.errors import SettingsError
 from pipeline.config import Config
 from pipeline.definition import create_pipeline
 from pipeline.kubeflow.settings import Kubeflow, Resources, TrainerResources
+from pipeline.kubeflow.step import HTML
 
 if TYPE_CHECKING:
     from tfx import v1 as tfx
@@ -22,8 +23,9 @@ if TYPE_CHECKING:
 VOLUME = "/volume"
 # Where the image keeps the project's own data; a relative data.path counts from here.
 WORKDIR = "/app"
-# Their results depend on folders, of which Kubeflow's cache sees only the path: the served models, the data.
-NEVER_CACHED = ("Baseline", "ExampleGen")
+# Their results depend on folders, of which Kubeflow's cache sees only the path: the served models, the data. The report
+# and the verdict belong to one run.
+NEVER_CACHED = ("Baseline", "ExampleGen", "Report", "Verdict")
 
 Target = Literal["kubeflow", "vertex"]
 
@@ -82,6 +84,9 @@ def compile_spec(config: Config, deployment: Deployment) -> list[dict[str, Any]]
     spec.default_pipeline_root = deployment.pipeline_root
     # TFX leaves a run parameter without its default value.
     spec.root.input_definitions.parameters["data_path"].default_value.string_value = data_path
+    # The UI shows an artifact of this type. TFX knows only its own types.
+    html = spec.components["Report"].output_definitions.artifacts["report"].artifact_type
+    html.schema_title, html.schema_version = HTML, "0.0.1"
     executors = pipeline_spec_pb2.PipelineDeploymentConfig()
     json_format.ParseDict(json_format.MessageToDict(spec.deployment_spec), executors)
     for step, task in spec.root.dag.tasks.items():
@@ -104,18 +109,34 @@ def compile_spec(config: Config, deployment: Deployment) -> list[dict[str, Any]]
 
 def _create_pipeline(config: Config, deployment: Deployment, data_path: str) -> tfx.dsl.Pipeline:
     from tfx import v1 as tfx
+    from tfx.dsl.context_managers import dsl_context_registry
+
+    from pipeline.kubeflow.report import reporting_nodes
 
     trainer = config.kubeflow.trainer
     default_dir = f"{deployment.shared}/serving_models/{config.serving.model_name}"
-    return create_pipeline(
+    source = tfx.dsl.experimental.RuntimeParameter(name="data_path", ptype=str, default=data_path)
+    pipeline = create_pipeline(
         config,
         pipeline_root=deployment.pipeline_root,
         serving_dir=deployment.serving_dir.rstrip("/") or default_dir,
         backup_dir=f"{deployment.shared}/backup",
-        data_path=tfx.dsl.experimental.RuntimeParameter(name="data_path", ptype=str, default=data_path),
+        data_path=source,
         use_resolver=False,
         hardware=f"1 × {trainer.gpus} {trainer.gpu_type}" if trainer.gpus else f"1 × {config.training.replicas} CPU",
         model_server=deployment.image,
+    )
+    nodes = [*pipeline.components, *reporting_nodes(pipeline, config, source)]
+    # The registry of a pipeline takes no more nodes. Beam's arguments are already in the nodes.
+    registry = dsl_context_registry.DslContextRegistry()
+    for node in nodes:
+        registry.put_node(node)
+    return tfx.dsl.Pipeline(
+        pipeline.pipeline_info.pipeline_name,
+        pipeline.pipeline_info.pipeline_root,
+        components=nodes,
+        enable_cache=pipeline.enable_cache,
+        dsl_context_registry=registry,
     )
 
 

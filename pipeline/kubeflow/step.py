@@ -4,6 +4,7 @@ TFX's own container entry point does the work. This module adds what open-source
 
 - Types for input artifacts: that backend leaves them out (tensorflow/tfx issue 7768).
 - ExampleGen's driver: the backend ignores its hook.
+- TFX's type for the HTML of the report: that backend has its own.
 - Paths instead of addresses: the launcher moves the files, so no step needs the object store's credentials.
 - A sentence and an exit code instead of a traceback.
 
@@ -29,6 +30,8 @@ if TYPE_CHECKING:
 
 # Where Kubeflow's launcher keeps its copy of an object: LocalPathForURI in kubeflow/pipelines' launcher_v2.go.
 COPIES = {"gs://": "gcs", "s3://": "s3", "minio://": "minio"}
+HTML = "system.HTML"
+"""Kubeflow's type of an artifact that is one HTML file."""
 
 
 def parse_args(argv: Sequence[str] | None) -> tuple[argparse.Namespace, list[str]]:
@@ -83,6 +86,7 @@ def run(args: argparse.Namespace, beam_args: list[str]) -> int:
     )
     inputs = json_format.Parse(args.json_serialized_inputs_spec_args, pipeline_spec_pb2.ComponentInputsSpec())
     add_types(invocation, inputs)
+    use_tfx_types(invocation)
     if args.copies:
         use_copies(invocation, args.copies)
     make_folders(invocation)
@@ -98,7 +102,7 @@ def run(args: argparse.Namespace, beam_args: list[str]) -> int:
     make_recordable(output, forget_uris=bool(args.copies))
     with fileio.open(invocation.outputs.output_file, "w") as file:
         file.write(json_format.MessageToJson(output))
-    return verdict(output)
+    return verdict(invocation)
 
 
 def add_types(invocation: ExecutorInput, inputs: ComponentInputsSpec) -> None:
@@ -107,6 +111,13 @@ def add_types(invocation: ExecutorInput, inputs: ComponentInputsSpec) -> None:
         for artifact in listed.artifacts:
             if artifact.type.WhichOneof("kind") is None:
                 artifact.type.CopyFrom(inputs.artifacts[name].artifact_type)
+
+
+def use_tfx_types(invocation: ExecutorInput) -> None:
+    """Makes an HTML output what TFX knows: a file. TFX has no such type."""
+    for artifact in _each(invocation.outputs.artifacts):
+        if artifact.type.schema_title == HTML:
+            artifact.type.instance_schema = "title: tfx.String\ntype: object\n"
 
 
 def use_copies(invocation: ExecutorInput, root: str) -> None:
@@ -136,11 +147,11 @@ def make_recordable(output: ExecutorOutput, forget_uris: bool) -> None:
             del artifact.metadata.fields[key]
 
 
-def verdict(output: ExecutorOutput) -> int:
-    """MODEL_REFUSED from a Pusher that was not allowed to push, so that the run is marked as failed; else 0."""
-    pushed = output.artifacts.get("pushed_model")
-    if pushed and not pushed.artifacts[0].metadata.fields["pushed"].number_value:
-        print("A gate refused the model, nothing was pushed: see Evaluator's and InfraValidator's output.")
+def verdict(invocation: ExecutorInput) -> int:
+    """MODEL_REFUSED in the step that has the input `judged`, if the Pusher was not allowed to push; else 0."""
+    judged = invocation.inputs.artifacts.get("judged")
+    if judged and not judged.artifacts[0].metadata.fields["pushed"].number_value:
+        print("A gate refused the model, nothing was pushed: see the output of Report, Evaluator and InfraValidator.")
         return MODEL_REFUSED
     return 0
 

@@ -12,7 +12,7 @@ from pathlib import Path
 from pydantic import ValidationError
 
 from data.errors import SettingsError, UserError
-from data.splits import SPLITS, missing_split, shard_pattern
+from data.splits import check_shards
 from pipeline.config import Config, load, without_defaults
 from pipeline.definition import STEPS
 from pipeline.exit_codes import DATA_REFUSED, FAILED, INTERRUPTED, MODEL_REFUSED, PUSHED, WRONG_USE, exit_code
@@ -120,11 +120,11 @@ def _resumed(args: argparse.Namespace) -> Config:
 
 
 def check_data(config: Config) -> None:
-    """Stops before anything is loaded if a split is missing, or if the engine's workers cannot read the folder.
+    """Stops before anything is loaded if a shard is missing, or if the engine's workers cannot read the folder.
 
     Raises:
         SettingsError: an engine whose workers see no folder of this machine.
-        UserError: no data folder, or no shard of a split.
+        UserError: no data folder, or not all shards of a split; see `check_shards`.
     """
     if config.beam.engine == "dataflow":
         raise SettingsError(
@@ -134,6 +134,4 @@ def check_data(config: Config) -> None:
     folder = Path(config.data.path)
     if not folder.is_dir():
         raise UserError(f"There is no data folder {folder}: set data.path, or build one with python -m data.build.")
-    for split in SPLITS:
-        if not any(folder.glob(shard_pattern(split))):
-            raise missing_split(folder, split)
+    check_shards(folder)

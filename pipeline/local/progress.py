@@ -5,7 +5,7 @@ from __future__ import annotations
 import logging
 import re
 import time
-from collections.abc import Iterator
+from collections.abc import Callable, Iterator
 from contextlib import contextmanager, nullcontext
 from typing import Any
 
@@ -38,6 +38,7 @@ class ProgressReporter(logging.Handler):
         self._console = console
         self._start = time.monotonic()
         self._cached = False
+        self._check: Callable[[], None] = lambda: None
         self._spinner = Spinner("dots")
         self._bar = Progress(
             TextColumn("    epoch {task.fields[epoch]}/{task.fields[epochs]}"),
@@ -51,8 +52,13 @@ class ProgressReporter(logging.Handler):
         self._live = Live(console=console, get_renderable=self._render, **options) if live else None
 
     @contextmanager
-    def active(self) -> Iterator[ProgressReporter]:
-        """Attaches the handler to the root logger, and draws while inside."""
+    def active(self, check: Callable[[], None]) -> Iterator[ProgressReporter]:
+        """Attaches the handler to the root logger, and draws while inside.
+
+        Args:
+            check: called between two steps; what it raises ends the run.
+        """
+        self._check = check
         logging.getLogger().addHandler(self)
         try:
             with self._live or nullcontext():
@@ -90,6 +96,7 @@ class ProgressReporter(logging.Handler):
         elif CACHED.match(message):
             self._cached = True
         elif started := STARTED.match(message):
+            self._check()
             self.begin(started[1])
         elif FINISHED.match(message):
             self.end("cached" if self._cached else "done")

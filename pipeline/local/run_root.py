@@ -115,6 +115,17 @@ class RunRoot:
             file.flush()
             yield
 
+    def set_unknown_artifacts_aside(self, history: History) -> Path | None:
+        """Renames the folder of the artifacts if ML Metadata has no record at all, and returns its new path.
+
+        TFX numbers the folders of the artifacts by its records. Without these it would write into the old folders.
+        """
+        if not self.artifacts.is_dir() or not any(self.artifacts.iterdir()) or not history.empty:
+            return None
+        aside = self.path / f"artifacts-before-{datetime.now():%Y%m%d-%H%M%S}"
+        self.artifacts.rename(aside)
+        return aside
+
     def new_log(self) -> Path:
         """The log file of a run that starts now. The name of its folder is the id of the run.
 

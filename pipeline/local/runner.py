@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import argparse
+import json
 import logging
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
@@ -11,8 +12,8 @@ from rich.console import Console
 
 from data.errors import UserError
 from data.storage import causes, storage_problem
-from pipeline.config import Config
-from pipeline.definition import STEPS, create_pipeline
+from pipeline.config import Config, without_defaults
+from pipeline.definition import STEP_OF_SECTION, STEPS, create_pipeline
 from pipeline.exit_codes import FAILED, INTERRUPTED, MODEL_REFUSED, PUSHED, exit_code
 from pipeline.local.notify import notify
 from pipeline.local.output import log_to_output, redirect_output
@@ -50,7 +51,7 @@ def run(args: argparse.Namespace, config: Config) -> int:
                 console.print(f"This run resumes the run {args.resumed}.")
             before, run_id = root.versions(), log.parent.name
             try:
-                with interruptible(), reporter.active():
+                with interruptible() as interruption, reporter.active(interruption.check):
                     result = _run_steps(args, config, root, reporter, run_id)
             except KeyboardInterrupt:
                 console.print(f"Interrupted in {reporter.failed_step}. {RESUME}")
@@ -126,18 +127,34 @@ def _run_steps(args: argparse.Namespace, config: Config, root: RunRoot, reporter
             model_server=describe_server(config.infra),
         )
         options = _run_options(args, history, root)
-        missing = history.forget_missing(str(root.artifacts))
+        ignored = _ignored_settings(args, config, history, options)
+        aside = root.set_unknown_artifacts_aside(history)
+        missing = history.forget_missing(str(root.artifacts), only_here=not config.metadata.connection)
         reporter.end("done")
+        if aside:
+            reporter.note(f"metadata.db has no records, so the artifacts of earlier runs are now in {aside}.")
+        if ignored:
+            reporter.note(f"The steps before {args.start} are taken as they are, without {', '.join(ignored)}.")
         if missing:
             others = f" (and {len(missing) - 1} more)" if len(missing) > 1 else ""
-            reporter.note(f"{missing[0]}{others} is gone: the step that wrote it runs again.")
-        RecordingRunner(root.metadata(), run_id, properties(args, config)).run(pipeline, run_options=options)
+            reporter.note(f"{missing[0]}{others} is gone or has changed: the cache does not use it.")
+        try:
+            RecordingRunner(root.metadata(), run_id, properties(args, config)).run(pipeline, run_options=options)
+        finally:
+            _seal(history, run_id)
         result = history.run(run_id)
         # TFX goes on after some failures, for example of a resolver.
         if failed := [step.id for step in result.steps if step.state == "FAILED"]:
             reporter.begin(failed[0])
             raise RuntimeError("TFX could not run the step")
         return result
+
+
+def _seal(history: History, run_id: str) -> None:
+    try:
+        history.seal(run_id)
+    except Exception:
+        logging.getLogger(__name__).exception("The listings of the artifacts could not be recorded.")
 
 
 def _run_options(args: argparse.Namespace, history: History, root: RunRoot) -> RunOptions | None:
@@ -157,6 +174,25 @@ def _run_options(args: argparse.Namespace, history: History, root: RunRoot) -> R
         raise UserError(f"--from {args.start} reuses all steps before it, but {root.path} holds no run that has them.")
     # TFX runs what lies between the two sets of steps.
     return RunOptions(from_nodes=STEPS[first:], to_nodes=STEPS[: last + 1], base_pipeline_run_id=base)
+
+
+def _ignored_settings(
+    args: argparse.Namespace, config: Config, history: History, options: RunOptions | None
+) -> list[str]:
+    """The settings that --from leaves without effect: they differ from the earlier run, and their step does not run."""
+    if options is None or not options.base_pipeline_run_id:
+        return []
+    earlier = history.run(options.base_pipeline_run_id).settings
+    if not earlier:  # recorded by an earlier version
+        return []
+    changed = without_defaults(json.loads(config.model_dump_json()), earlier)
+    skipped = STEPS[: STEPS.index(args.start)]
+    return [
+        f"{section}.{name} = {value}"
+        for section, step in STEP_OF_SECTION.items()
+        if step in skipped
+        for name, value in changed.get(section, {}).items()
+    ]
 
 
 def _exit_code(result: Run) -> int:

@@ -5,14 +5,41 @@ from __future__ import annotations
 import signal
 from collections.abc import Iterator
 from contextlib import contextmanager
+from types import FrameType
+
+
+class Interruption:
+    """Whether a signal has arrived. A library may catch or wrap the KeyboardInterrupt that it raises."""
+
+    def __init__(self) -> None:
+        self.arrived = False
+
+    def receive(self, number: int, frame: FrameType | None) -> None:
+        """The signal handler."""
+        self.arrived = True
+        raise KeyboardInterrupt
+
+    def check(self) -> None:
+        """Raises KeyboardInterrupt if a signal has arrived."""
+        if self.arrived:
+            raise KeyboardInterrupt
 
 
 @contextmanager
-def interruptible() -> Iterator[None]:
-    """Lets SIGINT and SIGTERM raise KeyboardInterrupt, also where the caller ignores SIGINT, as `nohup … &` does."""
-    previous = {number: signal.signal(number, signal.default_int_handler) for number in (signal.SIGINT, signal.SIGTERM)}
+def interruptible() -> Iterator[Interruption]:
+    """Lets SIGINT and SIGTERM raise KeyboardInterrupt, also where the caller ignores SIGINT, as `nohup … &` does.
+
+    An exception that follows from a signal becomes a KeyboardInterrupt.
+    """
+    interruption = Interruption()
+    previous = {number: signal.signal(number, interruption.receive) for number in (signal.SIGINT, signal.SIGTERM)}
     try:
-        yield
+        yield interruption
+        interruption.check()
+    except Exception as error:
+        if interruption.arrived:
+            raise KeyboardInterrupt from error
+        raise
     finally:
         for number, handler in previous.items():
             signal.signal(number, handler)

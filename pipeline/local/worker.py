@@ -32,10 +32,11 @@ def run_worker(host: Host, verbose: bool) -> int:
     from components.trainer.run import run_as_worker
 
     name = f"Worker {host.index} of {host.count - 1}"
-    with redirect_output(Path(os.devnull), verbose) as screen, interruptible():
+    with redirect_output(Path(os.devnull), verbose) as screen:
         print(f"{name}: waits for the Trainer of the chief {host.chief}.", file=screen, flush=True)
         try:
-            run_as_worker()
+            with interruptible():
+                run_as_worker()
         except KeyboardInterrupt:
             print(f"{name}: interrupted.", file=screen)
             return INTERRUPTED

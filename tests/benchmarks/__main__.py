@@ -3,6 +3,7 @@
 python -m tests.benchmarks pipeline    the default pipeline and tfx.examples.mnist, step by step
 python -m tests.benchmarks training    images per second of the Trainer and of plain Keras fit
 python -m tests.benchmarks scale       time and peak memory of each step at 7,000, 70,000 and 280,000 records
+python -m tests.benchmarks history     how fast the history commands answer with 200 recorded runs
 """
 
 from __future__ import annotations
@@ -131,7 +132,8 @@ def repeated(times: int, folder: Path) -> None:
     folder.mkdir()
     for shard in MNIST.glob("*.tfrecord.gz"):
         for copy in range(times):
-            (folder / shard.name.replace("-of-", f"{copy}-of-")).symlink_to(shard)
+            split, rest = shard.name.split("-", 1)
+            (folder / f"{split}-{copy}-{rest}").symlink_to(shard)
 
 
 def thinned(step: int, folder: Path, zoom: int = 1) -> None:
@@ -146,9 +148,13 @@ def thinned(step: int, folder: Path, zoom: int = 1) -> None:
         write_split(folder, split, larger, labels[::step], shards=1)
 
 
+def history() -> None:
+    print(run("-m", "tests.benchmarks.history")[1], end="")
+
+
 def main() -> None:
     os.environ.setdefault("TF_CPP_MIN_LOG_LEVEL", "3")
-    measures = {"pipeline": pipeline, "training": training, "scale": scale}
+    measures = {"pipeline": pipeline, "training": training, "scale": scale, "history": history}
     parser = argparse.ArgumentParser(
         prog="python -m tests.benchmarks", description=__doc__, formatter_class=argparse.RawDescriptionHelpFormatter
     )

@@ -14,13 +14,13 @@ from ml_metadata.proto import metadata_store_pb2
 from tfx.types import standard_artifacts
 from tfx.utils import path_utils
 
+from components.assets_extra import same_model
 from components.baseline import (
     VERSION,
     LatestPushedModel,
     LatestPushedModelStrategy,
     find_baseline,
     list_versions,
-    same_model,
 )
 from components.evaluator.component import EvaluatorExecutor, with_files
 from data.errors import UserError
@@ -168,6 +168,11 @@ def test_a_damaged_version_is_passed_over(
     with caplog.at_level(logging.INFO, "components"):
         assert baseline(models[2], tmp_path / "served", tmp_path) == "9"
     assert "its saved_model.pb is damaged" in caplog.text
+    push(tmp_path / "served", v11=models[1])
+    next((tmp_path / "served" / "11" / "variables").glob("variables.data*")).unlink()
+    (tmp_path / "again").mkdir()
+    assert baseline(models[2], tmp_path / "served", tmp_path / "again") == "9"
+    assert "Version 11" in caplog.text and "its variables are damaged" in caplog.text
 
 
 def test_an_incomplete_push_in_an_object_store_is_no_version(

@@ -15,6 +15,7 @@ from tfx.utils import proto_utils
 
 from components.provenance import read_provenance
 from components.pusher.component import AtomicExecutor
+from data.errors import UserError
 
 FILES = {f"variables/part-{number}": bytes([number]) * 200_000 for number in range(20)} | {"saved_model.pb": b"graph"}
 
@@ -120,6 +121,15 @@ def test_a_clock_behind_the_newest_version_still_gives_the_highest_number(stampe
     pushed = push(Atomic(), stamped, stamped / "base")
     assert pushed.get_string_custom_property("pushed_version") == "9000000001"
     assert (stamped / "base" / "9000000001" / "saved_model.pb").exists()
+
+
+def test_the_largest_version_number_is_a_sentence(stamped: Path) -> None:
+    largest = stamped / "base" / str(2**63 - 1)
+    largest.mkdir(parents=True)
+    (largest / "saved_model.pb").write_bytes(b"")
+    with pytest.raises(UserError, match=f"No version can follow {2**63 - 1} in "):
+        push(Atomic(), stamped, stamped / "base")
+    assert list((stamped / "base").iterdir()) == [largest]
 
 
 def test_what_an_old_killed_push_left_is_removed(stamped: Path) -> None:

@@ -1,6 +1,8 @@
 """python -m data.build: three kinds of sources, the same shards, and a sentence for each kind of bad input."""
 
+import contextlib
 import gzip
+import io
 import os
 import signal
 import struct
@@ -166,6 +168,113 @@ def test_nothing_is_overwritten(
     assert "exists already" in capsys.readouterr().err
 
 
+def test_a_place_where_nothing_can_be_created_is_named_before_the_work(
+    tmp_path: Path, capsys: pytest.CaptureFixture[str], monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.setattr("data.build.split", lambda *_: pytest.fail("it began to work"))
+    (tmp_path / "link").symlink_to("nowhere")
+    (tmp_path / "file").touch()
+    before = sorted(tmp_path.iterdir())
+
+    def complaint(out: str) -> str:
+        assert main(["--npz", "any.npz", "--out", out]) == 1
+        assert sorted(tmp_path.iterdir()) == before
+        error = capsys.readouterr().err
+        assert error.count("\n") == 1
+        return error
+
+    assert f"{tmp_path}/link is a link to nothing: remove it" in complaint(str(tmp_path / "link"))
+    assert "/proc/x cannot be created (No such file or directory): choose another --out" in complaint("/proc/x")
+    assert "new/out cannot be created (Not a directory)" in complaint(str(tmp_path / "file" / "new" / "out"))
+    assert "cannot be created (File name too long)" in complaint(str(tmp_path / "new" / ("x" * 250)))
+
+
+def test_a_wrong_command_line_gets_a_sentence(
+    tmp_path: Path, capsys: pytest.CaptureFixture[str], monkeypatch: pytest.MonkeyPatch
+) -> None:
+    def complaint(*options: str) -> str:
+        with pytest.raises(SystemExit) as ended:
+            main([*options, "--eval", "2"])
+        assert ended.value.code == 2
+        return capsys.readouterr().err
+
+    photos = class_folders(tmp_path / "photos")
+    (tmp_path / "link").symlink_to("photos")
+    monkeypatch.chdir(tmp_path)
+    assert "'-1' is not a whole number of 0 or more" in complaint("--npz", "any.npz", "--out", "out", "--seed", "-1")
+    for out in ("photos/out", "link/out", f"{photos}/2/deep/out", "photos/../photos/out"):
+        sentence = f"--out {out} lies in --folder photos, where the next build would take it for a class"
+        assert sentence in complaint("--folder", "photos", "--test", "2", "--seed", "1", "--out", out)
+    assert "TFX takes [ for a pattern" in complaint("--npz", "any.npz", "--out", "photos[1]")
+    assert sorted(path.name for path in photos.iterdir()) == ["10", "2"]
+
+
+class Unread(io.TextIOWrapper):
+    """A pipe that nobody reads any more."""
+
+    def __init__(self) -> None:
+        reader, writer = os.pipe()
+        os.close(reader)
+        super().__init__(open(writer, "wb"), encoding="utf-8", line_buffering=True)
+
+
+@pytest.mark.parametrize("stream", ["stdout", "stderr"])
+def test_the_build_goes_on_when_nobody_reads_its_output(
+    tmp_path: Path, images: tuple[Images, Images], monkeypatch: pytest.MonkeyPatch, stream: str
+) -> None:
+    npz = str(save_npz(tmp_path / "data.npz", images))
+    with Unread() as pipe:
+        monkeypatch.setattr(sys, stream, pipe)
+        assert main(["--npz", npz, "--out", str(tmp_path / "out"), "--eval", "10"]) == 0
+        assert len(read_images(tmp_path / "out", "test", 5, 7)) == 12
+        assert main(["--npz", npz, "--out", str(tmp_path / "out"), "--eval", "10"]) == 1
+
+
+def test_a_screen_without_unicode_gets_question_marks(
+    tmp_path: Path, images: tuple[Images, Images], monkeypatch: pytest.MonkeyPatch
+) -> None:
+    screen = io.TextIOWrapper(io.BytesIO(), encoding="ascii")
+    monkeypatch.setattr(sys, "stdout", screen)
+    npz = save_npz(tmp_path / "data.npz", images)
+    assert main(["--npz", str(npz), "--out", str(tmp_path / "out"), "--eval", "10"]) == 0
+    assert b"5 ? 7 pixels" in screen.buffer.getvalue()
+
+
+def test_what_killed_builds_left_is_removed_after_a_day(tmp_path: Path, images: tuple[Images, Images]) -> None:
+    npz = save_npz(tmp_path / "data.npz", images)
+    old, young, other = (".out.unfinished-abcd_123", ".out.unfinished-abcd_124", ".out2.unfinished-abcd_123")
+    for name in (old, young, other, ".out.unfinished-mine"):
+        (tmp_path / name).mkdir()
+        (tmp_path / name / "train-00000-of-00001.tfrecord.gz").touch()
+        if name != young:
+            os.utime(tmp_path / name, (0, time.time() - 25 * 60 * 60))
+    assert main(["--npz", str(npz), "--out", str(tmp_path / "out"), "--eval", "10"]) == 0
+    left = {young, other, ".out.unfinished-mine", "out", "data.npz"}
+    assert {path.name for path in tmp_path.iterdir()} == left
+
+
+def test_an_interruption_that_a_library_catches_still_ends_the_build(
+    tmp_path: Path, images: tuple[Images, Images], capsys: pytest.CaptureFixture[str], monkeypatch: pytest.MonkeyPatch
+) -> None:
+    previous = {number: signal.signal(number, signal.default_int_handler) for number in (signal.SIGTERM, signal.SIGINT)}
+
+    def catches(*_: object) -> tuple[Images, Images]:
+        for number in previous:
+            with contextlib.suppress(KeyboardInterrupt):
+                os.kill(os.getpid(), number)
+        return images
+
+    monkeypatch.setattr("data.build.read_npz", catches)
+    try:
+        assert main(["--npz", "any.npz", "--out", str(tmp_path / "new" / "out"), "--eval", "10"]) == 130
+        assert all(signal.getsignal(number) is signal.default_int_handler for number in previous)
+    finally:
+        for number, handler in previous.items():
+            signal.signal(number, handler)
+    assert f"interrupted; nothing was written to {tmp_path}/new/out." in capsys.readouterr().err
+    assert not list(tmp_path.iterdir())
+
+
 def test_help_is_quick_and_needs_no_tensorflow() -> None:
     code = (
         "import sys; from data.build import parse\n"
@@ -174,18 +283,43 @@ def test_help_is_quick_and_needs_no_tensorflow() -> None:
     assert subprocess.run([sys.executable, "-c", code], cwd=ROOT, capture_output=True, check=False).returncode == 0
 
 
+def stop_a_build(folder: Path, *numbers: signal.Signals) -> tuple[int, str]:
+    """Sends signals to a build that writes its first shards; returns its exit code and its messages."""
+    npz = save_npz(folder / "data.npz", (random_images(300_000, 5, 7, 3), random_images(5, 5, 7, 3)))
+    command = [sys.executable, "-m", "data.build", "--npz", str(npz), "--out", str(folder / "out")]
+    with subprocess.Popen(command, cwd=ROOT, stdout=subprocess.DEVNULL, stderr=subprocess.PIPE, text=True) as process:
+        while not list(folder.glob(".out.unfinished-*/train-*")):
+            assert process.poll() is None
+            time.sleep(0.05)
+        for number in numbers:
+            process.send_signal(number)
+        _, messages = process.communicate()
+    return process.returncode, messages
+
+
 @pytest.mark.slow
 def test_a_killed_build_leaves_nothing_that_looks_finished(tmp_path: Path) -> None:
-    npz = save_npz(tmp_path / "data.npz", (random_images(300_000, 5, 7, 3), random_images(5, 5, 7, 3)))
-    command = [sys.executable, "-m", "data.build", "--npz", str(npz), "--out", str(tmp_path / "out")]
-    process = subprocess.Popen(command, cwd=ROOT, stdout=subprocess.DEVNULL)
-    while not list(tmp_path.glob(".out.unfinished-*/train-*")):
-        assert process.poll() is None
-        time.sleep(0.05)
-    os.kill(process.pid, signal.SIGKILL)
-    process.wait()
+    stop_a_build(tmp_path, signal.SIGKILL)
     assert not (tmp_path / "out").exists()
     assert not list(tmp_path.glob("[!.]*/*.tfrecord*"))
+
+
+@pytest.mark.slow
+@pytest.mark.parametrize("numbers", [(signal.SIGTERM,), (signal.SIGINT, signal.SIGTERM, signal.SIGINT)])
+def test_a_stopped_build_cleans_up(tmp_path: Path, numbers: tuple[signal.Signals, ...]) -> None:
+    sentence = f"data.build: interrupted; nothing was written to {tmp_path}/out.\n"
+    assert stop_a_build(tmp_path, *numbers) == (130, sentence)
+    assert [path.name for path in tmp_path.iterdir()] == ["data.npz"]
+
+
+@pytest.mark.slow
+def test_a_build_ends_with_its_own_exit_code_without_a_screen(tmp_path: Path, images: tuple[Images, Images]) -> None:
+    npz = save_npz(tmp_path / "data.npz", images)
+    command = [sys.executable, "-m", "data.build", "--npz", str(npz), "--out", str(tmp_path / "out"), "--eval", "10"]
+    for code in (0, 1):  # the second time the folder is there
+        with Unread() as pipe:
+            assert subprocess.run(command, cwd=ROOT, stdout=pipe, stderr=pipe, check=False).returncode == code
+    assert (tmp_path / "out" / "profile.toml").exists()
 
 
 @pytest.mark.slow

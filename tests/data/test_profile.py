@@ -24,13 +24,17 @@ else:
     import tomli as tomllib
 
 
-def build_folder(root: Path, out: Path, names: tuple[str, ...], *options: str) -> dict[str, Any]:
+def build_code(root: Path, out: Path, names: tuple[str, ...], *options: str) -> int:
     for name in names:
         (root / name).mkdir(parents=True)
         for index in range(3):
             Image.fromarray(np.full((5, 7), index, np.uint8)).save(root / name / f"{index}.png")
     splits = ("--eval", "1", "--test", "1", "--seed", "1")
-    assert main(["--folder", str(root), "--out", str(out), *splits, *options]) == 0
+    return main(["--folder", str(root), "--out", str(out), *splits, *options])
+
+
+def build_folder(root: Path, out: Path, names: tuple[str, ...], *options: str) -> dict[str, Any]:
+    assert build_code(root, out, names, *options) == 0
     return tomllib.loads((out / "profile.toml").read_text(encoding="utf-8"))
 
 
@@ -76,11 +80,46 @@ def test_control_characters_are_escaped(tmp_path: Path) -> None:
     assert tree["data"]["class_names"] == [*names] and tree["data"]["path"] == str(tmp_path / "line\nand\x7f")
 
 
-def test_numbers_are_no_class_names_and_unnamed_classes_leave_them_out(tmp_path: Path) -> None:
+def test_numbers_are_no_class_names(tmp_path: Path) -> None:
     assert "class_names" not in build_folder(tmp_path / "numbers", tmp_path / "a", ("0", "1"))["data"]
     # These would else be shown as 0 and 1.
     assert build_folder(tmp_path / "others", tmp_path / "c", ("2", "10"))["data"]["class_names"] == ["2", "10"]
-    assert "class_names" not in build_folder(tmp_path / "words", tmp_path / "b", ("x", "y"), "--classes", "3")["data"]
+    assert "class_names" not in build_folder(tmp_path / "more", tmp_path / "b", ("0", "1"), "--classes", "3")["data"]
+
+
+def test_classes_without_a_folder_are_numbered_and_announced(
+    tmp_path: Path, capsys: pytest.CaptureFixture[str]
+) -> None:
+    tree = build_folder(tmp_path / "words", tmp_path / "out", ("x", "y"), "--classes", "4")
+    assert tree["data"]["class_names"] == ["x", "y", "class 2", "class 3"]
+    assert load(str(tmp_path / "out" / "profile.toml")).data.class_names == ("x", "y", "class 2", "class 3")
+    lines = [line for line in capsys.readouterr().out.splitlines() if "folders for" in line]
+    assert len(lines) == 1 and f"{tmp_path}/words has 2 folders for 4 classes. The others" in lines[0]
+
+
+@pytest.mark.parametrize("name", ["two\nlines", "return\r", "next\x85line", "separator\u2028"])
+def test_a_folder_that_cannot_name_a_class_is_refused(
+    tmp_path: Path, capsys: pytest.CaptureFixture[str], name: str
+) -> None:
+    assert build_code(tmp_path / "classes", tmp_path / "out", ("fine", name)) == 1
+    error = capsys.readouterr().err
+    assert f"The folder {name!r} in {tmp_path}/classes cannot name a class: a class name must be one line" in error
+    assert len(error.splitlines()) == 1 and [path.name for path in tmp_path.iterdir()] == ["classes"]
+
+
+def test_two_classes_of_one_name_are_refused(tmp_path: Path, capsys: pytest.CaptureFixture[str]) -> None:
+    assert build_code(tmp_path / "classes", tmp_path / "out", ("a", "class 2"), "--classes", "3") == 1
+    assert "3 different names, one for each class. Correct" in capsys.readouterr().err
+
+
+@pytest.mark.parametrize("size", [(0, 6), (5, 0)])
+def test_images_without_pixels_are_refused(
+    tmp_path: Path, capsys: pytest.CaptureFixture[str], size: tuple[int, int]
+) -> None:
+    npz = save_npz(tmp_path / "data.npz", (random_images(60, *size, 3), random_images(12, *size, 3)))
+    assert main(["--npz", str(npz), "--out", str(tmp_path / "out"), "--eval", "10"]) == 1
+    assert f"{npz} holds images of {size[0]} × {size[1]} pixels" in capsys.readouterr().err
+    assert [path.name for path in tmp_path.iterdir()] == ["data.npz"]
 
 
 @pytest.mark.parametrize(

@@ -60,6 +60,12 @@ def parse(record: bytes, spec: ExampleSpec) -> tuple[np.ndarray, int]:
     return values, feature[LABEL].int64_list.value[0]
 
 
+def draw(values: np.ndarray, spec: ExampleSpec) -> np.ndarray:
+    """The picture of one parsed example, uint8 [steps, features]: from its least number, black, to its greatest."""
+    low, high = values.min(), values.max()
+    return ((values - low) / max(high - low, np.finfo(np.float32).tiny) * 255).astype(np.uint8)
+
+
 def schema(spec: ExampleSpec) -> schema_pb2.Schema:
     """The curated schema: every example has steps × features finite numbers and one label."""
     from google.protobuf import text_format

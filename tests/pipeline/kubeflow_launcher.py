@@ -5,6 +5,7 @@ It follows their source (kubeflow/pipelines, backend/src/v2) in these points:
 - It builds the ExecutorInput in the same way; input artifacts have no type.
 - It copies artifacts to /minio, /s3 and /gcs, and uploads only files.
 - It changes the metadata of an artifact as the metadata store does.
+- It puts the id of the run in the place of its name, and keeps no output of a failed step.
 - It has the same cache key, retries, and secrets as environment variables.
 
 There are no containers. Changed paths replace the mounts; this Python and this checkout replace the image.
@@ -78,6 +79,8 @@ class Launcher:
             given = {**_defaults(spec), **(parameters or {})}
             root = f"{spec['defaultPipelineRoot']}/{spec['pipelineInfo']['name']}/{run_id}/{name}"
             invocation = _executor_input(task, component, given, steps, root)
+            values = invocation["inputs"]["parameterValues"]
+            values |= {key: run_id for key, value in values.items() if value == "{{$.pipeline_job_uuid}}"}
             key = _cache_key(invocation, container)
             if task.get("cachingOptions", {}).get("enableCache") and key in self._cache:
                 steps[name] = Step("CACHED", self._cache[key])

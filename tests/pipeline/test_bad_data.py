@@ -126,6 +126,35 @@ def test_a_missing_split_stops_before_anything_is_loaded(run: Run, folder: Path,
     assert "There is no data folder" in run(tmp_path / "root", tmp_path / "nowhere").text
 
 
+@pytest.mark.parametrize(
+    ("kind", "words"),
+    [
+        ("missing", "lacks a part of the train split: train-00001-of-00002.tfrecord.gz"),
+        ("empty", "holds a gzipped shard of 0 bytes, which is none: train-00001-of-00002.tfrecord.gz"),
+        ("folder", "holds a folder that is named like a shard of the train split: train-00001-of-00002.tfrecord.gz"),
+        (
+            "leftover",
+            "holds a file that is no shard, but matches train-*.tfrecord*: train-00001-of-00002.tfrecord.gz.b",
+        ),
+    ],
+)
+def test_an_incomplete_folder_stops_before_anything_is_loaded(
+    run: Run, folder: Path, tmp_path: Path, kind: str, words: str
+) -> None:
+    path = folder / "train-00001-of-00002.tfrecord.gz"
+    if kind == "leftover":
+        shutil.copy(path, folder / f"{path.name}.bak")
+    else:
+        path.unlink()
+    if kind == "empty":
+        path.touch()
+    elif kind == "folder":
+        path.mkdir()
+    outcome = run(tmp_path / "root", folder)
+    assert outcome.code == FAILED and f"run_local: {folder} {words}" in outcome.text
+    assert outcome.text.count("\n") == 1 and not (tmp_path / "root").exists()
+
+
 @pytest.mark.slow
 def test_mended_data_runs_on_the_same_root(run: Run, folder: Path, tmp_path: Path, digits: dict[str, Images]) -> None:
     rewrite(folder, "eval", lambda records: [*records, example(bytes(784), [11])])

@@ -60,7 +60,12 @@ def test_what_the_trainer_is_given_survives_the_trip_through_json() -> None:
         ("gates.accuracy=98", "gates.accuracy = 98: input should be less than or equal to 1"),
         ("training.warmup_epochs=8", "warmup_epochs = 8.0 must be smaller than epochs = 8"),
         ("training.validation_split=1.0", "training.validation_split = 1.0: input should be less than 1"),
-        ("serving.model_name=a/b", "serving.model_name = 'a/b'"),
+        ("serving.model_name=a/b", "serving.model_name = 'a/b': it must match the pattern"),
+        ("serving.model_name=..", "serving.model_name = '..': it must match the pattern"),
+        ("training.learning_rate=inf", "training.learning_rate = inf: input should be a finite number"),
+        ("training.seed=-1", "training.seed = -1: input should be greater than or equal to 0"),
+        ("training.epochs=99999999999999999999", "training.epochs = 99999999999999999999: "),
+        ("training=3", "training = 3: this is a section, with settings of its own"),
         ("training", "is not section.key=value"),
         ("training.epochs.x=1", "goes through epochs, which is no section"),
     ],
@@ -83,6 +88,16 @@ def test_a_wrong_profile_is_a_sentence(tmp_path: Path) -> None:
     (tmp_path / "mine.toml").write_text("[training]\nepochs = -1\n")
     with pytest.raises(SettingsError, match=r"mine\.toml: training\.epochs = -1"):
         load(str(tmp_path / "mine.toml"))
+    with pytest.raises(SettingsError, match=r"There is no file nope\.toml: choose one of"):
+        load("nope.toml")
+    (tmp_path / "utf16.toml").write_text("[training]\n", encoding="utf-16")
+    with pytest.raises(SettingsError, match=r"utf16\.toml is not valid TOML: it is not UTF-8"):
+        load(str(tmp_path / "utf16.toml"))
+
+
+def test_a_profile_may_begin_with_a_byte_order_mark(tmp_path: Path) -> None:
+    (tmp_path / "bom.toml").write_text("[training]\nepochs = 3\n", encoding="utf-8-sig")
+    assert load(str(tmp_path / "bom.toml")).training.epochs == 3
 
 
 def test_a_reproduction_never_replaces_the_served_model() -> None:

@@ -1,5 +1,6 @@
 """Whole runs on a small part of MNIST, judged by ML Metadata, bytes on disk and exit codes."""
 
+import hashlib
 import json
 import re
 import shutil
@@ -11,6 +12,7 @@ import numpy as np
 import pytest
 import tensorflow as tf
 
+from components.provenance import read_provenance
 from data.example import serialize
 from data.readers import Images
 from pipeline.definition import STEPS
@@ -61,7 +63,9 @@ def test_a_first_run_executes_every_step_and_pushes(root: Path, first_run: tuple
     assert "INFO" not in outcome.text and "Warning" not in outcome.text
 
 
-def test_what_was_pushed_answers_as_the_evaluator_said(root: Path, digits: dict[str, Images]) -> None:
+def test_what_was_pushed_answers_as_the_evaluator_said(
+    root: Path, digits: dict[str, Images], small_mnist: Path
+) -> None:
     folder = root / "serving_models" / "mnist" / versions(root)[0]
     assert {"saved_model.pb", "variables", "assets.extra"} <= {path.name for path in folder.iterdir()}
     signatures = tf.saved_model.load(str(folder)).signatures
@@ -71,6 +75,12 @@ def test_what_was_pushed_answers_as_the_evaluator_said(root: Path, digits: dict[
     accuracy = (answer["class_ids"].numpy() == images.labels).mean()
     metrics = last_run(root).evaluation()
     assert accuracy == pytest.approx(metrics.accuracy, abs=1e-6)
+    provenance = read_provenance(folder)
+    assert provenance["run"] == last_run(root).id and provenance["evaluation"]["accuracy"] == metrics.accuracy
+    assert provenance["settings"]["training"]["epochs"] == 3 and len(provenance["gates"]) == 11
+    assert set(provenance["fingerprints"]) == set(STEPS) - {"Baseline", "Pusher"}
+    for name, digest in provenance["data"]["files"].items():
+        assert hashlib.sha256((small_mnist / name).read_bytes()).hexdigest() == digest
     for label in range(10):
         mask = images.labels == label
         share = (answer["class_ids"].numpy() == label)[mask].mean()
@@ -191,22 +201,28 @@ def test_a_pushed_model_that_was_deleted_is_pushed_again(run: Run, small_mnist: 
     newest.rename(root / "elsewhere")
     outcome = run(root, small_mnist)
     assert outcome.code == PUSHED, outcome.text
-    assert f"{newest} is gone: the step that wrote it runs again." in outcome.text
+    assert f"{newest} is gone or has changed: the cache does not use it." in outcome.text
     assert executed(root) == {"Pusher"}
     (version,) = versions(root)
     assert f"Pushed             version {version} to" in outcome.text
-    # Then it is there, and nothing runs.
+    # A version that lacks a file is not served by TensorFlow Serving: the model becomes another one.
+    folder = root / "serving_models" / "mnist" / version
+    next((folder / "variables").glob("variables.data*")).unlink()
     outcome = run(root, small_mnist)
-    assert outcome.code == PUSHED and "is gone" not in outcome.text
-    assert executed(root) == set() and versions(root) == [version]
+    assert outcome.code == PUSHED and f"{folder} is gone or has changed" in outcome.text
+    assert executed(root) == {"Pusher"} and versions(root)[:-1] == [version]
+    pushed = folder.with_name(versions(root)[-1])
+    assert {path.name for path in (pushed / "variables").iterdir()} >= {"variables.data-00000-of-00001"}
+    assert f"Pushed             version {pushed.name} to" in outcome.text
 
 
-def test_a_step_whose_artifact_was_deleted_runs_again(run: Run, small_mnist: Path, root: Path) -> None:
+@pytest.mark.parametrize("gone", [".", "transform_fn/saved_model.pb"])
+def test_a_step_whose_artifact_is_not_whole_runs_again(run: Run, small_mnist: Path, root: Path, gone: str) -> None:
     (graph,) = (root / "artifacts" / "Transform" / "transform_graph").iterdir()
-    shutil.rmtree(graph)
+    (graph / gone).rename(root / "elsewhere")
     outcome = run(root, small_mnist, options=("--to", "Transform"))
     assert outcome.code == PUSHED, outcome.text
-    assert f"{graph} is gone: the step that wrote it runs again." in outcome.text
+    assert f"{graph} is gone or has changed: the cache does not use it." in outcome.text
     assert executed(root) == {"Transform"}
 
 
@@ -294,6 +310,11 @@ def test_another_data_set_in_the_same_run_root_needs_its_profile_and_no_code(
     assert "accuracy of class 7" not in outcome.text
     true, predicted = re.search(r"Most confused +(\S+) taken for (\S+),", outcome.text).groups()
     assert {true, predicted} <= {*names} and true != predicted
+    again = run(root, tmp_path / "small", "training.epochs=7", options=(*profile, "--from", "Pusher"))
+    assert again.code == PUSHED, again.text
+    assert "The steps before Pusher are taken as they are, without training.epochs = 7." in again.text
+    table = re.compile(r"^(Test accuracy|Worst class|Most confused|Baseline) .*$", re.MULTILINE)
+    assert [match[0] for match in table.finditer(again.text)] == [match[0] for match in table.finditer(outcome.text)]
     (version,) = (root / "serving_models" / "small").iterdir()
     signatures = tf.saved_model.load(str(version)).signatures
     images = tf.zeros([3, 8, 8], tf.uint8)

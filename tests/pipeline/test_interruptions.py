@@ -35,15 +35,19 @@ def wait_for(process: subprocess.Popen, words: str) -> str:
 
 
 @pytest.mark.slow
-@pytest.mark.parametrize("sent", [signal.SIGINT, signal.SIGTERM])
-def test_an_interrupted_run_says_how_to_go_on(tmp_path: Path, small_mnist: Path, sent: signal.Signals) -> None:
+@pytest.mark.parametrize(
+    ("sent", "step", "after"), [(signal.SIGTERM, "Trainer", "Transform"), (signal.SIGINT, "Evaluator", "Baseline ")]
+)
+def test_an_interrupted_run_says_how_to_go_on(
+    tmp_path: Path, small_mnist: Path, sent: signal.Signals, step: str, after: str
+) -> None:
     process = start(tmp_path, small_mnist)
-    wait_for(process, "Transform")
-    time.sleep(1)
+    wait_for(process, after)
+    time.sleep(1.5)  # Beam wraps the KeyboardInterrupt in an error of its own
     process.send_signal(sent)
     text, _ = process.communicate(timeout=60)
-    assert process.returncode == INTERRUPTED
-    assert "Interrupted in Trainer" in text and "Traceback" not in text
+    assert process.returncode == INTERRUPTED, text
+    assert f"Interrupted in {step}. --resume, or the same command, continues" in text and "Traceback" not in text
     assert versions(tmp_path) == []
 
 

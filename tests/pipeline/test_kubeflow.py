@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import importlib
+import json
 from collections.abc import Callable, Iterator
 from pathlib import Path
 from typing import Any
@@ -18,6 +19,7 @@ from pipeline.definition import STEPS
 from pipeline.exit_codes import FAILED, WRONG_USE
 from pipeline.kubeflow.cli import main
 from pipeline.kubeflow.compile import Deployment
+from pipeline.kubeflow.report import REPORT, VERDICT, address
 from tests.conftest import Outcome
 from tests.pipeline.kubeflow_api import Server, kubeflow_api
 
@@ -78,7 +80,7 @@ def test_it_is_the_same_chain_and_holds_nothing_open_source_kubeflow_cannot_run(
     documents: list[dict[str, Any]],
 ) -> None:
     spec = documents[0]
-    assert sorted(spec["root"]["dag"]["tasks"]) == sorted(STEPS)
+    assert sorted(spec["root"]["dag"]["tasks"]) == sorted((*STEPS, REPORT, VERDICT))
     executors = spec["deploymentSpec"]["executors"]
     assert {kind for executor in executors.values() for kind in executor} == {"container"}
     assert not any("lifecycle" in container for container in containers(spec).values())
@@ -109,7 +111,7 @@ def test_each_step_asks_for_what_it_needs(documents: list[dict[str, Any]]) -> No
     (secret,) = on_kubernetes["ExampleGen_executor"]["secretAsEnv"]
     assert secret["secretName"] == "aws" and len(secret["keyToEnv"]) == 2
     retries = {name: task["retryPolicy"]["maxRetryCount"] for name, task in spec["root"]["dag"]["tasks"].items()}
-    assert retries == {step: 2 if step in (*BEAM_STEPS, "Trainer") else 1 for step in STEPS}
+    assert retries == {step: 2 if step in (*BEAM_STEPS, "Trainer") else 1 for step in (*STEPS, REPORT, VERDICT)}
 
 
 def test_only_what_depends_on_the_outside_is_never_cached(documents: list[dict[str, Any]]) -> None:
@@ -117,13 +119,36 @@ def test_only_what_depends_on_the_outside_is_never_cached(documents: list[dict[s
     assert [name for name, task in tasks.items() if not task["cachingOptions"].get("enableCache")] == [
         "Baseline",
         "ExampleGen",
+        REPORT,
+        VERDICT,
     ]
+
+
+def test_the_report_is_an_html_artifact_of_a_step_that_ends_well(documents: list[dict[str, Any]]) -> None:
+    """Kubeflow keeps no artifact of a failed step: the verdict comes after the report."""
+    spec = documents[0]
+    declared = spec["components"][REPORT]["outputDefinitions"]["artifacts"]["report"]["artifactType"]
+    assert declared == {"schemaTitle": "system.HTML", "schemaVersion": "0.0.1"}
+    tasks = spec["root"]["dag"]["tasks"]
+    assert "Pusher" in tasks[REPORT]["dependentTasks"] and REPORT in tasks[VERDICT]["dependentTasks"]
+    parameters = tasks[REPORT]["inputs"]["parameters"]
+    assert parameters["data_path"] == {"componentInputParameter": "data_path"}
+    record = json.loads(parameters["record"]["runtimeValue"]["constant"])
+    assert record["settings"]["training"]["epochs"] == 8 and len(record["fingerprints"]["Trainer"]) == 16
+    assert "metadata" not in record["settings"]
+
+
+def test_the_report_shows_addresses_in_place_of_the_launchers_copies() -> None:
+    assert address("/minio/mlpipeline/v2/examples") == "minio://mlpipeline/v2/examples"
+    assert address("/gcs/bucket/examples") == "gs://bucket/examples"
+    assert address("/volume/serving_models/1") == "/volume/serving_models/1"
 
 
 def test_the_data_are_the_images_own_unless_a_run_says_otherwise(documents: list[dict[str, Any]]) -> None:
     spec = documents[0]
     assert spec["root"]["inputDefinitions"]["parameters"]["data_path"]["defaultValue"] == "/app/data/mnist"
-    parameters = {name: task["inputs"]["parameters"] for name, task in spec["root"]["dag"]["tasks"].items()}
+    tasks = spec["root"]["dag"]["tasks"]
+    parameters = {name: tasks[name]["inputs"]["parameters"] for name in ("ExampleGen", "DataGate")}
     assert parameters["ExampleGen"]["input_base"] == {"componentInputParameter": "data_path"}
     assert parameters["DataGate"]["data_path"] == {"componentInputParameter": "data_path"}
 

@@ -10,6 +10,7 @@ from data.readers import Images
 from pipeline.definition import STEPS
 from pipeline.exit_codes import DATA_REFUSED, MODEL_REFUSED
 from pipeline.kubeflow.cli import main
+from pipeline.kubeflow.report import REPORT, VERDICT
 from tests.conftest import QUICK
 from tests.pipeline.kubeflow_launcher import SECRET, Launcher, Step
 
@@ -42,15 +43,21 @@ def states(steps: dict[str, Step]) -> dict[str, str]:
     return {name: step.state for name, step in steps.items()}
 
 
+def report(launcher: Launcher, steps: dict[str, Step]) -> str:
+    """The text of the page that Kubeflow's UI fetches: its artifact is the file itself."""
+    return launcher.object(steps[REPORT], "report").read_text(encoding="utf-8")
+
+
 def served(launcher: Launcher) -> list[Path]:
     return sorted(launcher.volume.glob("serving_models/mnist/*"))
 
 
 def test_every_step_runs_in_its_container_to_a_pushed_model(
-    launcher: Launcher, first: dict[str, Step], digits: dict[str, Images]
+    launcher: Launcher, first: dict[str, Step], digits: dict[str, Images], small_mnist: Path
 ) -> None:
     steps = first
-    assert states(steps) == dict.fromkeys(STEPS, "SUCCEEDED"), "".join(step.printed for step in steps.values())
+    printed = "".join(step.printed for step in steps.values())
+    assert states(steps) == dict.fromkeys((*STEPS, REPORT, VERDICT), "SUCCEEDED"), printed
     assert all(step.attempts == 1 for step in steps.values())
     assert "epoch 3/3" in steps["Trainer"].printed and "checks passed" in steps["InfraValidator"].printed
     assert "There is no baseline" in steps["Baseline"].printed
@@ -62,6 +69,12 @@ def test_every_step_runs_in_its_container_to_a_pushed_model(
     assert np.mean(answer["class_ids"].numpy() == digits["test"].labels) > 0.75
     assert (version / "assets.extra" / "tf_serving_warmup_requests").exists()
     assert steps["Pusher"].outputs["pushed_model"]["metadata"]["pushed_version"] == version.name
+    page = report(launcher, steps)
+    assert f"The model was pushed as version {version.name}." in page, steps[REPORT].printed
+    assert "<h1>run-1</h1>" in page
+    assert "This part could not be made" not in page and page.count("<svg") == 7 and page.count("<img") == 40
+    assert "How long the steps took and what came from a cache is not known here" in page
+    assert "training.epochs" in page and "tf-keras" in page and str(small_mnist) in page
     # Nothing secret in what was printed, recorded or stored.
     assert not any(SECRET in step.printed or SECRET in str(step.outputs) for step in steps.values())
     stored = [path for path in launcher.work.rglob("*") if path.is_file()]
@@ -77,9 +90,14 @@ def test_a_model_worse_than_what_is_served_is_refused_and_the_run_is_red(
     assert f"The baseline is version {before[0].name}" in steps["Baseline"].printed
     assert states(steps)["Evaluator"] == "SUCCEEDED"
     assert (launcher.object(steps["Evaluator"], "blessing") / "NOT_BLESSED").exists()
-    assert steps["Pusher"].state == "FAILED" and steps["Pusher"].code == MODEL_REFUSED
-    assert steps["Pusher"].printed.count("A gate refused the model, nothing was pushed") == steps["Pusher"].attempts
-    assert "Traceback" not in steps["Pusher"].printed
+    assert steps["Pusher"].state == steps[REPORT].state == "SUCCEEDED"
+    verdict = steps[VERDICT]
+    assert verdict.state == "FAILED" and verdict.code == MODEL_REFUSED
+    assert verdict.printed.count("A gate refused the model, nothing was pushed") == verdict.attempts
+    assert "Traceback" not in verdict.printed
+    page = report(launcher, steps)
+    assert "The model was not pushed: a gate refused it." in page and "accuracy against the baseline" in page
+    assert f"Version {before[0].name} has an accuracy of" in page and "Exact McNemar test" in page
     assert served(launcher) == before
 
 
@@ -91,6 +109,6 @@ def test_data_that_the_gate_refuses_stops_the_run_before_the_training(
     assert steps["DataGate"].state == "FAILED" and steps["DataGate"].code == DATA_REFUSED
     assert "The data gate stopped the run" in steps["DataGate"].printed
     assert "Traceback" not in steps["DataGate"].printed
-    later = STEPS[STEPS.index("Transform") :]
+    later = (*STEPS[STEPS.index("Transform") :], REPORT, VERDICT)
     assert {steps[name].state for name in later} == {"SKIPPED"}
     assert served(launcher) == before and not list((launcher.work / "disks").iterdir())

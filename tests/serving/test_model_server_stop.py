@@ -3,6 +3,8 @@
 from __future__ import annotations
 
 import signal
+import subprocess
+import sys
 import threading
 import time
 from collections import Counter
@@ -18,6 +20,7 @@ import pytest
 from serving.client import Client
 from serving.errors import ServingError
 from serving.launch import ModelServer, model_server
+from tests.conftest import ROOT
 from tests.serving.rpc import Rpc, until
 
 pytestmark = pytest.mark.slow  # starts a server for each try
@@ -136,3 +139,22 @@ def test_a_watch_that_never_ends_and_callers_that_never_pause_do_not_keep_it(mod
         # gRPC cancels a new request that arrives at the moment of the end.
         assert codes["UNAVAILABLE"] and set(codes) <= {"OK", "UNAVAILABLE", "CANCELLED"}, codes
         assert codes["CANCELLED"] <= len(callers), codes
+
+
+def test_a_server_ends_with_the_process_that_started_it(models: Path, tmp_path: Path) -> None:
+    code = f"""
+import os, signal
+from pathlib import Path
+from serving.launch import model_server
+flags = ["--model_name=half_plus_two", "--model_base_path={models / "half_plus_two"}"]
+with model_server(flags, Path({str(tmp_path / "log")!r}), real=False) as server:
+    print(server.process.pid, flush=True)
+    os.kill(os.getpid(), signal.SIGKILL)
+"""
+    done = subprocess.run([sys.executable, "-c", code], cwd=ROOT, capture_output=True, text=True, check=False)
+    assert done.returncode == -9, done.stderr
+    server = Path("/proc") / done.stdout.strip()
+    end = time.monotonic() + 60
+    while server.exists() and "State:\tZ" not in (server / "status").read_text():
+        assert time.monotonic() < end, "the server still runs"
+        time.sleep(0.05)

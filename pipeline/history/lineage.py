@@ -1,0 +1,215 @@
+"""The command lineage: what made a served model."""
+
+from __future__ import annotations
+
+import argparse
+import json
+from collections.abc import Iterable
+from pathlib import Path
+from typing import Any
+
+from rich.console import Console
+
+from data.errors import SettingsError, UserError
+from pipeline.history import tables
+from pipeline.history.data import data_digest, data_files
+from pipeline.history.records import Json, Rollback, Run
+from pipeline.history.settings import flatten
+from pipeline.history.versions import model_folders, provenance_of
+from pipeline.local.run_root import RunRoot
+
+PARTS = (
+    "run",
+    "pushed",
+    "pipeline",
+    "settings",
+    "fingerprints",
+    "data",
+    "evaluation",
+    "gates",
+    "infra_check",
+    "packages",
+)
+"""The parts of the provenance."""
+
+
+def show_lineage(args: argparse.Namespace, root: RunRoot) -> Json:
+    """What is known about a version.
+
+    The parts of the provenance are at the top level; `unknown` names those that are missing. `source` says where they
+    come from: provenance.json, ML Metadata, or both; `store` why the latter adds nothing. `runs` are the runs whose
+    model this is, `artifacts` what they wrote, `rollbacks` those that took part in this version.
+
+    Raises:
+        UserError: no such version, several models that have it, nothing known about it, or damaged provenance.
+    """
+    runs, rollbacks, store = _records(root)
+    folder = find_version(args.version, root, [*(r.pushed_to for r in runs), *(r.path for r in rollbacks)])
+    provenance = provenance_of(folder) if folder.is_dir() else None
+    source = _original(folder, rollbacks, provenance)
+    made = [
+        run
+        for run in runs
+        if run.pushed_to in (str(folder), str(source)) or (provenance and run.id == provenance.get("run"))
+    ]
+    recorded = _from_run(made[0]) if made else {}
+    if not provenance and not recorded:
+        why = store or f"No run in {root.path} pushed it."
+        raise UserError(f"Nothing is known about {folder}: it has no provenance.json. {why}")
+    parts = {name: (provenance or {}).get(name, recorded.get(name)) for name in PARTS}
+    unknown = [name for name, value in parts.items() if not value]
+    return {
+        "version": int(folder.name) if folder.name.isdecimal() else None,
+        "path": str(folder),
+        "present": folder.is_dir(),
+        "source": " and ".join([*(["provenance.json"] if provenance else []), *(["ML Metadata"] if recorded else [])]),
+        "store": store or (None if made else f"No run in {root.path} pushed it."),
+        **parts,
+        "unknown": unknown,
+        "rolled_back": (provenance or {}).get("rolled_back"),
+        "runs": [{"run": run.id, "verdict": run.verdict, "started": run.started.isoformat()} for run in made],
+        "artifacts": _artifacts(made[0]) if made else [],
+        "rollbacks": [
+            {"at": r.started.isoformat(), "from": r.instead_of, "to": r.source, "version": r.version, "done": r.done}
+            for r in rollbacks
+            if folder.name in (str(r.source), str(r.instead_of), str(r.version))
+            and Path(r.path).parent == folder.parent
+        ],
+    }
+
+
+def find_version(text: str, root: RunRoot, recorded: Iterable[str | None] = ()) -> Path:
+    """The folder of a version, by its number or its path.
+
+    Args:
+        text: the number or the path.
+        root: where a number is looked up.
+        recorded: folders of versions that may have been removed; a number finds them too.
+
+    Raises:
+        UserError: no such version, or several models that have it.
+    """
+    path = Path(text)
+    if text.isdecimal():
+        found = {model / text for model in model_folders(root) if (model / text).is_dir()}
+        found = found or {Path(folder) for folder in recorded if folder and Path(folder).name == text}
+        if len(found) > 1:
+            names = ", ".join(str(folder) for folder in sorted(found))
+            raise UserError(f"Several models have a version {text}: name the path, one of {names}.")
+        if found:
+            return found.pop()
+        if not path.is_dir():
+            raise UserError(f"There is no version {text} under {root.serving_dir.parent}.")
+    path = path.resolve()
+    if path.is_dir() and not (path / "saved_model.pb").is_file():
+        raise UserError(f"{path} holds no SavedModel: name the folder of a version.")
+    if not path.is_dir() and str(path) not in recorded:
+        raise UserError(f"There is no folder {path}: name the folder of a version, or its number.")
+    return path
+
+
+def print_lineage(console: Console, found: Json) -> None:
+    data, infra, back = found["data"] or {}, found["infra_check"] or {}, found["rolled_back"]
+    figures, settings = found["evaluation"] or {}, found["settings"] or {}
+    rows: list[tuple[str, Any]] = [
+        ("Version", found["version"]),
+        ("Path", found["path"] if found["present"] else f"{found['path']} (removed)"),
+        ("Known from", found["source"]),
+        ("Run", found["run"]),
+        ("Pipeline", found["pipeline"]),
+        ("Pushed", found["pushed"]),
+        *(
+            [("Rolled back", f"{back.get('at')}: a copy of {back.get('to')}, instead of {back.get('from')}")]
+            if back
+            else []
+        ),
+        ("Data digest", data.get("digest")),
+        *_named("Data files", {name: digest[:16] for name, digest in (data.get("files") or {}).items()}),
+        *_named("Settings", {name: tables.plain(value) for name, value in flatten(settings).items()}),
+        *_named("Code", found["fingerprints"]),
+        *_named("Figures", {name: f"{value:g}" for name, value in figures.items()}),
+        *_named("Gates", {_gate(gate): "" for gate in found["gates"] or []}),
+        ("Infra check", infra.get("server")),
+        *_named("Libraries", found["packages"]),
+    ]
+    console.print(tables.pairs(rows))
+    if found["unknown"]:
+        names = ", ".join(name.replace("_", " ") for name in found["unknown"])
+        console.print(f"\nUnknown, as an earlier version of the software recorded less: {names}.")
+    if not found["runs"]:
+        console.print(f"\nML Metadata adds nothing: {found['store']}")
+        return
+    console.print("\nRuns with this model", style="bold")
+    console.print(tables.table(found["runs"]))
+    console.print("\nArtifacts", style="bold")
+    console.print(tables.table(found["artifacts"]))
+    if found["rollbacks"]:
+        console.print("\nRoll-backs", style="bold")
+        console.print(tables.table(found["rollbacks"]))
+
+
+def _gate(gate: Json) -> str:
+    return f"{'✓' if gate['passed'] else '✗'} {gate['name']}: {gate['value']:.4f}, {gate['bound']}"
+
+
+def _named(title: str, rows: dict[str, Any] | None) -> list[tuple[str, Any]]:
+    """Rows of which only the first has the title."""
+    texts = [f"{name}  {value}".rstrip() for name, value in (rows or {}).items()]
+    return [(title if index == 0 else "", text) for index, text in enumerate(texts)] or [(title, None)]
+
+
+def _records(root: RunRoot) -> tuple[list[Run], list[Rollback], str]:
+    """The runs and roll-backs of the store, and "" or why there are none: a copied version has no store."""
+    try:
+        history = root.history()
+    except SettingsError:
+        raise
+    except UserError as error:
+        return [], [], str(error)
+    return history.runs(), history.rollbacks(), ""
+
+
+def _original(folder: Path, rollbacks: list[Rollback], provenance: Json | None) -> Path:
+    """The version that a run pushed, if `folder` is its copy by one roll-back or by several."""
+    sources = {r.path: Path(r.path).parent / str(r.source) for r in rollbacks if r.done}
+    if provenance and isinstance(back := provenance.get("rolled_back"), dict) and "to" in back:
+        sources[str(folder)] = folder.parent / str(back["to"])
+    seen = {folder}
+    while (source := sources.get(str(folder))) and source not in seen:
+        folder = source
+        seen.add(folder)
+    return folder
+
+
+def _from_run(run: Run) -> Json:
+    """The parts of the provenance that ML Metadata has; empty values where an earlier version did not record them."""
+    pusher, infra = run.step("Pusher"), run.infra
+    written = json.loads(pusher.properties.get("provenance", "{}")) if pusher else {}
+    fingerprints = {s.id: s.properties["fingerprint"] for s in run.steps if "fingerprint" in s.properties}
+    digest = data_digest(run)
+    return {
+        "run": run.id,
+        "pushed": pusher.started.isoformat() if pusher else None,
+        "pipeline": run.pipeline,
+        "settings": written.get("settings") or run.settings,
+        "fingerprints": written.get("fingerprints") or fingerprints,
+        "data": {"digest": digest, "files": data_files(run)} if digest else None,
+        "evaluation": run.figures,
+        "gates": None,
+        "infra_check": {"server": infra.server, "artifact": infra.report} if infra else None,
+        "packages": run.packages,
+    }
+
+
+def _artifacts(run: Run) -> list[Json]:
+    return [
+        {
+            "step": step.id,
+            "artifact": key,
+            "state": "live" if artifact.live else "deleted",
+            "on disk": "yes" if Path(artifact.uri).exists() else "no",
+            "path": artifact.uri,
+        }
+        for step in run.steps
+        for key, artifact in step.outputs.items()
+    ]

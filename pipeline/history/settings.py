@@ -1,0 +1,42 @@
+"""Settings of runs as flat dictionaries, and what differs between them."""
+
+from __future__ import annotations
+
+import json
+from collections.abc import Mapping, Sequence
+from functools import cache
+from typing import Any
+
+from pipeline.config import load
+
+Flat = dict[str, Any]
+"""`section.key` to a value of JSON."""
+
+
+def flatten(tree: Mapping[str, Any], prefix: str = "") -> Flat:
+    """A tree of settings as `section.key` to value."""
+    flat: Flat = {}
+    for key, value in tree.items():
+        if isinstance(value, Mapping):
+            flat |= flatten(value, f"{prefix}{key}.")
+        else:
+            flat[f"{prefix}{key}"] = value
+    return flat
+
+
+@cache
+def defaults() -> Flat:
+    """The settings of the profile default."""
+    return flatten(json.loads(load("default").model_dump_json(exclude={"metadata"})))
+
+
+def not_default(settings: Mapping[str, Any]) -> Flat:
+    """The settings of a run that differ from the profile default."""
+    return {key: value for key, value in flatten(settings).items() if key not in defaults() or defaults()[key] != value}
+
+
+def differences(flats: Sequence[Mapping[str, Any]]) -> dict[str, list[Any]]:
+    """The keys whose values are not the same everywhere, sorted, each with its values in order; None where it lacks."""
+    keys = sorted({key for flat in flats for key in flat})
+    rows = {key: [flat.get(key) for flat in flats] for key in keys}
+    return {key: values for key, values in rows.items() if any(value != values[0] for value in values)}

@@ -1,0 +1,81 @@
+"""Tables on the screen, and numbers as text."""
+
+from __future__ import annotations
+
+import os
+from collections.abc import Iterable, Mapping, Sequence
+from datetime import datetime
+from typing import Any
+
+from rich.console import Console
+from rich.table import Table
+from rich.text import Text
+
+NOTHING = "–"
+_PIPE_WIDTH = 100_000
+
+
+def console() -> Console:
+    """Standard output. A pipe has no width, so there nothing is folded."""
+    screen = Console(highlight=False, soft_wrap=True, markup=False)
+    if not screen.is_terminal and "COLUMNS" not in os.environ:
+        screen.width = _PIPE_WIDTH
+    return screen
+
+
+def table(rows: Sequence[Mapping[str, Any]], title: str = "") -> Table:
+    """Rows with one set of keys, the columns' names. A value that is not a string or a Text becomes one."""
+    grid = Table(box=None, pad_edge=False, header_style="bold", title=title or None, title_justify="left")
+    for name in rows[0]:
+        grid.add_column(name, overflow="fold")
+    for row in rows:
+        grid.add_row(*map(cell, row.values()))
+    return grid
+
+
+def pairs(rows: Iterable[tuple[str, Any]]) -> Table:
+    """Names in bold, with a value each."""
+    grid = Table(box=None, pad_edge=False, show_header=False)
+    grid.add_column(style="bold")
+    grid.add_column(overflow="fold")
+    for name, value in rows:
+        grid.add_row(Text(name), cell(value))
+    return grid
+
+
+def cell(value: Any) -> Text:
+    """A value of a table; a file name may look like markup."""
+    if isinstance(value, Text):
+        return value
+    return Text(NOTHING if value is None or value == "" else str(value))
+
+
+def settings_text(settings: Mapping[str, Any]) -> str:
+    """`section.key=value` of each setting."""
+    return "  ".join(f"{key}={plain(value)}" for key, value in settings.items())
+
+
+def plain(value: Any) -> str:
+    """A value of the settings as --set takes it."""
+    return str(value).lower() if isinstance(value, bool) else f"{value:g}" if isinstance(value, float) else str(value)
+
+
+def accuracy_text(accuracy: float | None, interval: Sequence[float] | None) -> str:
+    """An accuracy with its interval."""
+    if accuracy is None:
+        return NOTHING
+    return f"{accuracy:.4f}" + (f" ({interval[0]:.4f} … {interval[1]:.4f})" if interval else "")
+
+
+def time_text(moment: datetime) -> str:
+    return f"{moment:%Y-%m-%d %H:%M:%S}"
+
+
+def size_text(count: int) -> str:
+    """Bytes in the largest unit of which there is at least one."""
+    size = float(count)
+    for unit in ("bytes", "kB", "MB", "GB"):
+        if size < 1000 or unit == "GB":
+            return f"{size:.0f} {unit}" if unit == "bytes" else f"{size:.1f} {unit}"
+        size /= 1000
+    raise AssertionError

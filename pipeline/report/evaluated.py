@@ -1,0 +1,163 @@
+"""What the evaluation says: gates, classes, the comparison with the served model, calibration, mistakes."""
+
+from __future__ import annotations
+
+import re
+from collections.abc import Sequence
+from dataclasses import dataclass
+from typing import TYPE_CHECKING
+
+import numpy as np
+
+from data.example import ExampleSpec, draw
+from pipeline.history.statistics import mcnemar, wilson
+
+if TYPE_CHECKING:
+    from components.evaluator.predictions import Predictions
+    from components.evaluator.report import Evaluation, Gate
+
+BINS = 10
+"""Of the reliability diagram; the Evaluator's calibration error uses as many."""
+
+
+@dataclass(frozen=True)
+class Proportion:
+    """`right` of `total` examples, with the 95 % Wilson interval of the share."""
+
+    right: int
+    total: int
+
+    @property
+    def share(self) -> float:
+        return self.right / self.total if self.total else float("nan")
+
+    @property
+    def interval(self) -> tuple[float, float]:
+        return wilson(self.right, self.total)
+
+
+@dataclass(frozen=True)
+class ClassResult:
+    """The accuracy of one class of the test split, and the gate's lower bound for it, if it has one."""
+
+    name: str
+    proportion: Proportion
+    floor: float | None
+
+
+@dataclass(frozen=True)
+class Comparison:
+    """Candidate and served model on the same examples; `p` is of the exact McNemar test, two-sided."""
+
+    both: int
+    only_candidate: int
+    only_baseline: int
+    neither: int
+    p: float
+
+
+@dataclass(frozen=True)
+class Bin:
+    """The predictions whose confidence lies in [low, high): their mean confidence, and how many are right."""
+
+    low: float
+    high: float
+    confidence: float
+    proportion: Proportion
+
+
+@dataclass(frozen=True)
+class Mistake:
+    """One of the most confidently wrong examples; `picture` is uint8 [height, width]."""
+
+    position: int
+    true: str
+    predicted: str
+    confidence: float
+    picture: np.ndarray
+
+
+def margin(gate: Gate) -> float | None:
+    """How far the value lies on the allowed side of the bound, negative if it was refused; None without one bound."""
+    found = re.fullmatch(r"at (least|most) (-?[\d.]+)(%?)", gate.bound)
+    if found is None or not np.isfinite(gate.value):
+        return None
+    bound = float(found[2]) / (100 if found[3] else 1)
+    return gate.value - bound if found[1] == "least" else bound - gate.value
+
+
+def overall(evaluation: Evaluation) -> Proportion:
+    """The accuracy on the whole test split."""
+    return Proportion(round(evaluation.accuracy * evaluation.examples), evaluation.examples)
+
+
+def classes(evaluation: Evaluation) -> list[ClassResult]:
+    """Each class of the test split, by class id."""
+    totals: dict[int, int] = {}
+    for (true, _), count in evaluation.confusion.items():
+        totals[true] = totals.get(true, 0) + count
+    floors = {gate.name: float(gate.bound.removeprefix("at least ")) for gate in evaluation.gates if _is_floor(gate)}
+    results = []
+    for label in sorted(evaluation.class_accuracy):
+        name, total = class_name(label, evaluation.labels), totals.get(label, 0)
+        right = evaluation.confusion.get((label, label), 0)
+        results.append(ClassResult(name, Proportion(right, total), floors.get(f"accuracy of class {name}")))
+    return results
+
+
+def _is_floor(gate: Gate) -> bool:
+    return gate.name.startswith("accuracy of class ") and bool(re.fullmatch(r"at least [\d.]+", gate.bound))
+
+
+def class_name(label: int, labels: Sequence[str]) -> str:
+    """The name of a class, or its id if there are no names."""
+    return labels[label] if label < len(labels) else str(label)
+
+
+def mistakes_by_count(evaluation: Evaluation) -> list[tuple[str, str, int]]:
+    """True class, predicted class and count of every kind of mistake, the most frequent first."""
+    found = [
+        (class_name(true, evaluation.labels), class_name(predicted, evaluation.labels), count)
+        for (true, predicted), count in evaluation.confusion.items()
+        if true != predicted and count
+    ]
+    return sorted(found, key=lambda item: -item[2])
+
+
+def compare(predictions: Predictions) -> Comparison | None:
+    """The served model and this one on the same examples; None without a served model."""
+    if not len(predictions.baseline_class_ids):
+        return None
+    candidate = predictions.class_ids == predictions.labels
+    baseline = predictions.baseline_class_ids == predictions.labels
+    b, c = int((candidate & ~baseline).sum()), int((~candidate & baseline).sum())
+    return Comparison(int((candidate & baseline).sum()), b, c, int((~candidate & ~baseline).sum()), mcnemar(b, c))
+
+
+def reliability(predictions: Predictions) -> list[Bin]:
+    """The bins of equal width that hold predictions (Guo et al., On Calibration of Modern Neural Networks, 2017)."""
+    right = predictions.class_ids == predictions.labels
+    index = np.minimum((predictions.confidence * BINS).astype(int), BINS - 1)
+    return [
+        Bin(
+            number / BINS,
+            (number + 1) / BINS,
+            float(predictions.confidence[index == number].mean()),
+            Proportion(int(right[index == number].sum()), int((index == number).sum())),
+        )
+        for number in np.unique(index).tolist()
+    ]
+
+
+def worst_mistakes(predictions: Predictions, spec: ExampleSpec) -> list[Mistake]:
+    """The most confidently wrong examples of the test split, the worst first."""
+    return [
+        Mistake(
+            position,
+            class_name(int(predictions.labels[position]), spec.labels),
+            class_name(int(predictions.class_ids[position]), spec.labels),
+            float(predictions.confidence[position]),
+            draw(values, spec),
+        )
+        for position, values in zip(predictions.worst.tolist(), predictions.worst_inputs, strict=True)
+    ]

@@ -1,0 +1,108 @@
+"""Where a result comes from: steps, artifacts, settings, packages, source fingerprints."""
+
+from __future__ import annotations
+
+import json
+import math
+import re
+from collections.abc import Mapping
+from dataclasses import dataclass
+from datetime import datetime
+from typing import Any
+
+from pipeline.config import load
+from pipeline.definition import STEPS
+from pipeline.history.records import Artifact, Run, Step
+
+MAIN_PACKAGES = (
+    "python",
+    "tfx",
+    "tensorflow",
+    "tensorflow-cpu",
+    "tf-keras",
+    "tensorflow-transform",
+    "tensorflow-data-validation",
+    "tensorflow-model-analysis",
+    "ml-metadata",
+    "apache-beam",
+    "numpy",
+)
+# They change no result, and may be addresses that a page to be passed on must not show.
+_LEFT_OUT = {"metadata", "notify"}
+_STATES = {
+    "COMPLETE": "done",
+    "CACHED": "from the cache",
+    "FAILED": "failed",
+    "RUNNING": "did not end",
+    "NEW": "did not start",
+    "CANCELED": "cancelled",
+}
+
+
+@dataclass(frozen=True)
+class StepResult:
+    """One step: its state in words, its time in seconds (None if it is not known), its code, its artifacts."""
+
+    id: str
+    state: str
+    started: datetime
+    seconds: float | None
+    fingerprint: str
+    inputs: dict[str, Artifact]
+    outputs: dict[str, Artifact]
+
+
+@dataclass(frozen=True)
+class Change:
+    """A setting that differs from the default profile; None stands for a setting that one of the two lacks."""
+
+    key: str
+    value: str | None
+    default: str | None
+
+
+def step_results(run: Run) -> list[StepResult]:
+    """The steps of the run, in the order of the chain."""
+    order = {step: number for number, step in enumerate(STEPS)}
+    return [_result(step) for step in sorted(run.steps, key=lambda step: order.get(step.id, len(order)))]
+
+
+def _result(step: Step) -> StepResult:
+    return StepResult(
+        step.id,
+        _STATES.get(step.state, step.state.lower()),
+        step.started,
+        None if math.isnan(step.seconds) else step.seconds,
+        str(step.properties.get("fingerprint", "")),
+        step.inputs,
+        step.outputs,
+    )
+
+
+def flat_settings(settings: Mapping[str, Any]) -> dict[str, str]:
+    """The tree of settings as `section.key` → the value as JSON, without those that change no result."""
+    return _flat({key: value for key, value in settings.items() if key not in _LEFT_OUT})
+
+
+def _flat(tree: Mapping[str, Any]) -> dict[str, str]:
+    found: dict[str, str] = {}
+    for key, value in tree.items():
+        if isinstance(value, Mapping):
+            found |= {f"{key}.{inner}": text for inner, text in _flat(value).items()}
+        else:
+            found[key] = json.dumps(value, ensure_ascii=False)
+    return found
+
+
+def changes(settings: Mapping[str, Any]) -> list[Change]:
+    """Where `settings` differ from the profile `default`, as it is now."""
+    default = flat_settings(load("default").model_dump(mode="json"))
+    mine = flat_settings(settings)
+    keys = [*mine, *(key for key in default if key not in mine)]
+    return [Change(key, mine.get(key), default.get(key)) for key in keys if mine.get(key) != default.get(key)]
+
+
+def main_packages(packages: Mapping[str, str]) -> dict[str, str]:
+    """The packages that compute the results, by their normal names (PEP 503), with their versions."""
+    normal = {re.sub("[-_.]+", "-", name).lower(): version for name, version in packages.items()}
+    return {name: normal[name] for name in MAIN_PACKAGES if name in normal}

@@ -1,0 +1,99 @@
+"""Figures of matplotlib as inline SVG whose colours follow the page, with a title and a description."""
+
+from __future__ import annotations
+
+import io
+import re
+from contextlib import AbstractContextManager
+from dataclasses import dataclass
+from html import escape
+from typing import Any
+
+import matplotlib
+from matplotlib.figure import Figure
+
+# matplotlib needs colours, the page has variables: each of these stands for one.
+INK, GRID, SURFACE = "#010101", "#010102", "#010103"
+FIRST, SECOND, THIRD, BAD = "#010104", "#010105", "#010106", "#010107"
+_VARIABLES = {
+    INK: "--ink",
+    GRID: "--grid",
+    SURFACE: "--surface",
+    FIRST: "--series-1",
+    SECOND: "--series-2",
+    THIRD: "--series-3",
+    BAD: "--bad",
+}
+WIDTH = 410.0
+"""Of a chart, in units that are pixels at a scale of 1: narrow, so that its text is readable on a phone."""
+_STYLE: Any = {
+    "svg.fonttype": "none",
+    "svg.hashsalt": "report",
+    "font.family": ["DejaVu Sans"],
+    "font.size": 12,
+    "text.color": INK,
+    "axes.labelcolor": INK,
+    "axes.edgecolor": GRID,
+    "axes.facecolor": "none",
+    "axes.spines.top": False,
+    "axes.spines.right": False,
+    "axes.axisbelow": True,
+    "grid.color": GRID,
+    "grid.linewidth": 0.7,
+    "xtick.color": GRID,
+    "ytick.color": GRID,
+    "xtick.labelcolor": INK,
+    "ytick.labelcolor": INK,
+    "legend.frameon": False,
+    "lines.linewidth": 1.8,
+    "figure.facecolor": "none",
+    "savefig.facecolor": "none",
+}
+
+
+@dataclass(frozen=True)
+class Chart:
+    """An inline SVG, its caption, and a table of the numbers that it draws: the heads and the lines."""
+
+    svg: str
+    caption: str
+    heads: tuple[str, ...] = ()
+    lines: tuple[tuple[str, ...], ...] = ()
+
+
+def style() -> AbstractContextManager[None]:
+    """matplotlib's settings for a chart: create the figure and call `to_svg` inside it."""
+    return matplotlib.rc_context(_STYLE)
+
+
+def figure(height: float, width: float = WIDTH) -> Figure:
+    """An empty figure, in units of the page."""
+    return Figure(figsize=(width / 72, height / 72), layout="constrained")
+
+
+def to_svg(drawn: Figure, name: str, title: str, description: str) -> str:
+    """The SVG element: the same figure gives the same text.
+
+    Args:
+        drawn: the figure.
+        name: unique on the page; it begins every id.
+        title: what the chart shows.
+        description: what a reader sees in it, with the numbers.
+    """
+    buffer = io.StringIO()
+    drawn.savefig(buffer, format="svg", metadata={"Date": None, "Creator": None, "Format": None, "Type": None})
+    text = buffer.getvalue()
+    text = text[text.index("<svg") :]
+    text = re.sub(r"<metadata>.*?</metadata>|<style[^>]*>.*?</style>", "", text, flags=re.DOTALL)
+    text = re.sub(r'\bid="', f'id="{name}-', text)
+    text = text.replace("url(#", f"url(#{name}-").replace('xlink:href="#', f'xlink:href="#{name}-')
+    for colour, variable in _VARIABLES.items():
+        text = text.replace(colour, f"var({variable})")
+    text = re.sub(r"'DejaVu Sans'[^;\"]*", "var(--font)", text)
+    (box,) = re.findall(r'viewBox="([^"]*)"', text)
+    head = (
+        f'<svg viewBox="{box}" role="img" aria-labelledby="{name}-title {name}-description"'
+        ' xmlns="http://www.w3.org/2000/svg" xmlns:xlink="http://www.w3.org/1999/xlink">'
+        f'<title id="{name}-title">{escape(title)}</title><desc id="{name}-description">{escape(description)}</desc>'
+    )
+    return head + text[text.index(">") + 1 :]

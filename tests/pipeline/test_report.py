@@ -1,0 +1,428 @@
+"""The report of a run: what it says of runs that ended in every way, and how a browser shows it."""
+
+from __future__ import annotations
+
+import re
+import shutil
+import subprocess
+import sys
+from collections.abc import Iterator
+from dataclasses import dataclass, replace
+from pathlib import Path
+
+import numpy as np
+import pytest
+from playwright.sync_api import Browser
+from tfx.types import standard_artifacts
+
+from components.evaluator.predictions import Predictions, read_predictions
+from components.evaluator.report import Evaluation, Gate
+from components.example_gen import DIGEST, write_digests
+from data.readers import Images
+from pipeline.config import Config
+from pipeline.exit_codes import DATA_REFUSED, FAILED, MODEL_REFUSED, PUSHED, WRONG_USE
+from pipeline.history.records import Run
+from pipeline.local.run_root import RunRoot
+from pipeline.report import charts, dataset, evaluated
+from pipeline.report.cli import main
+from pipeline.report.collect import Facts, collect
+from pipeline.report.epochs import Epoch, kept_epoch
+from pipeline.report.lineage import flat_settings
+from pipeline.report.page import SECTIONS, render
+from pipeline.report.write import write_page
+from tests.browser import chromium, opened
+from tests.conftest import MNIST, ROOT, Outcome, run_pipeline
+from tests.own_sequences import example as own_sequences
+
+HOSTILE = "<script>alert('one')</script>"
+NAMES = f'data.class_names=["zero", "{HOSTILE}", "two", "three", "4", "5", "6", "7", "eight & more", "nine"]'
+CSS = (ROOT / "pipeline" / "report" / "page.css").read_text()
+
+
+@dataclass(frozen=True)
+class Runs:
+    """A run root with three runs, and how each ended."""
+
+    root: Path
+    pushed: Run
+    refused: Run
+    no_data: Run
+    outcomes: list[Outcome]
+
+    def page(self, run: Run) -> str:
+        """The page that the run itself wrote."""
+        return (self.root / "reports" / f"{run.id}.html").read_text(encoding="utf-8")
+
+
+@pytest.fixture(scope="module")
+def runs(tmp_path_factory: pytest.TempPathFactory, small_mnist: Path) -> Runs:
+    root = tmp_path_factory.mktemp("report") / "root"
+    outcomes = [
+        run_pipeline(root, small_mnist, NAMES),
+        run_pipeline(root, small_mnist, NAMES, "training.epochs=2"),
+        run_pipeline(root, small_mnist, "data.classes=7"),
+    ]
+    history = RunRoot(root, Config()).history()
+    return Runs(root, *(history.run(run_id) for run_id in history.ids()), outcomes)
+
+
+@pytest.fixture(scope="module")
+def facts(runs: Runs) -> Facts:
+    return collect(runs.pushed)
+
+
+@pytest.fixture(scope="module")
+def predictions(runs: Runs) -> Predictions:
+    found = read_predictions(runs.refused.output("Evaluator", "evaluation").uri)
+    assert found is not None
+    return found
+
+
+def text_of(page: str) -> str:
+    """What a reader sees of a page or a part of it."""
+    return re.sub(r"\s+", " ", re.sub(r"<style.*?</style>|<[^>]+>", " ", page, flags=re.DOTALL)).strip()
+
+
+def sections(page: str) -> dict[str, str]:
+    """The text of each section, without its heading."""
+    found = re.findall(r'<section id="(\w+)".*?</h2>(.*?)</section>', page, re.DOTALL)
+    return {name: text_of(content) for name, content in found}
+
+
+@pytest.mark.slow
+def test_every_run_ends_with_a_report_that_the_table_names(runs: Runs) -> None:
+    assert [outcome.code for outcome in runs.outcomes] == [PUSHED, MODEL_REFUSED, DATA_REFUSED]
+    for run, outcome in zip((runs.pushed, runs.refused, runs.no_data), runs.outcomes, strict=True):
+        assert str(runs.root / "reports" / f"{run.id}.html") in outcome.text
+        found = sections(runs.page(run))
+        assert list(found) == list(SECTIONS) and all(len(text) > 20 for text in found.values()), found
+        assert "This part could not be made" not in runs.page(run)
+        assert "<script" not in runs.page(run) and not re.search(r'(src|href)="(?!data:|#)', runs.page(run))
+
+
+@pytest.mark.slow
+def test_a_pushed_run_answers_every_question(runs: Runs, small_mnist: Path) -> None:
+    found = sections(runs.page(runs.pushed))
+    figures = runs.pushed.figures
+    assert f"The model was pushed as version {runs.pushed.version}." in found["verdict"]
+    assert f"{figures['accuracy']:.4f}" in found["accuracy"] and "of 1,000 examples" in found["accuracy"]
+    assert "No other model with the same inputs" in found["accuracy"]
+    assert "The model has the weights of epoch" in found["training"]
+    assert found["classes"].count("0.4000") >= 10  # the floor of each class
+    assert "The 40 test examples" in found["mistakes"] and runs.page(runs.pushed).count("<img") == 40
+    assert "Accuracy after each of the 28 rows" in found["rows"]
+    assert "train: 3,000 examples, eval: 500 examples, test: 1,000 examples" in found["data"]
+    assert "None: every split matches the schema." in found["data"]
+    assert "Trainer took the longest" in found["steps"] or "took the longest" in found["steps"]
+    assert "train-00001-of-00002.tfrecord.gz" in found["lineage"] and "provenance.json" in found["lineage"]
+    assert "training.epochs 3 8" in found["lineage"] and "tf-keras 2.16.0" in found["lineage"]
+    assert runs.pushed.step("Trainer").properties["fingerprint"] in found["lineage"]
+    assert f"The data are in {small_mnist}. Their licence is not recorded here" in found["card"]
+    assert "Intended use" in found["card"] and "Limits" in found["card"]
+
+
+@pytest.mark.slow
+def test_a_refused_run_says_which_gate_and_by_how_much(runs: Runs) -> None:
+    page = runs.page(runs.refused)
+    verdict = sections(page)["verdict"]
+    assert "The model was not pushed: a gate refused it." in verdict
+    gates = [gate for gate in runs.refused.evaluation().gates if not gate.passed]
+    assert "accuracy against the baseline" in {gate.name for gate in gates}
+    missed = -0.002 - next(gate.value for gate in gates if gate.name == "accuracy against the baseline")
+    assert f"It misses the bound by {missed:.4f}" in verdict.replace(" </strong>", "")
+    assert f"Version {runs.pushed.version} has an accuracy of {runs.pushed.figures['accuracy']:.4f}" in text_of(page)
+
+
+@pytest.mark.slow
+def test_refused_data_are_explained_and_every_other_section_says_why_it_is_empty(runs: Runs) -> None:
+    found = sections(runs.page(runs.no_data))
+    assert "No model was trained: the data gate refused the data." in found["verdict"]
+    assert "label 9, expected 0 … 6" in found["verdict"] and "Unexpectedly large value: 9" in found["data"]
+    for name in ("accuracy", "confusion", "classes", "reliability", "mistakes", "rows"):
+        assert found[name].startswith("The step Evaluator did not run: the data gate refused the data."), name
+    assert found["training"].startswith("The step Trainer did not run")
+    assert "DataGate failed" in found["steps"] and "Nothing was pushed." in found["lineage"]
+
+
+@pytest.mark.slow
+def test_names_of_classes_are_text_wherever_they_stand(runs: Runs) -> None:
+    for run in (runs.pushed, runs.refused):
+        page = runs.page(run)
+        assert HOSTILE not in page and "<script" not in page
+        assert "&lt;script&gt;alert(&#39;one&#39;)&lt;/script&gt;" in page and "eight &amp; more" in page
+
+
+@pytest.mark.slow
+def test_the_numbers_are_those_of_numpy(facts: Facts, runs: Runs, digits: dict[str, Images]) -> None:
+    found = read_predictions(runs.pushed.output("Evaluator", "evaluation").uri)
+    right = found.class_ids == found.labels
+    assert np.array_equal(found.labels, digits["test"].labels)
+    for label, result in enumerate(facts.classes):
+        of_class = found.labels == label
+        assert (result.proportion.right, result.proportion.total) == (right[of_class].sum(), of_class.sum())
+    bins = facts.reliability
+    assert sum(item.proportion.total for item in bins) == 1000
+    gap = sum(abs(item.proportion.share - item.confidence) * item.proportion.total for item in bins) / 1000
+    assert gap == pytest.approx(facts.evaluation.calibration_error, abs=1e-5)
+    assert facts.row_accuracy[-1] == pytest.approx(facts.evaluation.accuracy, abs=1e-6)
+    for mistake in facts.mistakes:
+        assert np.array_equal(mistake.picture, digits["test"].pixels[mistake.position])
+    for values in facts.values.splits:
+        pixels = digits[values.split].pixels.astype(np.float64)
+        assert values.examples == len(pixels) and (values.minimum, values.maximum) == (0, 255)
+        assert values.mean == pytest.approx(pixels.mean()) and values.deviation == pytest.approx(pixels.std())
+        assert values.zeros == pytest.approx((pixels == 0).mean())
+        counts = np.bincount(digits[values.split].labels, minlength=10)
+        assert [each[values.split] for each in facts.balance.counts.values()] == counts.tolist()
+    assert [epoch.number for epoch in facts.epochs] == [1, 2, 3]
+    assert facts.kept == min(facts.epochs, key=lambda epoch: epoch.val_loss)
+
+
+@pytest.mark.slow
+def test_the_comparison_counts_the_same_examples(predictions: Predictions, runs: Runs) -> None:
+    comparison = evaluated.compare(predictions)
+    assert comparison.both + comparison.only_candidate == round(runs.refused.figures["accuracy"] * 1000)
+    assert comparison.both + comparison.only_baseline == round(runs.pushed.figures["accuracy"] * 1000)
+    assert comparison.only_baseline > comparison.only_candidate and 0 < comparison.p < 0.05
+    same = predictions._replace(baseline_class_ids=predictions.class_ids)
+    equal = evaluated.compare(same)
+    assert equal.only_candidate == equal.only_baseline == 0 and equal.p == 1
+    page = render(replace(collect(runs.refused), comparison=equal))
+    assert "Both models are right on the same examples" in page
+    assert evaluated.compare(predictions._replace(baseline_class_ids=np.zeros(0, np.int64))) is None
+
+
+@pytest.mark.slow
+def test_a_run_of_an_earlier_version_is_shown_as_far_as_it_is_known(runs: Runs, tmp_path: Path) -> None:
+    old = tmp_path / "old"
+    evaluation, model_run = (
+        runs.pushed.output(*where) for where in (("Evaluator", "evaluation"), ("Trainer", "model_run"))
+    )
+    for artifact in (evaluation, model_run):
+        shutil.copytree(artifact.uri, old / str(artifact.id))
+    (old / str(evaluation.id) / "predictions.npz").unlink()
+    (old / str(model_run.id) / "epochs.csv").unlink()
+    steps = [
+        replace(
+            step,
+            outputs={
+                key: replace(artifact, uri=str(old / str(artifact.id)))
+                if artifact in (evaluation, model_run)
+                else artifact
+                for key, artifact in step.outputs.items()
+            },
+        )
+        for step in runs.pushed.steps
+    ]
+    facts = collect(Run(runs.pushed.id, runs.pushed.pipeline, runs.pushed.started, {}, steps))
+    # TensorBoard's files have the same numbers.
+    assert facts.epochs == [
+        Epoch(*(pytest.approx(value, abs=1e-5) for value in vars(epoch).values()))
+        for epoch in collect(runs.pushed).epochs
+    ]
+    assert facts.kept is None
+    found = sections(render(facts))
+    for name in ("reliability", "mistakes", "rows"):
+        assert found[name].startswith("An earlier version evaluated the model")
+    assert "without its settings" in found["lineage"] and "without its packages" in found["lineage"]
+    assert ("Confusion matrix:" in found["confusion"] and "0.9" in found["classes"]) or "0.8" in found["classes"]
+
+
+@pytest.mark.slow
+def test_deleted_files_cost_no_page(runs: Runs) -> None:
+    steps = [
+        replace(step, outputs={key: replace(found, live=False) for key, found in step.outputs.items()})
+        for step in runs.pushed.steps
+    ]
+    found = sections(render(collect(replace(runs.pushed, steps=steps))))
+    for name in ("accuracy", "training", "confusion", "classes", "mistakes"):
+        assert "were deleted: " in found[name], name
+    empty = sections(render(collect(replace(runs.pushed, steps=[], properties={}))))
+    assert list(empty) == list(SECTIONS) and "No step began." in empty["steps"]
+
+
+@pytest.mark.slow
+def test_a_damaged_file_costs_only_its_section(runs: Runs, tmp_path: Path) -> None:
+    evaluation = runs.pushed.output("Evaluator", "evaluation")
+    shutil.copytree(evaluation.uri, tmp_path / "evaluation")
+    (tmp_path / "evaluation" / "predictions.npz").write_bytes(b"no zip")
+    steps = [
+        replace(step, outputs={**step.outputs, "evaluation": replace(evaluation, uri=str(tmp_path / "evaluation"))})
+        if step.id == "Evaluator"
+        else step
+        for step in runs.pushed.steps
+    ]
+    found = sections(render(collect(replace(runs.pushed, steps=steps))))
+    assert "This part could not be made" in found["mistakes"] and "95 % Wilson interval" in found["accuracy"]
+
+
+@pytest.mark.slow
+def test_many_classes_stay_readable(facts: Facts) -> None:
+    names = [f"class {number} with a long name" for number in range(120)]
+    confusion = {(label, (label + step) % 120): 90 - 80 * step for label in range(120) for step in (0, 1)}
+    gates = [Gate("accuracy", 0.9, "at least 0.9500", False)]
+    gates += [Gate(f"accuracy of class {name}", 0.9, "at least 0.8000", True) for name in names]
+    shares = dict.fromkeys(range(120), 0.9)
+    evaluation = Evaluation(False, gates, 12000, 0.9, 0.3, 0.02, shares, None, confusion, names)
+    many = replace(facts, labels=names, evaluation=evaluation, classes=evaluated.classes(evaluation))
+    found = sections(render(many))
+    assert "A picture of more than 30 classes is not readable" in found["confusion"]
+    assert f"The {charts.MANY_CLASSES} classes with the lowest accuracy" in found["classes"]
+    assert "All 121 gates" in found["verdict"] and "It misses the bound by 0.0500" in found["verdict"]
+
+
+def test_intervals_margins_and_the_kept_epoch() -> None:
+    low, high = evaluated.Proportion(8, 10).interval
+    assert (low, high) == (pytest.approx(0.4902, abs=1e-4), pytest.approx(0.9433, abs=1e-4))
+    assert evaluated.Proportion(0, 10).interval == (0, pytest.approx(0.2775, abs=1e-4))
+    ids = np.arange(100, dtype=np.uint64)
+    labels = np.zeros(100, np.int64)
+    one, two = labels.copy(), labels.copy()
+    one[:2], two[2:12] = 1, 1
+    nothing = np.zeros(0)
+    comparison = evaluated.compare(Predictions(ids, labels, one, nothing, two, nothing, nothing, nothing))
+    assert (comparison.only_candidate, comparison.only_baseline, comparison.both) == (10, 2, 88)
+    assert comparison.p == pytest.approx(2 * (1 + 12 + 66) / 2**12)
+    assert evaluated.margin(Gate("accuracy", 0.9, "at least 0.9500", False)) == pytest.approx(-0.05)
+    assert evaluated.margin(Gate("calibration", 0.03, "at most 0.0200", False)) == pytest.approx(-0.01)
+    assert evaluated.margin(Gate("accuracy", float("nan"), "at least 0.9500", False)) is None
+    epochs = [Epoch(1, 1, 0.5, 0.9, 0.5), Epoch(2, 0.5, 0.7, 0.6, 0.7), Epoch(3, 0.2, 0.9, 0.8, 0.7)]
+    for patience, kept in ((2, 2), (0, 3)):
+        run = Run("a", "b", None, {"settings": f'{{"training": {{"patience": {patience}}}}}'}, [])
+        assert kept_epoch(run, epochs).number == kept
+    settings = {"notify": {"url": "https://hooks.example/secret"}, "training": {"epochs": 3}}
+    assert flat_settings(settings) == {"training.epochs": "3"}
+
+
+def test_the_licence_is_that_of_the_data_wherever_they_lie(tmp_path: Path) -> None:
+    examples = standard_artifacts.Examples()
+    examples.uri = str(tmp_path)
+    write_digests(examples, str(MNIST))
+    digest = examples.get_string_custom_property(DIGEST)
+    assert digest == dataset.OWN_DATA
+    assert "MNIST by Y. LeCun and C. Cortes, CC BY-SA 3.0" in dataset.licence("/app/data/mnist", digest)
+    described = dataset.licence(str(MNIST), "")
+    assert "Their licence is not recorded here" in described and str(MNIST / "README.md") in described
+
+
+def test_a_chart_is_the_same_each_time_and_follows_the_page() -> None:
+    epochs = [Epoch(1, 1, 0.5, 0.9, 0.5)]
+    chart = charts.loss_chart(epochs, epochs[0])
+    assert chart == charts.loss_chart(epochs, epochs[0])
+    assert 'role="img"' in chart.svg and "<desc" in chart.svg and chart.lines == (("1", "1.0000", "0.9000"),)
+    assert "var(--series-1)" in chart.svg and "<style" not in chart.svg and "<metadata" not in chart.svg
+    assert not set(re.findall(r"#[0-9a-f]{6}", chart.svg)) and "201" not in re.findall("<metadata.*", chart.svg)
+    other = charts.accuracy_chart(epochs, None)
+    ids = [re.findall(r' id="([^"]+)"', svg) for svg in (chart.svg, other.svg)]
+    assert not set(ids[0]) & set(ids[1])
+
+
+def test_an_example_of_a_fork_is_drawn_as_a_heat_map() -> None:
+    values = np.array([[-2.0, 0.0], [1.0, 2.0]], np.float32)
+    assert own_sequences.draw(values, own_sequences.ExampleSpec()).tolist() == [[0, 127], [191, 255]]
+    assert own_sequences.draw(np.ones((3, 4), np.float32), own_sequences.ExampleSpec()).max() == 0
+
+
+def test_a_page_is_replaced_as_a_whole(small_disk: Path) -> None:
+    file = small_disk / "report.html"
+    write_page("the first page, ä", file)
+    with pytest.raises(OSError, match="No space left"):
+        write_page("x" * 2**23, file)
+    assert file.read_text(encoding="utf-8") == "the first page, ä" and list(small_disk.iterdir()) == [file]
+    write_page("the second page", file)
+    assert file.read_text() == "the second page" and file.stat().st_mode & 0o044
+
+
+@pytest.mark.slow
+def test_the_command_makes_it_again(runs: Runs, tmp_path: Path, capfd: pytest.CaptureFixture[str]) -> None:
+    file = tmp_path / "new" / "report.html"
+    assert main([runs.pushed.id, "--run-root", str(runs.root), "-o", str(file)]) == 0
+    shown = capfd.readouterr()
+    assert shown.out == f"{file}\n" and not shown.err
+    strip = re.compile(r"Report made [^<]*")
+    assert strip.sub("", file.read_text()) == strip.sub("", runs.page(runs.pushed))
+    default = runs.root / "reports" / f"{runs.no_data.id}.html"
+    default.unlink()
+    assert main(["--run-root", str(runs.root)]) == 0 and default.is_file()
+
+
+@pytest.mark.slow
+def test_a_mistake_is_a_sentence(runs: Runs, tmp_path: Path, capfd: pytest.CaptureFixture[str]) -> None:
+    (tmp_path / "file").touch()
+    root = ("--run-root", str(runs.root))
+    for arguments, code, words in (
+        (("nowhere", *root), FAILED, "There is no run nowhere"),
+        (("2", *root), FAILED, "3 runs begin with 2"),
+        (("--run-root", str(tmp_path)), FAILED, "There are no runs in"),
+        (("-o", str(tmp_path), *root), FAILED, "is a folder: name a file"),
+        (("-o", str(tmp_path / "file" / "x.html"), *root), FAILED, "cannot be written"),
+        (("--set", "metadata.connection=nonsense", *root), WRONG_USE, "is not an ml_metadata.ConnectionConfig"),
+    ):
+        assert main([*arguments]) == code
+        shown = capfd.readouterr()
+        assert not shown.out and words in shown.err and len(shown.err.splitlines()) == 1, shown.err
+
+
+def test_help_loads_no_library() -> None:
+    code = "import sys, pipeline.report.cli as c\ntry: c.main(['--help'])\nexcept SystemExit: pass\n"
+    code += "assert not {'tensorflow', 'tfx', 'matplotlib', 'ml_metadata'} & set(sys.modules)"
+    done = subprocess.run([sys.executable, "-c", code], cwd=ROOT, capture_output=True, text=True, check=False)
+    assert done.returncode == 0 and "RUN" in done.stdout, done.stderr
+
+
+def luminance(colour: str) -> float:
+    parts = [int(colour[i : i + 2], 16) / 255 for i in (1, 3, 5)]
+    linear = [part / 12.92 if part <= 0.04045 else ((part + 0.055) / 1.055) ** 2.4 for part in parts]
+    return 0.2126 * linear[0] + 0.7152 * linear[1] + 0.0722 * linear[2]
+
+
+def test_colours_have_the_contrast_of_wcag_aa_in_both_themes() -> None:
+    blocks = re.findall(r":root \{(.*?)\}", CSS, re.DOTALL)[:2]
+    for block in blocks:
+        colours = dict(re.findall(r"--([\w-]+): (#[0-9a-f]{6});", block))
+        for background in ("surface", "panel"):
+            for name, least in (
+                *dict.fromkeys(("ink", "quiet", "good", "bad", "link"), 4.5).items(),
+                *dict.fromkeys(("series-1", "series-2", "series-3"), 3.0).items(),
+            ):
+                one, two = sorted((luminance(colours[name]), luminance(colours[background])))
+                assert (two + 0.05) / (one + 0.05) >= least, (name, background)
+
+
+@pytest.fixture(scope="module")
+def browser() -> Iterator[Browser]:
+    with chromium() as browser:
+        yield browser
+
+
+@pytest.mark.slow
+@pytest.mark.parametrize("theme", ["light", "dark"])
+@pytest.mark.parametrize("width", [1280, 400])
+def test_a_browser_shows_all_of_it_and_fetches_nothing(
+    browser: Browser, runs: Runs, tmp_path: Path, theme: str, width: int
+) -> None:
+    pictures = []
+    for run in (runs.pushed, runs.refused, runs.no_data):
+        file = runs.root / "reports" / f"{run.id}.html"
+        with opened(browser, file, width, theme) as shown:
+            page = shown.page
+            for name, title in SECTIONS.items():
+                section = page.locator(f"section#{name}")
+                assert section.is_visible() and section.locator("h2").inner_text() == title
+                assert len(section.inner_text()) > len(title) + 20
+            assert [url for url in shown.requests if not url.startswith("data:")] == [file.as_uri()]
+            assert not shown.messages
+            assert page.evaluate("document.documentElement.scrollWidth") == width
+            small = "[...document.querySelectorAll('svg')].filter(e => e.getBoundingClientRect().width < 300).length"
+            assert page.evaluate(small) == 0
+            images = "[...document.images].every(image => image.complete && image.naturalWidth > 0 && image.alt)"
+            assert page.evaluate(images)
+            ids = page.evaluate("[...document.querySelectorAll('[id]')].map(e => e.id)")
+            assert len(ids) == len(set(ids))
+            pictures.append(page.screenshot(path=tmp_path / f"{run.id}.png", full_page=True))
+            background = page.evaluate("getComputedStyle(document.body).backgroundColor")
+            assert background == ("rgb(255, 255, 255)" if theme == "light" else "rgb(20, 23, 28)")
+            page.emulate_media(media="print")
+            assert page.evaluate("getComputedStyle(document.body).backgroundColor") == "rgb(255, 255, 255)"
+            assert not page.locator("nav").is_visible()
+    assert all(len(picture) > 20_000 for picture in pictures)
