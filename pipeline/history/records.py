@@ -149,11 +149,21 @@ class Run:
         return read_evaluation(found.uri, self.labels)
 
     @property
+    def example(self) -> ExampleSpec | None:
+        """What an example of the run's data is; None if it was not recorded, or in another form."""
+        evaluation, gate = self.output("Evaluator", "evaluation"), self.step("DataGate")
+        for properties in (evaluation.properties if evaluation else {}, gate.properties if gate else {}):
+            if text := properties.get("example"):
+                try:
+                    return ExampleSpec.model_validate_json(text)
+                except ValueError:
+                    return None
+        return None
+
+    @property
     def labels(self) -> tuple[str, ...]:
-        """The names of the classes; empty for a run of an earlier version."""
-        evaluation = self.output("Evaluator", "evaluation")
-        text = evaluation.properties.get("example") if evaluation else None
-        return ExampleSpec.model_validate_json(text).labels if text else ()
+        """The names of the classes; empty if they were not recorded."""
+        return self.example.labels if self.example else ()
 
     @property
     def last_step(self) -> str:

@@ -13,12 +13,20 @@ Flat = dict[str, Any]
 """`section.key` to a value of JSON."""
 
 
-def flatten(tree: Mapping[str, Any], prefix: str = "") -> Flat:
-    """A tree of settings as `section.key` to value."""
+_LEFT_OUT = {"metadata", "notify"}
+"""Sections that change no result, and that may hold secrets."""
+
+
+def flatten(settings: Mapping[str, Any]) -> Flat:
+    """A tree of settings as `section.key` to value, without the sections that change no result."""
+    return _flat({key: value for key, value in settings.items() if key not in _LEFT_OUT}, "")
+
+
+def _flat(tree: Mapping[str, Any], prefix: str) -> Flat:
     flat: Flat = {}
     for key, value in tree.items():
         if isinstance(value, Mapping):
-            flat |= flatten(value, f"{prefix}{key}.")
+            flat |= _flat(value, f"{prefix}{key}.")
         else:
             flat[f"{prefix}{key}"] = value
     return flat
@@ -27,7 +35,7 @@ def flatten(tree: Mapping[str, Any], prefix: str = "") -> Flat:
 @cache
 def defaults() -> Flat:
     """The settings of the profile default."""
-    return flatten(json.loads(load("default").model_dump_json(exclude={"metadata"})))
+    return flatten(json.loads(load("default").model_dump_json()))
 
 
 def not_default(settings: Mapping[str, Any]) -> Flat:

@@ -157,7 +157,7 @@ def _run(artifacts: Mapping[str, Artifact], run_id: str, data_path: str, record:
     for name, (step, key) in _SOURCES.items():
         outputs[step][key] = artifacts[name]
     properties = {step: {"fingerprint": text} for step, text in record["fingerprints"].items()}
-    properties["Evaluator"]["example"] = record["example"]
+    properties["DataGate"]["example"] = record["example"]
     properties["ExampleGen"]["input_base"] = data_path
     baseline = artifacts["baseline_model"]
     inputs = {"Evaluator": {"baseline_model": baseline}} if "version" in baseline.properties else {}

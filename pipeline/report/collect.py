@@ -58,7 +58,7 @@ class Facts:
 
 def collect(run: Run) -> Facts:
     """Reads what the report shows, from ML Metadata and the artifacts. It raises nothing for an artifact."""
-    spec = example_spec(run)
+    spec = run.example
     labels = spec.labels if spec else ()
     evaluation = attempt(partial(_evaluation, run))
     predictions = attempt(partial(_predictions, run))
@@ -98,23 +98,6 @@ def collect(run: Run) -> Facts:
         part=" ".join(f"--{key} {run.properties[key]}" for key in (FROM, TO) if key in run.properties),
         resumed=str(run.properties.get(RESUMED, "")),
     )
-
-
-def example_spec(run: Run) -> ExampleSpec | None:
-    """What an example of the run's data is; None if it was not recorded, or if it is not this project's any more."""
-    for name in ("Evaluator", "DataGate"):
-        step = run.step(name)
-        if step and step.properties.get("example"):
-            return _parsed(ExampleSpec.model_validate_json, step.properties["example"])
-    section = {key: value for key, value in run.settings.get("data", {}).items() if key != "path"}
-    return _parsed(ExampleSpec.model_validate, section) if section else None
-
-
-def _parsed(parse: Any, content: Any) -> ExampleSpec | None:
-    try:
-        return parse(content)
-    except ValueError:
-        return None
 
 
 def _of(predictions: Predictions | str, read: Any) -> Any:

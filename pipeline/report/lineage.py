@@ -13,6 +13,7 @@ from typing import Any
 from pipeline.config import load
 from pipeline.definition import STEPS
 from pipeline.history.records import Artifact, Run, Step
+from pipeline.history.settings import flatten
 
 MAIN_PACKAGES = (
     "python",
@@ -27,8 +28,6 @@ MAIN_PACKAGES = (
     "apache-beam",
     "numpy",
 )
-# They change no result, and may be addresses that a page to be passed on must not show.
-_LEFT_OUT = {"metadata", "notify"}
 _STATES = {
     "COMPLETE": "done",
     "CACHED": "from the cache",
@@ -81,17 +80,7 @@ def _result(step: Step) -> StepResult:
 
 def flat_settings(settings: Mapping[str, Any]) -> dict[str, str]:
     """The tree of settings as `section.key` → the value as JSON, without those that change no result."""
-    return _flat({key: value for key, value in settings.items() if key not in _LEFT_OUT})
-
-
-def _flat(tree: Mapping[str, Any]) -> dict[str, str]:
-    found: dict[str, str] = {}
-    for key, value in tree.items():
-        if isinstance(value, Mapping):
-            found |= {f"{key}.{inner}": text for inner, text in _flat(value).items()}
-        else:
-            found[key] = json.dumps(value, ensure_ascii=False)
-    return found
+    return {key: json.dumps(value, ensure_ascii=False) for key, value in flatten(settings).items()}
 
 
 def changes(settings: Mapping[str, Any]) -> list[Change]:
