@@ -2,8 +2,11 @@
 
 from __future__ import annotations
 
+import json
+import os
 import subprocess
 import sys
+from collections.abc import Iterator
 from pathlib import Path
 
 import numpy as np
@@ -23,29 +26,70 @@ LINES = {
     "Evaluator": "Evaluating model.",
     "Pusher": "Model version:",
 }
-KILLED_AT = """
-import logging, os, signal, sys
+# Loads the libraries once. Each line of the input is a command; it runs in a fork, which kills itself at its log line.
+DRIVER = """
+import json, logging, os, signal, sys
+import tensorflow_model_analysis, tfx.v1
 from pipeline.local.cli import main
 
-words, arguments = sys.argv[1], sys.argv[2:]
-del sys.argv[1:]
+def run(line, arguments):
+    def kill(record):
+        if line and line in record.getMessage():
+            os.kill(os.getpid(), signal.SIGKILL)
+        return True
+    for name in ("absl", "components.trainer.fit"):
+        logging.getLogger(name).addFilter(kill)
+    return main(arguments)
 
-def kill(record):
-    if words in record.getMessage():
-        os.kill(os.getpid(), signal.SIGKILL)
-    return True
-
-for name in ("absl", "components.trainer.fit"):
-    logging.getLogger(name).addFilter(kill)
-sys.exit(main(arguments))
+for text in sys.stdin:
+    child = os.fork()
+    if not child:
+        code = run(*json.loads(text))
+        sys.stdout.flush()
+        os._exit(code)
+    _, status = os.waitpid(child, 0)
+    print("ended:", os.waitstatus_to_exitcode(status), flush=True)
 """
 
 
-def killed_in(step: str, *arguments: str) -> None:
-    """Runs the command until the step logs its line. Then the process kills itself with SIGKILL."""
-    line = [sys.executable, "-c", KILLED_AT, LINES[step], *arguments]
-    done = subprocess.run(line, cwd=ROOT, capture_output=True, text=True, check=False)
-    assert done.returncode == -9, done.stdout + done.stderr
+class Driver:
+    """Runs commands, one after the other."""
+
+    def __init__(self) -> None:
+        self._process = subprocess.Popen(
+            [sys.executable, "-c", DRIVER],
+            cwd=ROOT,
+            stdin=subprocess.PIPE,
+            stdout=subprocess.PIPE,
+            stderr=subprocess.DEVNULL,
+            text=True,
+            env={**os.environ, "TF_USE_LEGACY_KERAS": "1"},
+        )
+
+    def run(self, *arguments: str, killed_in: str = "") -> tuple[int, str]:
+        """The exit code, -9 after SIGKILL, and what was printed."""
+        assert self._process.stdin is not None and self._process.stdout is not None
+        self._process.stdin.write(json.dumps([LINES.get(killed_in), arguments]) + "\n")
+        self._process.stdin.flush()
+        text = ""
+        for line in self._process.stdout:
+            if line.startswith("ended: "):
+                return int(line.removeprefix("ended: ")), text
+            text += line
+        raise AssertionError(f"the driver ended:\n{text}")
+
+    def stop(self) -> None:
+        """Ends the driver."""
+        self._process.communicate()
+
+
+@pytest.fixture
+def driver() -> Iterator[Driver]:
+    driver = Driver()
+    try:
+        yield driver
+    finally:
+        driver.stop()
 
 
 def weights(root: Path) -> list[np.ndarray]:
@@ -58,27 +102,25 @@ def weights(root: Path) -> list[np.ndarray]:
 
 @pytest.mark.slow
 def test_a_run_that_was_killed_in_five_steps_pushes_the_model_of_an_undisturbed_run(
-    tmp_path: Path, small_mnist: Path, capfd: pytest.CaptureFixture[str]
+    driver: Driver, tmp_path: Path, small_mnist: Path, capfd: pytest.CaptureFixture[str]
 ) -> None:
     root = tmp_path / "killed"
     command = ["--run-root", str(root), "--set", f"data.path={small_mnist}", *QUICK]
     resume = ["--run-root", str(root), "--resume"]
-    killed_in("ExampleGen", *command)
-    killed_in("Transform", *resume)
-    killed_in("Trainer", *command)  # the same command goes on as well
+    assert driver.run(*command, killed_in="ExampleGen")[0] == -9
+    assert driver.run(*resume, killed_in="Transform")[0] == -9
+    assert driver.run(*command, killed_in="Trainer")[0] == -9  # the same command goes on as well
     assert last_run(root).verdict == "stopped in Trainer" and not last_run(root).finished
-    killed_in("Evaluator", *resume)
+    assert driver.run(*resume, killed_in="Evaluator")[0] == -9
     assert states(root)["Transform"] == "CACHED"
-    killed_in("Pusher", *resume)
+    assert driver.run(*resume, killed_in="Pusher")[0] == -9
     assert versions(root) == [] and last_run(root).verdict == "stopped in Pusher"
     killed = last_run(root).id
 
-    done = subprocess.run(
-        [sys.executable, "-m", "pipeline.run_local", *resume], cwd=ROOT, capture_output=True, text=True, check=False
-    )
-    assert done.returncode == PUSHED, done.stdout + done.stderr
+    code, text = driver.run(*resume)
+    assert code == PUSHED, text
     run = last_run(root)
-    assert run.properties[RESUMED] == killed and f"resumes the run {killed}" in done.stdout
+    assert run.properties[RESUMED] == killed and f"resumes the run {killed}" in text
     assert {step.id for step in run.steps if step.state == "COMPLETE"} == {"Baseline", "Pusher"}
     assert killed in (root / "reports" / f"{run.id}.html").read_text()
     epochs = (Path(run.output("Trainer", "model_run").uri) / "epochs.csv").read_text().splitlines()
