@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-import os
 from collections.abc import Iterable, Mapping, Sequence
 from datetime import datetime
 from typing import Any
@@ -18,7 +17,7 @@ _PIPE_WIDTH = 100_000
 def console() -> Console:
     """Standard output. A pipe has no width, so there nothing is folded."""
     screen = Console(highlight=False, soft_wrap=True, markup=False)
-    if not screen.is_terminal and "COLUMNS" not in os.environ:
+    if not screen.is_terminal:
         screen.width = _PIPE_WIDTH
     return screen
 

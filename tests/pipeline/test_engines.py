@@ -118,7 +118,7 @@ def records(root: Path) -> dict[str, Counter[bytes]]:
     (examples,) = (root / "artifacts" / "ExampleGen" / "examples").iterdir()
     return {
         split.name: Counter(tf.data.TFRecordDataset([str(p) for p in split.iterdir()], "GZIP").as_numpy_iterator())
-        for split in examples.iterdir()
+        for split in examples.glob("Split-*")
     }
 
 

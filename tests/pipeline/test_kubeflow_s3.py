@@ -23,17 +23,16 @@ PUSHES = """
 import os, sys
 from pathlib import Path
 from tests.components.test_baseline import save
-from tests.components.test_pusher import push
+from tests.components.test_pusher import Atomic, push
 import tensorflow_io
 from tfx.types import standard_artifacts
 from tfx.utils import path_utils
 from components.baseline import LatestPushedModel, list_versions
-from components.pusher.component import AtomicExecutor
 work, base = Path(sys.argv[1]), "s3://bucket/serving_models/mnist"
 seen = [list_versions(base)]
 save(work / "blessing" / "stamped_model", 1)
 for _ in range(2):
-    push(AtomicExecutor(), work, base)
+    push(Atomic(), work, base)
     seen.append(list_versions(base))
 candidate, found = standard_artifacts.Model(), standard_artifacts.Model()
 candidate.uri, found.uri = str(work / "candidate"), str(work / "found")
