@@ -76,6 +76,8 @@ def compile_spec(config: Config, deployment: Deployment) -> list[dict[str, Any]]
     """
     from kfp.pipeline_spec import pipeline_spec_pb2
 
+    from pipeline.kubeflow.report import VERDICT
+
     _check(config, deployment)
     data_path = config.data.path if "://" in config.data.path else str(Path(WORKDIR, config.data.path))
     pipeline = _create_pipeline(config, deployment, data_path)
@@ -95,7 +97,7 @@ def compile_spec(config: Config, deployment: Deployment) -> list[dict[str, Any]]
         if deployment.target == "kubeflow":
             _set_step_options(container, local=config.beam.engine == "direct")
         task.caching_options.enable_cache = deployment.cache and step not in NEVER_CACHED
-        task.retry_policy.max_retry_count = resources[step].retries
+        task.retry_policy.max_retry_count = 0 if step == VERDICT else resources[step].retries
         task.retry_policy.backoff_duration.seconds = 30
         task.retry_policy.backoff_factor = 2.0
         task.retry_policy.backoff_max_duration.seconds = 600

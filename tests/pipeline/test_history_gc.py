@@ -1,4 +1,4 @@
-"""The command gc: what it removes, and that it never touches what is needed. The fast tests have recorded runs only."""
+"""The command gc: what it removes, and that it never touches what is needed. Real runs: test_history_rollback.py."""
 
 from __future__ import annotations
 
@@ -15,15 +15,14 @@ from ml_metadata.proto import metadata_store_pb2
 from components.provenance import FILE
 from pipeline.config import Config
 from pipeline.definition import STEPS
-from pipeline.exit_codes import PUSHED
 from pipeline.history.gc import size
 from pipeline.history.store import History
 from pipeline.local.run_root import RunRoot
-from tests.conftest import ROOT, run_pipeline, states, versions
+from tests.conftest import ROOT
 from tests.pipeline import test_history
-from tests.pipeline.test_history import Command, Recorded, answer
+from tests.pipeline.test_history import Command, answer
 
-command, recorded = test_history.command, test_history.recorded
+command = test_history.command
 
 LIVE, DELETED = metadata_store_pb2.Artifact.LIVE, metadata_store_pb2.Artifact.DELETED
 COMPLETE, RUNNING = metadata_store_pb2.Execution.COMPLETE, metadata_store_pb2.Execution.RUNNING
@@ -313,36 +312,3 @@ def test_a_store_of_two_run_roots_keeps_what_the_other_uses(tmp_path: Path, comm
     answer(command, here.root.path, "gc", "--keep", "1")
     assert here.runs_on_disk() == ["run2"] and here.runs_on_disk("ExampleGen") == ["run0", "run2"]
     assert here.states()[other.uri] == LIVE
-
-
-@pytest.mark.slow
-def test_after_a_gc_real_runs_still_find_what_they_need(
-    command: Command,
-    recorded: Recorded,
-    small_mnist: Path,
-) -> None:
-    root, options = recorded.root, ("gates.class_accuracy=0.0", "gates.max_drop=1.0")
-    third = run_pipeline(root, small_mnist, "training.epochs=4", *options)
-    assert third.code == PUSHED
-    # The newest version and its baseline are those of both runs that pushed: of them, nothing goes.
-    done = answer(command, root, "gc", "--keep", "1", "--keep-versions", "1")
-    assert recorded.refused not in done["kept_runs"] and {recorded.first, recorded.second} <= set(done["kept_runs"])
-    assert versions(root) == list(recorded.versions)
-    assert not (root / "logs" / recorded.refused).exists()
-    # A third model is pushed. The first version is then neither served nor the baseline.
-    weak = ("training.epochs=1", "training.warmup_epochs=0", "gates.accuracy=0.1", *options)
-    assert run_pipeline(root, small_mnist, *weak).code == PUSHED
-    before, models = size(root), root / "artifacts" / "Trainer" / "model"
-    on_disk = size(models)
-    done = answer(command, root, "gc", "--keep", "1", "--keep-versions", "1")
-    now = versions(root)
-    assert now[0] == recorded.versions[1] and len(now) == 2 and size(models) < on_disk
-    assert before - size(root) == pytest.approx(done["bytes"], rel=0.05)
-    # The newest run is cached as before, and what was removed is neither used nor pushed.
-    assert run_pipeline(root, small_mnist, *weak).code == PUSHED
-    assert {state for step, state in states(root).items() if step != "Baseline"} == {"CACHED"}
-    assert run_pipeline(root, small_mnist, "training.epochs=2", *options, options=("--to", "Trainer")).code == PUSHED
-    assert states(root)["Trainer"] == "COMPLETE" and states(root)["Transform"] == "CACHED"
-    assert versions(root) == now and not list((root / "serving_models" / "mnist").glob(".*"))
-    removed = answer(command, root, "lineage", recorded.versions[0])
-    assert removed["present"] is False and {"deleted", "live"} == {a["state"] for a in removed["artifacts"]}

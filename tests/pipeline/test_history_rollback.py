@@ -1,4 +1,4 @@
-"""The roll-back: what is served, what is recorded, and what the next runs do."""
+"""The roll-back and gc on real runs: what is served, what is recorded, and what the next runs do."""
 
 from __future__ import annotations
 
@@ -18,6 +18,7 @@ from data.readers import Images
 from pipeline.config import Config
 from pipeline.exit_codes import PUSHED
 from pipeline.history.cli import main
+from pipeline.history.gc import size
 from pipeline.local.run_root import RunRoot
 from serving.client import Client
 from serving.launch import model_server, wait_until_available
@@ -150,3 +151,35 @@ def test_a_roll_back_that_is_interrupted_leaves_no_version(
     assert versions(recorded.root) == list(recorded.versions)
     assert not list((recorded.root / "serving_models" / "mnist").glob(".*"))
     assert [row["kind"] for row in json.loads(command(recorded.root, "list", "--json")[1])] == ["run"] * 3
+
+
+def test_after_a_gc_real_runs_still_find_what_they_need(
+    command: Command,
+    recorded: Recorded,
+    small_mnist: Path,
+) -> None:
+    root, options = recorded.root, ("gates.class_accuracy=0.0", "gates.max_drop=1.0")
+    third = run_pipeline(root, small_mnist, "training.epochs=4", *options)
+    assert third.code == PUSHED
+    # The newest version and its baseline are those of both runs that pushed: of them, nothing goes.
+    done = answer(command, root, "gc", "--keep", "1", "--keep-versions", "1")
+    assert recorded.refused not in done["kept_runs"] and {recorded.first, recorded.second} <= set(done["kept_runs"])
+    assert versions(root) == list(recorded.versions)
+    assert not (root / "logs" / recorded.refused).exists()
+    # A third model is pushed. The first version is then neither served nor the baseline.
+    weak = ("training.epochs=1", "training.warmup_epochs=0", "gates.accuracy=0.1", *options)
+    assert run_pipeline(root, small_mnist, *weak).code == PUSHED
+    before, models = size(root), root / "artifacts" / "Trainer" / "model"
+    on_disk = size(models)
+    done = answer(command, root, "gc", "--keep", "1", "--keep-versions", "1")
+    now = versions(root)
+    assert now[0] == recorded.versions[1] and len(now) == 2 and size(models) < on_disk
+    assert before - size(root) == pytest.approx(done["bytes"], rel=0.05)
+    # The newest run is cached as before, and what was removed is neither used nor pushed.
+    assert run_pipeline(root, small_mnist, *weak).code == PUSHED
+    assert {state for step, state in states(root).items() if step != "Baseline"} == {"CACHED"}
+    assert run_pipeline(root, small_mnist, "training.epochs=2", *options, options=("--to", "Trainer")).code == PUSHED
+    assert states(root)["Trainer"] == "COMPLETE" and states(root)["Transform"] == "CACHED"
+    assert versions(root) == now and not list((root / "serving_models" / "mnist").glob(".*"))
+    removed = answer(command, root, "lineage", recorded.versions[0])
+    assert removed["present"] is False and {"deleted", "live"} == {a["state"] for a in removed["artifacts"]}
