@@ -110,7 +110,7 @@ def test_each_step_asks_for_what_it_needs(documents: list[dict[str, Any]]) -> No
     assert all(int(item["activeDeadlineSeconds"]) >= 1800 for item in on_kubernetes.values())
     (secret,) = on_kubernetes["ExampleGen_executor"]["secretAsEnv"]
     assert secret["secretName"] == "aws" and len(secret["keyToEnv"]) == 2
-    retries = {name: task["retryPolicy"]["maxRetryCount"] for name, task in spec["root"]["dag"]["tasks"].items()}
+    retries = {name: task["retryPolicy"].get("maxRetryCount", 0) for name, task in spec["root"]["dag"]["tasks"].items()}
     several = {step: 2 if step in (*BEAM_STEPS, "Trainer") else 1 for step in (*STEPS, REPORT)}
     assert retries == {**several, VERDICT: 0}  # a verdict does not change
 
