@@ -11,7 +11,7 @@ PARALLEL := -n 2 --dist loadfile --no-loadscope-reorder
 export TF_USE_LEGACY_KERAS := 1
 
 .DEFAULT_GOAL := help
-.PHONY: help setup run serve test test-fast lint types bench bench-serving protos lock clean
+.PHONY: help setup run serve demo test test-fast lint types bench bench-serving protos lock clean
 
 help:  ## show this help
 	@awk 'BEGIN {FS = ":.*## "} /^[a-z-]+:.*## / {printf "  make %-13s %s\n", $$1, $$2}' $(MAKEFILE_LIST)
@@ -41,6 +41,9 @@ serve: $(READY)  ## serve the last pushed model on localhost:8500, with the stan
 	@ls -d runs/serving_models/mnist/[0-9]* >/dev/null 2>&1 || { \
 	  echo "make: runs/serving_models/mnist holds no model yet; push one with make run" >&2; exit 1; }
 	@$(PY) -m serving.model_server --model_name=mnist --model_base_path=runs/serving_models/mnist $(ARGS)
+
+demo: $(READY)  ## draw a digit on localhost:8600 and watch the last pushed model read it row by row
+	@$(PY) -m serving.demo $(ARGS)
 
 test: $(READY)  ## run every test, with coverage
 	@$(PY) -m pytest $(PARALLEL) --cov --cov-report=term:skip-covered $(ARGS)

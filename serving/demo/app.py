@@ -1,0 +1,187 @@
+"""The web application: the page, the test digits, and what the served model says of a picture."""
+
+from __future__ import annotations
+
+import base64
+import math
+import time
+from collections.abc import AsyncIterator, Callable, Collection
+from contextlib import asynccontextmanager
+from pathlib import Path
+from typing import Any
+
+import anyio
+import numpy as np
+from starlette.applications import Starlette
+from starlette.exceptions import HTTPException
+from starlette.requests import ClientDisconnect, Request
+from starlette.responses import FileResponse, JSONResponse, Response
+from starlette.routing import Mount, Route
+from starlette.staticfiles import StaticFiles
+
+from serving.client import AsyncClient, Metadata
+from serving.client.images import image_size
+from serving.demo import digits
+from serving.demo.guard import Guard
+from serving.demo.normalize import FIELD, BlankError, normalize
+from serving.demo.pictures import MAX_BYTES, PictureError, decode
+from serving.errors import DeadlineError, NotFoundError, ServerError, ServingError, UnavailableError
+
+PAGE = Path(__file__).with_name("page")
+_ROWS = "predict_rows"
+_FAILURES: dict[type[ServingError], tuple[int, str]] = {
+    UnavailableError: (503, "The model server does not answer."),
+    DeadlineError: (504, "The model server is too slow."),
+    NotFoundError: (502, "The model server does not have this model."),
+}
+
+
+def create_app(connect: Callable[[], AsyncClient], hosts: Collection[str] | None) -> Guard:
+    """The application.
+
+    Args:
+        connect: makes the client of the model server, inside the event loop.
+        hosts: the names under which the page is asked for; None means any.
+    """
+
+    @asynccontextmanager
+    async def lifespan(app: Starlette) -> AsyncIterator[None]:
+        async with connect() as app.state.client:
+            app.state.decoders = anyio.CapacityLimiter(2)  # large pictures need memory
+            yield
+
+    app = Starlette(
+        routes=[
+            Route("/", _index),
+            Mount("/page", StaticFiles(directory=PAGE)),
+            Route("/api/status", _status),
+            Route("/api/digits", _digits),
+            Route("/api/read", _read, methods=["POST"]),
+        ],
+        exception_handlers={
+            HTTPException: _http_error,
+            ServingError: _serving_error,
+            ClientDisconnect: lambda request, error: Response(status_code=400),
+            Exception: lambda request, error: _error(500, "The demo has failed. Its terminal says why."),
+        },
+        lifespan=lifespan,
+    )
+    return Guard(app, hosts)
+
+
+async def _index(request: Request) -> Response:
+    return FileResponse(PAGE / "index.html")
+
+
+async def _status(request: Request) -> Response:
+    """The served model: its version, its input size, and whether it answers after each row."""
+    metadata = await request.app.state.client.metadata()
+    return JSONResponse(
+        {
+            "target": request.app.state.client.target,
+            "version": str(metadata.version),
+            "size": image_size(metadata),
+            "by_row": _ROWS in metadata.signatures,
+            "max_bytes": MAX_BYTES,
+        }
+    )
+
+
+async def _digits(request: Request) -> Response:
+    """The test digits, each with the model's answer; without answers if the server is gone or says nothing of them."""
+    client, answers = request.app.state.client, None
+    try:
+        found = digits.of_size(image_size(await client.metadata()))
+        answers = (await client.predict(found.pixels)).class_ids.tolist()
+    except ServingError:
+        found = digits.of_size((FIELD, FIELD))
+    return JSONResponse(
+        [
+            {
+                "position": int(found.positions[index]),
+                "truth": int(found.labels[index]),
+                "answer": answers and answers[index],
+                **_pixels(found.pixels[index]),
+            }
+            for index in range(len(found.labels))
+        ]
+    )
+
+
+async def _read(request: Request) -> Response:
+    """What the model says of a picture: an image file, or the grey bytes of the model's own size.
+
+    A form of another site can post neither content type.
+    """
+    kind = request.headers.get("content-type", "").split(";")[0].strip().lower()
+    if kind != "application/octet-stream" and not kind.startswith("image/"):
+        raise HTTPException(415, "Send a picture as image/png or the like, or grey bytes as application/octet-stream.")
+    content = await _body(request)
+    client = request.app.state.client
+    metadata: Metadata = await client.metadata()
+    size = image_size(metadata)
+    if kind.startswith("image/"):
+        pixels = await anyio.to_thread.run_sync(_prepare, content, size, limiter=request.app.state.decoders)
+    elif len(content) == math.prod(size):
+        pixels = np.frombuffer(content, np.uint8).reshape(size)
+    else:
+        raise HTTPException(400, f"The model needs {size[0]} × {size[1]} bytes, not {len(content)}.")
+    started = time.perf_counter()
+    prediction = await client.predict(pixels[None])
+    milliseconds = (time.perf_counter() - started) * 1000
+    rows = (await client.predict_rows(pixels[None]))[0] if _ROWS in metadata.signatures else None
+    if not all(np.isfinite(part).all() for part in (prediction.probabilities, rows) if part is not None):
+        raise ServerError("The model answers with numbers that are not finite.")
+    probabilities = prediction.probabilities[0].tolist()
+    return JSONResponse(
+        {
+            "labels": prediction.labels or [str(number) for number in range(len(probabilities))],
+            "class": int(prediction.class_ids[0]),
+            "probabilities": probabilities,
+            "by_row": None if rows is None else rows.tolist(),
+            "version": str(prediction.versions[0]),
+            "milliseconds": round(milliseconds, 2),
+            **_pixels(pixels),
+        }
+    )
+
+
+def _prepare(content: bytes, size: tuple[int, int]) -> np.ndarray:
+    try:
+        return normalize(decode(content), size)
+    except PictureError as error:
+        raise HTTPException(400, str(error)) from None
+    except BlankError:
+        raise HTTPException(400, "The picture is blank: there is no ink on it. Draw a digit first.") from None
+
+
+async def _body(request: Request) -> bytes:
+    """The body, which is never longer than `MAX_BYTES` in the memory."""
+    too_long = HTTPException(413, f"The file is larger than {MAX_BYTES // 2**20} MB. Give a smaller picture.")
+    if int(request.headers.get("content-length", 0)) > MAX_BYTES:
+        raise too_long
+    content = bytearray()
+    async for part in request.stream():
+        content += part
+        if len(content) > MAX_BYTES:
+            raise too_long
+    return bytes(content)
+
+
+def _pixels(image: np.ndarray) -> dict[str, Any]:
+    return {"size": image.shape, "pixels": base64.b64encode(image.tobytes()).decode()}
+
+
+def _http_error(request: Request, error: Exception) -> Response:
+    assert isinstance(error, HTTPException)
+    sentence = error.detail if error.detail.endswith(".") else f"{error.detail}."
+    return JSONResponse({"error": sentence}, error.status_code, error.headers)
+
+
+def _serving_error(request: Request, error: Exception) -> Response:
+    status, sentence = next((value for kind, value in _FAILURES.items() if isinstance(error, kind)), (502, ""))
+    return _error(status, f"{sentence} {error}".strip())
+
+
+def _error(status: int, sentence: str) -> Response:
+    return JSONResponse({"error": sentence}, status)

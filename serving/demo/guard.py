@@ -1,0 +1,64 @@
+"""What every request must have and every response carries, so that no other site can use or show the demo."""
+
+from __future__ import annotations
+
+from collections.abc import Collection
+from urllib.parse import urlsplit
+
+from starlette.datastructures import Headers, MutableHeaders
+from starlette.responses import JSONResponse
+from starlette.types import ASGIApp, Message, Receive, Scope, Send
+
+HEADERS = {
+    "Content-Security-Policy": "default-src 'none'; script-src 'self'; style-src 'self'; img-src 'self';"
+    " connect-src 'self'; base-uri 'none'; form-action 'none'; frame-ancestors 'none'",
+    "Cross-Origin-Opener-Policy": "same-origin",
+    "Cross-Origin-Resource-Policy": "same-origin",
+    "Referrer-Policy": "no-referrer",
+    "X-Content-Type-Options": "nosniff",
+    "Cache-Control": "no-cache",
+}
+
+
+class Guard:
+    """Refuses foreign hosts and origins, and adds `HEADERS`.
+
+    A page of another site may lead its own name to this machine (DNS rebinding): its requests have its name in `Host`.
+    A page that sends a request across has its address in `Origin`.
+
+    Args:
+        app: the application.
+        hosts: the names in `Host` that are answered; None answers every name.
+    """
+
+    def __init__(self, app: ASGIApp, hosts: Collection[str] | None) -> None:
+        self.app, self.hosts = app, hosts
+
+    async def __call__(self, scope: Scope, receive: Receive, send: Send) -> None:
+        """Answers one request."""
+        if scope["type"] != "http":
+            await self.app(scope, receive, send)
+            return
+
+        async def guarded(message: Message) -> None:
+            if message["type"] == "http.response.start":
+                MutableHeaders(scope=message).update(HEADERS)
+            await send(message)
+
+        app = JSONResponse({"error": refusal}, 403) if (refusal := self._refusal(Headers(scope=scope))) else self.app
+        await app(scope, receive, guarded)
+
+    def _refusal(self, headers: Headers) -> str | None:
+        host, origin = headers.get("host", ""), headers.get("origin")
+        if self.hosts is not None and _name(f"//{host}") not in self.hosts:
+            return "The demo answers only to the names of this machine, such as localhost. --host changes that."
+        if origin is not None and urlsplit(origin).netloc != host:
+            return "The demo answers only its own page."
+        return None
+
+
+def _name(url: str) -> str | None:
+    try:
+        return urlsplit(url).hostname
+    except ValueError:  # such as an open bracket
+        return None
