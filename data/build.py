@@ -9,33 +9,27 @@ from __future__ import annotations
 import argparse
 import contextlib
 import glob
-import io
 import itertools
-import json
 import os
-import re
-import shlex
 import shutil
-import signal
 import sys
 import tempfile
-import unicodedata
-from collections.abc import Iterator, Sequence
+from collections.abc import Iterator
 from pathlib import Path
-from types import FrameType
-from typing import TYPE_CHECKING, Any, TextIO, cast
+from typing import TYPE_CHECKING
 
 import numpy as np
 
 from data.errors import DataError, UserError
+from data.profile import check_example, class_names, command, profile
 from data.readers import Images, read_folders, read_idx_pair, read_npz
+from data.screen import screens
+from data.signals import Interruption, interruptible
 from data.splits import PATTERN_CHARACTERS, SPLITS
 from data.storage import remove_older, storage_problem
 
 if TYPE_CHECKING:
     from rich.progress import TaskID
-
-_CONTROLS = "[\\x00-\\x1f\\x7f]"  # no TOML comment may hold them
 
 
 def parse(argv: list[str] | None) -> argparse.Namespace:
@@ -157,82 +151,6 @@ def split(args: argparse.Namespace, scratch: Path) -> tuple[dict[str, Images], i
     return {"train": train.take(slice(0, cut)), "eval": train.take(slice(cut, None)), "test": test}, classes, names
 
 
-def class_names(folders: Sequence[str], classes: int) -> list[str]:
-    """The name of each class: its folder's, and "class 12" for one without a folder. Empty if labels name them all."""
-    if list(folders) == [str(label) for label in range(len(folders))]:
-        return []
-    return [*folders, *(f"class {label}" for label in range(len(folders), classes))]
-
-
-def check_example(source: Path, size: tuple[int, int], classes: int, names: Sequence[str]) -> None:
-    """Stops if the pipeline would refuse images of `size` (rows, columns) or these classes.
-
-    Raises:
-        DataError: images without pixels, or with the reason that the pipeline's settings give.
-    """
-    if 0 in size:
-        raise DataError(f"{source} holds images of {size[0]} × {size[1]} pixels, which show nothing: save them again.")
-    from pydantic import ValidationError
-
-    from data.example import ExampleSpec
-
-    def refusal(classes: int, names: Sequence[str]) -> str:
-        try:
-            ExampleSpec(rows=size[0], columns=size[1], classes=classes, class_names=tuple(names))
-        except ValidationError as error:
-            return error.errors()[0]["msg"].removeprefix("Value error, ")
-        return ""
-
-    for name in names:
-        if reason := refusal(2, (name, f"not {name}")):
-            raise DataError(f"The folder {name!r} in {source} cannot name a class: {reason}. Rename the folder.")
-    if reason := refusal(classes, names):
-        raise DataError(f"The pipeline cannot take the images of {source}: {reason}. Correct them, or their folders.")
-
-
-def profile(out: Path, size: tuple[int, int], classes: int, names: Sequence[str]) -> bytes:
-    """A profile, TOML, for the data folder `out` of images of `size` (rows, columns).
-
-    Args:
-        names: of the classes, by label; empty if the labels name them.
-
-    Raises:
-        DataError: a name that is not UTF-8, which TOML cannot hold.
-    """
-    plain = unicodedata.normalize("NFKD", out.name).encode("ascii", "ignore").decode()
-    name = re.sub(r"[^a-z0-9]+", "-", plain.lower()).strip("-")
-    model = re.sub(r"[^A-Za-z0-9_.-]+", "-", plain).strip("-.")
-    lines = [
-        f"# {re.sub(_CONTROLS, '?', command(out))}",
-        f"name = {_quoted(name or 'my-images')}",
-        "",
-        "[data]",
-        f"path = {_quoted(str(out.absolute()))}",
-        f"rows = {size[0]}",
-        f"columns = {size[1]}",
-        f"classes = {classes}",
-    ]
-    if names:
-        lines.append(f"class_names = [{', '.join(map(_quoted, names))}]")
-    lines += [
-        "",
-        "[serving]",
-        f"model_name = {_quoted(model or 'my-images')}",
-        "",
-        "# What a model must reach before it is pushed. The default bars are MNIST's. Set your own:",
-        "# [gates]",
-        "# accuracy = 0.98        # of all test examples",
-        "# class_accuracy = 0.95  # of each class alone",
-        "",
-    ]
-    return "\n".join(lines).encode()
-
-
-def command(out: Path) -> str:
-    """The shell command that runs the pipeline on the data folder `out`."""
-    return f"python -m pipeline.run_local --profile {shlex.quote(str(out / 'profile.toml'))}"
-
-
 @contextlib.contextmanager
 def unfinished(out: Path) -> Iterator[Path]:
     """A new folder beside `out`. At the end it is renamed to `out`, which is never incomplete; an error removes it.
@@ -277,82 +195,7 @@ def _creating(out: Path) -> Iterator[None]:
         raise DataError(f"{out} cannot be created ({error.strerror}): choose another --out.") from error
 
 
-class _Interruption:
-    """Whether SIGINT or SIGTERM has arrived. A library may catch the KeyboardInterrupt that it raises."""
-
-    arrived = False
-
-    def receive(self, number: int, frame: FrameType | None) -> None:
-        """The signal handler. A second signal does not disturb the cleaning up after the first."""
-        if not self.arrived:
-            self.arrived = True
-            raise KeyboardInterrupt
-
-    def check(self) -> None:
-        if self.arrived:
-            raise KeyboardInterrupt
-
-
-@contextlib.contextmanager
-def _interruptible() -> Iterator[_Interruption]:
-    """Lets SIGINT and SIGTERM raise KeyboardInterrupt, as pipeline/local/signals.py does."""
-    interruption = _Interruption()
-    previous = {number: signal.signal(number, interruption.receive) for number in (signal.SIGINT, signal.SIGTERM)}
-    try:
-        yield interruption
-    except Exception as error:
-        if interruption.arrived:
-            raise KeyboardInterrupt from error
-        raise
-    finally:
-        for number, handler in previous.items():
-            signal.signal(number, handler)
-
-
-class _Screen:
-    """An output stream. The build goes on without it if it cannot be written any more, as in `… | head -1`."""
-
-    def __init__(self, stream: TextIO) -> None:
-        self._stream = stream
-        if isinstance(stream, io.TextIOWrapper) and stream.errors == "strict":
-            stream.reconfigure(errors="replace")
-
-    def __getattr__(self, name: str) -> Any:
-        return getattr(self._stream, name)
-
-    def write(self, text: str) -> int:
-        with self._or_nowhere():
-            self._stream.write(text)
-        return len(text)
-
-    def flush(self) -> None:
-        with self._or_nowhere():
-            self._stream.flush()
-
-    @contextlib.contextmanager
-    def _or_nowhere(self) -> Iterator[None]:
-        try:
-            yield
-        except OSError:
-            nowhere = os.open(os.devnull, os.O_WRONLY)
-            os.dup2(nowhere, self._stream.fileno())
-            os.close(nowhere)
-
-
-@contextlib.contextmanager
-def _screens() -> Iterator[None]:
-    """Makes both output streams a `_Screen`. A process may also be started without them."""
-    out, err = (cast(TextIO, _Screen(stream)) if stream else stream for stream in (sys.stdout, sys.stderr))
-    with contextlib.redirect_stdout(out), contextlib.redirect_stderr(err):
-        try:
-            yield
-        finally:
-            for stream in (out, err):
-                if stream:
-                    stream.flush()
-
-
-def write(splits: dict[str, Images], folder: Path, shards: int, interruption: _Interruption) -> None:
+def write(splits: dict[str, Images], folder: Path, shards: int, interruption: Interruption) -> None:
     """Writes the shards of all splits into `folder`, and shows the progress.
 
     Raises:
@@ -389,14 +232,14 @@ def write(splits: dict[str, Images], folder: Path, shards: int, interruption: _I
 
 def main(argv: list[str] | None = None) -> int:
     """Entry point; returns the exit code: 0 written, 1 an error, 2 a wrong command line, 130 interrupted."""
-    with _screens():
+    with screens():
         return build(parse(argv))
 
 
 def build(args: argparse.Namespace) -> int:
     """Builds the data folder and says how it ended; returns the exit code."""
     try:
-        with _interruptible() as interruption, unfinished(args.out) as folder:
+        with interruptible() as interruption, unfinished(args.out) as folder:
             splits, classes, folders = split(args, folder)
             _, rows, columns = splits["train"].pixels.shape
             names = class_names(folders, classes)
@@ -426,15 +269,6 @@ def build(args: argparse.Namespace) -> int:
         )
     print(f"Run it with: {command(args.out)}")
     return 0
-
-
-def _quoted(text: str) -> str:
-    """A TOML string. JSON's escapes are TOML's, but JSON leaves the control character 127 as it is."""
-    try:
-        text.encode()
-    except UnicodeEncodeError:
-        raise DataError(f"The name {os.fsencode(text)!r} is not UTF-8, as a profile must be: rename it.") from None
-    return json.dumps(text, ensure_ascii=False).replace("\x7f", "\\u007f")
 
 
 def _shuffled(images: Images, seed: int) -> Images:

@@ -11,6 +11,7 @@ from typing import TYPE_CHECKING, Any
 from rich.console import Console
 
 from data.errors import UserError
+from data.signals import interruptible
 from data.storage import causes, storage_problem
 from pipeline.config import Config, without_defaults
 from pipeline.definition import STEP_OF_SECTION, STEPS, create_pipeline
@@ -19,7 +20,6 @@ from pipeline.local.notify import notify
 from pipeline.local.output import log_to_output, redirect_output
 from pipeline.local.progress import ProgressReporter
 from pipeline.local.run_root import RunRoot
-from pipeline.local.signals import interruptible
 from pipeline.local.summary import print_summary
 
 if TYPE_CHECKING:

@@ -6,9 +6,9 @@ import os
 from pathlib import Path
 from typing import TYPE_CHECKING
 
+from data.signals import interruptible
 from pipeline.exit_codes import INTERRUPTED, PUSHED, exit_code
 from pipeline.local.output import redirect_output
-from pipeline.local.signals import interruptible
 
 if TYPE_CHECKING:
     from components.trainer.cluster import Host

@@ -1,4 +1,4 @@
-"""The push: whoever watches the folder sees a whole version or none."""
+"""The push: a server that watches the folder sees a whole version or none."""
 
 import os
 import shutil

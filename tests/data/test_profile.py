@@ -11,8 +11,9 @@ import numpy as np
 import pytest
 from PIL import Image
 
-from data.build import main, profile
+from data.build import main
 from data.errors import DataError
+from data.profile import profile
 from data.splits import SPLITS, shard_pattern
 from pipeline.config import load
 from tests.conftest import random_images

@@ -9,15 +9,15 @@ from types import FrameType
 
 
 class Interruption:
-    """Whether a signal has arrived. A library may catch or wrap the KeyboardInterrupt that it raises."""
+    """Whether SIGINT or SIGTERM has arrived. A library may catch or wrap the KeyboardInterrupt that it raises."""
 
-    def __init__(self) -> None:
-        self.arrived = False
+    arrived = False
 
     def receive(self, number: int, frame: FrameType | None) -> None:
-        """The signal handler."""
-        self.arrived = True
-        raise KeyboardInterrupt
+        """The signal handler. A second signal does not disturb the cleaning up after the first."""
+        if not self.arrived:
+            self.arrived = True
+            raise KeyboardInterrupt
 
     def check(self) -> None:
         """Raises KeyboardInterrupt if a signal has arrived."""

@@ -1,0 +1,100 @@
+"""The profile that data.build writes beside the shards."""
+
+from __future__ import annotations
+
+import json
+import os
+import re
+import shlex
+import unicodedata
+from collections.abc import Sequence
+from pathlib import Path
+
+from data.errors import DataError
+
+_CONTROLS = "[\\x00-\\x1f\\x7f]"  # no TOML comment may hold them
+
+
+def class_names(folders: Sequence[str], classes: int) -> list[str]:
+    """The name of each class: its folder's, and "class 12" for one without a folder. Empty if labels name them all."""
+    if list(folders) == [str(label) for label in range(len(folders))]:
+        return []
+    return [*folders, *(f"class {label}" for label in range(len(folders), classes))]
+
+
+def check_example(source: Path, size: tuple[int, int], classes: int, names: Sequence[str]) -> None:
+    """Stops if the pipeline would refuse images of `size` (rows, columns) or these classes.
+
+    Raises:
+        DataError: images without pixels, or with the reason that the pipeline's settings give.
+    """
+    if 0 in size:
+        raise DataError(f"{source} holds images of {size[0]} × {size[1]} pixels, which show nothing: save them again.")
+    from pydantic import ValidationError
+
+    from data.example import ExampleSpec
+
+    def refusal(classes: int, names: Sequence[str]) -> str:
+        try:
+            ExampleSpec(rows=size[0], columns=size[1], classes=classes, class_names=tuple(names))
+        except ValidationError as error:
+            return error.errors()[0]["msg"].removeprefix("Value error, ")
+        return ""
+
+    for name in names:
+        if reason := refusal(2, (name, f"not {name}")):
+            raise DataError(f"The folder {name!r} in {source} cannot name a class: {reason}. Rename the folder.")
+    if reason := refusal(classes, names):
+        raise DataError(f"The pipeline cannot take the images of {source}: {reason}. Correct them, or their folders.")
+
+
+def profile(out: Path, size: tuple[int, int], classes: int, names: Sequence[str]) -> bytes:
+    """A profile, TOML, for the data folder `out` of images of `size` (rows, columns).
+
+    Args:
+        names: of the classes, by label; empty if the labels name them.
+
+    Raises:
+        DataError: a name that is not UTF-8, which TOML cannot hold.
+    """
+    plain = unicodedata.normalize("NFKD", out.name).encode("ascii", "ignore").decode()
+    name = re.sub(r"[^a-z0-9]+", "-", plain.lower()).strip("-")
+    model = re.sub(r"[^A-Za-z0-9_.-]+", "-", plain).strip("-.")
+    lines = [
+        f"# {re.sub(_CONTROLS, '?', command(out))}",
+        f"name = {_quoted(name or 'my-images')}",
+        "",
+        "[data]",
+        f"path = {_quoted(str(out.absolute()))}",
+        f"rows = {size[0]}",
+        f"columns = {size[1]}",
+        f"classes = {classes}",
+    ]
+    if names:
+        lines.append(f"class_names = [{', '.join(map(_quoted, names))}]")
+    lines += [
+        "",
+        "[serving]",
+        f"model_name = {_quoted(model or 'my-images')}",
+        "",
+        "# What a model must reach before it is pushed. The default bars are MNIST's. Set your own:",
+        "# [gates]",
+        "# accuracy = 0.98        # of all test examples",
+        "# class_accuracy = 0.95  # of each class alone",
+        "",
+    ]
+    return "\n".join(lines).encode()
+
+
+def command(out: Path) -> str:
+    """The shell command that runs the pipeline on the data folder `out`."""
+    return f"python -m pipeline.run_local --profile {shlex.quote(str(out / 'profile.toml'))}"
+
+
+def _quoted(text: str) -> str:
+    """A TOML string. JSON's escapes are TOML's, but JSON leaves the control character 127 as it is."""
+    try:
+        text.encode()
+    except UnicodeEncodeError:
+        raise DataError(f"The name {os.fsencode(text)!r} is not UTF-8, as a profile must be: rename it.") from None
+    return json.dumps(text, ensure_ascii=False).replace("\x7f", "\\u007f")
