@@ -56,7 +56,7 @@ class ProgressReporter(logging.Handler):
         """Attaches the handler to the root logger, and draws while inside.
 
         Args:
-            check: called between two steps; what it raises ends the run.
+            check: called at the end of each step and while it trains; what it raises ends the run.
         """
         self._check = check
         logging.getLogger().addHandler(self)
@@ -90,15 +90,16 @@ class ProgressReporter(logging.Handler):
     def emit(self, record: logging.LogRecord) -> None:
         message = record.getMessage()
         if hasattr(record, "progress"):
+            self._check()
             self._update_bar(record.progress)
         elif record.name.startswith("components.") and record.levelno >= logging.INFO:
             self.note(message)
         elif CACHED.match(message):
             self._cached = True
         elif started := STARTED.match(message):
-            self._check()
             self.begin(started[1])
         elif FINISHED.match(message):
+            self._check()
             self.end("cached" if self._cached else "done")
 
     def _update_bar(self, progress: dict[str, Any]) -> None:
