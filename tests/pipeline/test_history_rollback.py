@@ -159,6 +159,8 @@ def test_after_a_gc_real_runs_still_find_what_they_need(
     small_mnist: Path,
 ) -> None:
     root, options = recorded.root, ("gates.class_accuracy=0.0", "gates.max_drop=1.0")
+    third = run_pipeline(root, small_mnist, "training.epochs=4", *options)
+    assert third.code == PUSHED
     # The newest version and its baseline are those of both runs that pushed: of them, nothing goes.
     done = answer(command, root, "gc", "--keep", "1", "--keep-versions", "1")
     assert recorded.refused not in done["kept_runs"] and {recorded.first, recorded.second} <= set(done["kept_runs"])
