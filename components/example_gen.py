@@ -14,11 +14,8 @@ from tfx.dsl.components.base import executor_spec
 from tfx.dsl.io import fileio
 from tfx.types import artifact_utils
 
+from components.digests import DIGEST, DIGESTS, parse_digests
 from data.splits import SPLITS, check_shards, shard_pattern
-
-DIGESTS = "SHA256SUMS"
-DIGEST = "data_digest"
-"""The custom property of the examples: SHA-256 of the file SHA256SUMS."""
 
 
 class StreamingExecutor(executor.Executor):
@@ -74,7 +71,7 @@ def read_digests(uri: str) -> dict[str, str]:
     if not fileio.exists(f"{uri}/{DIGESTS}"):
         return {}
     with fileio.open(f"{uri}/{DIGESTS}") as file:
-        return {name: digest for digest, name in (line.split("  ", 1) for line in file.read().splitlines())}
+        return parse_digests(file.read())
 
 
 def _sha256(path: str) -> str:

@@ -27,8 +27,9 @@ from tfx.utils import io_utils, proto_utils
 
 from components.assets_extra import model_id, same_model
 from components.baseline import has_weights, list_versions
+from components.digests import DIGEST
 from components.evaluator.report import read_evaluation
-from components.example_gen import DIGEST, read_digests
+from components.example_gen import read_digests
 from components.infra_validator.report import SERVER
 from components.provenance import environment, read_provenance, write_provenance
 from data.errors import UserError

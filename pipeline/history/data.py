@@ -4,11 +4,8 @@ from __future__ import annotations
 
 from pathlib import Path
 
+from components.digests import DIGEST, DIGESTS, parse_digests
 from pipeline.history.records import Run
-
-DIGEST = "data_digest"
-"""components.example_gen.DIGEST; that module loads TFX and Beam."""
-_DIGESTS = "SHA256SUMS"
 
 
 def data_digest(run: Run) -> str | None:
@@ -21,7 +18,7 @@ def data_files(run: Run) -> dict[str, str] | None:
     """The SHA-256 of each shard by its name; None if the list was not written, or was removed."""
     examples = run.output("ExampleGen", "examples")
     try:
-        lines = (Path(examples.uri) / _DIGESTS).read_text().splitlines() if examples else []
+        text = (Path(examples.uri) / DIGESTS).read_text() if examples else ""
     except OSError:
         return None
-    return {name: digest for digest, name in (line.split("  ", 1) for line in lines)} or None
+    return parse_digests(text) or None

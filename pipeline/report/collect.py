@@ -9,6 +9,7 @@ from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
 from data.example import ExampleSpec
+from pipeline.history.data import data_digest
 from pipeline.history.records import ERROR, FROM, PROFILE, RESUMED, TO, Run
 from pipeline.report import dataset, evaluated, lineage
 from pipeline.report.artifacts import attempt, missing
@@ -86,7 +87,7 @@ def collect(run: Run) -> Facts:
         anomalies=attempt(partial(dataset.read_anomalies, run)),
         digests=attempt(partial(dataset.read_file_digests, run)),
         data_folder=folder,
-        licence=dataset.licence(folder, dataset.data_digest(run)),
+        licence=dataset.licence(folder, data_digest(run)),
         steps=lineage.step_results(run),
         settings=lineage.flat_settings(run.settings),
         changes=lineage.changes(run.settings)

@@ -142,15 +142,7 @@ def data_folder(run: Run) -> str:
     return str(recorded or run.settings.get("data", {}).get("path", ""))
 
 
-def data_digest(run: Run) -> str:
-    """The digest of all TFRecord files together; empty if it was not recorded."""
-    from components.example_gen import DIGEST
-
-    examples = run.output("ExampleGen", "examples")
-    return str(examples.properties.get(DIGEST, "")) if examples else ""
-
-
-def licence(folder: str, digest: str) -> str:
+def licence(folder: str, digest: str | None) -> str:
     """What is known about the licence of the data in `folder`, in sentences; `digest` is that of all their files."""
     if not folder:
         return "The data folder was not recorded, and neither was the licence of the data."
