@@ -1,8 +1,14 @@
 # The main commands are `make run` and `make test`. `make help` lists all.
 
-PYTHON ?= $(shell command -v python3.11 || command -v python3.10)
-VENV   ?= .venv
-READY  := $(VENV)/.ready
+# TFX 1.21 runs on Python 3.13 and 3.12, and its wheels need glibc 2.39. TFX 1.16 runs on Python 3.11.
+GLIBC   := $(shell getconf GNU_LIBC_VERSION 2>/dev/null | cut -d ' ' -f 2)
+TAKES   := $(if $(shell printf '2.39\n%s\n' "$(GLIBC)" | sort --version-sort --check=quiet && echo yes),3.13 3.12) 3.11
+PYTHON  ?= $(shell for version in $(TAKES); do command -v python$$version && break; done)
+VERSION := $(shell "$(PYTHON)" -c 'import sys; print("%d.%d" % sys.version_info[:2])' 2>/dev/null)
+TFX     := $(if $(filter $(VERSION),$(TAKES)),$(if $(filter 3.11,$(VERSION)),1.16,1.21))
+LOCK    := $(if $(TFX),requirements-tfx-$(TFX).lock)
+VENV    ?= .venv
+READY   := $(VENV)/.ready
 PY     := $(VENV)/bin/python
 ARGS   ?=
 # Two processes share the test files, so that a long file does not wait for all others.
@@ -20,17 +26,18 @@ help:  ## show this help
 
 setup: $(READY)  ## create .venv and install the locked dependencies
 
-$(READY): requirements.lock
-	@if [ -z "$(PYTHON)" ]; then \
-	  echo "make: no Python 3.11 or 3.10 was found; install one (Debian 12: apt-get install python3 python3-venv)" >&2; exit 1; fi
-	@"$(PYTHON)" -c 'import sys; sys.exit(sys.version_info[:2] not in ((3, 10), (3, 11)))' || { \
-	  echo "make: $(PYTHON) is neither Python 3.11 nor 3.10; name one with make PYTHON=/path/to/python3.11" >&2; exit 1; }
+$(READY): $(LOCK)
+	@if [ "$$(uname -sm)" != "Linux x86_64" ]; then \
+	  echo "make: TFX has wheels for Linux on x86_64 only, and this machine is $$(uname -sm)" >&2; exit 1; fi
+	@if [ -z "$(TFX)" ]; then \
+	  echo "make: $(or $(PYTHON),no Python) $(if $(VERSION),is Python $(VERSION),was found); with this machine's glibc $(GLIBC) TFX takes $(TAKES: =, )" >&2; \
+	  echo "make: install one (Debian and Ubuntu: apt-get install python3 python3-venv), or name it: make PYTHON=/path/to/python" >&2; exit 1; fi
 	@"$(PYTHON)" -c 'import ensurepip, venv' 2>/dev/null || { \
-	  echo "make: $(PYTHON) has no venv module; install it (Debian 12: apt-get install python3-venv)" >&2; exit 1; }
-	@echo "Setting up $(VENV): about 3 GB of packages, a few minutes."
+	  echo "make: $(PYTHON) has no venv module; install it (Debian and Ubuntu: apt-get install python3-venv)" >&2; exit 1; }
+	@echo "Setting up $(VENV) with TFX $(TFX), because of Python $(VERSION) and glibc $(GLIBC): 3 GB, a few minutes."
 	@rm -rf "$(VENV)" && "$(PYTHON)" -m venv "$(VENV)"
 	@$(PY) -m pip install --quiet --quiet --disable-pip-version-check --no-deps --require-hashes \
-	  --ignore-requires-python --requirement requirements.lock || { \
+	  --ignore-requires-python --requirement $(LOCK) || { \
 	  echo "make: the dependencies could not be installed; see pip's message above" >&2; exit 1; }
 	@touch $@
 
@@ -72,11 +79,12 @@ IMAGE_LEAVES_OUT := debugpy tensorboard-data-server $(addprefix google-cloud-,bi
   monitoring pubsublite recommendations-ai spanner videointelligence vision)
 COMPILE := uv pip compile pyproject.toml --extra pipeline --extra kubeflow --extra s3 \
   --generate-hashes --no-annotate --no-emit-index-url --custom-compile-command "make lock"
-IMAGE := $(COMPILE) --python-version 3.11 --python-platform x86_64-manylinux_2_28 --constraint requirements.lock \
-  --excludes /dev/stdin
+IMAGE := $(COMPILE) --python-version 3.13 --python-platform x86_64-manylinux_2_39 \
+  --constraint requirements-tfx-1.21.lock --excludes /dev/stdin
 
-lock:  ## write requirements.lock again, and the image's locks from it; needs uv
-	$(COMPILE) --extra dev --universal --python-version 3.10 --output-file requirements.lock
+lock:  ## write the locks again: of each TFX, and of the images; needs uv
+	$(COMPILE) --extra dev --python-version 3.11 --python-platform x86_64-manylinux_2_28 --output-file requirements-tfx-1.16.lock
+	$(COMPILE) --extra dev --python-version 3.12 --universal --output-file requirements-tfx-1.21.lock
 	printf '%s\n' tensorflow $(IMAGE_LEAVES_OUT) | $(IMAGE) --extra cpu --output-file requirements-cpu.lock
 	printf '%s\n' $(IMAGE_LEAVES_OUT) | $(IMAGE) --extra gpu --output-file requirements-gpu.lock
 
