@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-import sys
+import tomllib
 from collections.abc import Sequence
 from pathlib import Path
 from typing import Any
@@ -20,11 +20,6 @@ from data.settings import Section
 from pipeline.engines.settings import Beam
 from pipeline.kubeflow.settings import Kubeflow
 from pipeline.local.settings import Notify
-
-if sys.version_info >= (3, 11):
-    import tomllib
-else:
-    import tomli as tomllib
 
 PROFILES = Path(__file__).parent / "profiles"
 

@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 import tensorflow as tf
-import tensorflow_model_analysis as tfma
+from tensorflow_model_analysis.proto import config_pb2
 
 from components.evaluator.metrics import ExpectedCalibrationError
 from components.evaluator.settings import Gates
@@ -14,43 +14,45 @@ CANDIDATE, BASELINE = "candidate", "baseline"
 EXAMPLE, BASELINE_VERSION = "example", "baseline_version"
 """Custom properties of the evaluation: the ExampleSpec as JSON, since TFMA's files have class ids only; and which
 pushed version the baseline is a copy of. The first is an execution property as well."""
-OVERALL = tfma.SlicingSpec()
-EACH_CLASS = tfma.SlicingSpec(feature_keys=[LABEL])
+OVERALL = config_pb2.SlicingSpec()
+EACH_CLASS = config_pb2.SlicingSpec(feature_keys=[LABEL])
 # Metrics are float32: 0.95 arrives as 0.949999988. A model that just reaches a threshold passes.
 _SLACK = 1e-6
 
 
-def eval_config(gates: Gates, classes: int) -> tfma.EvalConfig:
+def eval_config(gates: Gates, classes: int) -> config_pb2.EvalConfig:
     """Overall and per-class accuracy, cross-entropy, confusion matrix, calibration, with the gates as thresholds.
 
     The per-class accuracy is the accuracy over the slice of examples with that label. Each of `classes` labels has
     its own threshold: TFMA reports a label without examples as a missing slice, and the model is not blessed.
     """
-    every_class = [tfma.SlicingSpec(feature_values={LABEL: str(label)}) for label in range(classes)]
-    accuracy = tfma.MetricConfig(
+    every_class = [config_pb2.SlicingSpec(feature_values={LABEL: str(label)}) for label in range(classes)]
+    accuracy = config_pb2.MetricConfig(
         class_name="SparseCategoricalAccuracy",
         per_slice_thresholds=[
             _threshold([OVERALL], value=_at_least(gates.accuracy), change=_drop_at_most(gates.max_drop)),
             _threshold(every_class, value=_at_least(gates.class_accuracy)),
         ],
     )
-    calibration = tfma.MetricConfig(
+    calibration = config_pb2.MetricConfig(
         class_name=ExpectedCalibrationError.__name__, module=ExpectedCalibrationError.__module__
     )
     if gates.max_calibration_error:
         calibration.per_slice_thresholds.append(_threshold([OVERALL], value=_at_most(gates.max_calibration_error)))
     others = ("ExampleCount", "SparseCategoricalCrossentropy", "MultiClassConfusionMatrixPlot")
-    return tfma.EvalConfig(
+    return config_pb2.EvalConfig(
         model_specs=[_model_spec(CANDIDATE), _model_spec(BASELINE)],
         slicing_specs=[OVERALL, EACH_CLASS],
         metrics_specs=[
-            tfma.MetricsSpec(metrics=[accuracy, *(tfma.MetricConfig(class_name=name) for name in others), calibration])
+            config_pb2.MetricsSpec(
+                metrics=[accuracy, *(config_pb2.MetricConfig(class_name=name) for name in others), calibration]
+            )
         ],
     )
 
 
-def _model_spec(name: str) -> tfma.ModelSpec:
-    return tfma.ModelSpec(
+def _model_spec(name: str) -> config_pb2.ModelSpec:
+    return config_pb2.ModelSpec(
         name=name,
         is_baseline=name == BASELINE,
         model_type="tf_generic",
@@ -61,25 +63,25 @@ def _model_spec(name: str) -> tfma.ModelSpec:
 
 
 def _threshold(
-    slices: list[tfma.SlicingSpec],
-    value: tfma.GenericValueThreshold,
-    change: tfma.GenericChangeThreshold | None = None,
-) -> tfma.PerSliceMetricThreshold:
+    slices: list[config_pb2.SlicingSpec],
+    value: config_pb2.GenericValueThreshold,
+    change: config_pb2.GenericChangeThreshold | None = None,
+) -> config_pb2.PerSliceMetricThreshold:
     # A `MetricConfig.threshold` would apply to every slice.
-    return tfma.PerSliceMetricThreshold(
-        slicing_specs=slices, threshold=tfma.MetricThreshold(value_threshold=value, change_threshold=change)
+    return config_pb2.PerSliceMetricThreshold(
+        slicing_specs=slices, threshold=config_pb2.MetricThreshold(value_threshold=value, change_threshold=change)
     )
 
 
-def _at_least(bar: float) -> tfma.GenericValueThreshold:
-    return tfma.GenericValueThreshold(lower_bound={"value": bar - _SLACK})
+def _at_least(bar: float) -> config_pb2.GenericValueThreshold:
+    return config_pb2.GenericValueThreshold(lower_bound={"value": bar - _SLACK})
 
 
-def _at_most(bar: float) -> tfma.GenericValueThreshold:
-    return tfma.GenericValueThreshold(upper_bound={"value": bar + _SLACK})
+def _at_most(bar: float) -> config_pb2.GenericValueThreshold:
+    return config_pb2.GenericValueThreshold(upper_bound={"value": bar + _SLACK})
 
 
-def _drop_at_most(drop: float) -> tfma.GenericChangeThreshold:
-    return tfma.GenericChangeThreshold(
-        direction=tfma.MetricDirection.HIGHER_IS_BETTER, absolute={"value": -drop - _SLACK}
+def _drop_at_most(drop: float) -> config_pb2.GenericChangeThreshold:
+    return config_pb2.GenericChangeThreshold(
+        direction=config_pb2.MetricDirection.HIGHER_IS_BETTER, absolute={"value": -drop - _SLACK}
     )

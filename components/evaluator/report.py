@@ -8,6 +8,8 @@ from dataclasses import dataclass
 import tensorflow_model_analysis as tfma
 from tensorflow_model_analysis import slicer
 from tensorflow_model_analysis.metrics.metric_types import MetricKey
+from tensorflow_model_analysis.proto import config_pb2
+from tensorflow_model_analysis.proto.validation_result_pb2 import ValidationResult
 
 from components.evaluator.config import BASELINE
 from data.example import LABEL
@@ -136,7 +138,10 @@ def _read_confusion(uri: str) -> dict[tuple[int, int], int]:
 
 
 def _gates(
-    config: tfma.EvalConfig, metrics: Metrics, result: tfma.ValidationResult, labels: Sequence[str]
+    config: config_pb2.EvalConfig,
+    metrics: Metrics,
+    result: ValidationResult,
+    labels: Sequence[str],
 ) -> Iterator[Gate]:
     """One gate for each threshold and each slice that it applies to."""
     failed = {
@@ -159,7 +164,7 @@ def _gates(
                     )
 
 
-def _missing_slices(result: tfma.ValidationResult, labels: Sequence[str]) -> Iterator[Gate]:
+def _missing_slices(result: ValidationResult, labels: Sequence[str]) -> Iterator[Gate]:
     for spec in result.missing_slices:
         slice_key = tuple(sorted(spec.feature_values.items()))
         yield Gate(f"examples{_suffix(slice_key, labels)}", 0, "at least one", passed=False)
@@ -181,9 +186,9 @@ def _class_name(label: int | float | str, labels: Sequence[str]) -> str:
     return labels[int(label)] if labels else str(label)
 
 
-def _bound(threshold: tfma.GenericValueThreshold | tfma.GenericChangeThreshold) -> str:
-    if isinstance(threshold, tfma.GenericChangeThreshold):
-        word = "at most" if threshold.direction == tfma.MetricDirection.LOWER_IS_BETTER else "at least"
+def _bound(threshold: config_pb2.GenericValueThreshold | config_pb2.GenericChangeThreshold) -> str:
+    if isinstance(threshold, config_pb2.GenericChangeThreshold):
+        word = "at most" if threshold.direction == config_pb2.MetricDirection.LOWER_IS_BETTER else "at least"
         if threshold.HasField("relative"):
             return f"{word} {threshold.relative.value:.2%}"
         return f"{word} {_rounded(threshold.absolute.value)}"

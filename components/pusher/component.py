@@ -12,7 +12,7 @@ import uuid
 from collections.abc import Iterator
 from contextlib import contextmanager
 from dataclasses import asdict
-from datetime import datetime, timezone
+from datetime import UTC, datetime
 from pathlib import Path
 from typing import Any, ClassVar
 
@@ -165,7 +165,7 @@ class AtomicExecutor(executor.Executor):
         found = read_evaluation(evaluation.uri, labels)
         return {
             "run": self._context.pipeline_run_id if self._context else None,
-            "pushed": f"{datetime.now(timezone.utc):%Y-%m-%dT%H:%M:%SZ}",
+            "pushed": f"{datetime.now(UTC):%Y-%m-%dT%H:%M:%SZ}",
             **known,
             "data": {"digest": examples.get_string_custom_property(DIGEST), "files": read_digests(examples.uri)},
             "evaluation": found.figures,

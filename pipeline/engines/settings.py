@@ -11,7 +11,8 @@ from pydantic import Field, model_validator
 
 from data.settings import Section
 
-FLINK_VERSIONS = ("1.15", "1.16", "1.17", "1.18")
+# The DirectRunner of a newer Beam tries the Prism runner first, and downloads it.
+IN_MEMORY = "apache_beam.runners.portability.fn_api_runner.FnApiRunner"
 _PORTABLE = {"job_server", "artifact_endpoint", "master", "environment", "worker_pool", "image"}
 _TAKES = {
     "direct": set[str](),
@@ -29,7 +30,7 @@ class Beam(Section):
     """How Beam runs. A setting that the engine has no use for is refused."""
 
     engine: Literal["direct", "flink", "spark", "dataflow"] = Field(
-        "direct", description="direct is the in-memory DirectRunner, in the step's own process"
+        "direct", description="direct is Beam's in-memory runner, in the step's own process"
     )
     job_server: str = Field(
         "", description="host:port of a running Beam job server; or its .jar, which each step starts with Java"
@@ -92,8 +93,8 @@ class Beam(Section):
         if jar := _JAR.search(self.job_server):
             if jar["engine"] != self.engine:
                 yield f"job_server = {jar[0]} is not for engine = {self.engine}"
-            if self.engine == "flink" and jar["of"] not in FLINK_VERSIONS:
-                yield f"job_server = {jar[0]} is for Flink {jar['of']}: Beam supports {', '.join(FLINK_VERSIONS)}"
+            if self.engine == "flink" and jar["of"] not in flink_versions():
+                yield f"job_server = {jar[0]} is for Flink {jar['of']}: Beam supports {', '.join(flink_versions())}"
             if jar["beam"] != version("apache-beam"):
                 yield f"job_server = {jar[0]} must be of the Beam installed here, {version('apache-beam')}"
 
@@ -112,21 +113,28 @@ class Beam(Section):
         return self.job_server.endswith(".jar")
 
 
+def flink_versions() -> list[str]:
+    """The versions of Flink that the installed Beam has job servers for."""
+    from apache_beam.options.pipeline_options import FlinkRunnerOptions
+
+    return FlinkRunnerOptions.PUBLISHED_FLINK_VERSIONS
+
+
 def pipeline_args(beam: Beam) -> list[str]:
-    """Beam 2.60's options for these settings; none for the in-memory DirectRunner."""
-    engine: list[str] = []
-    if beam.engine == "dataflow":
+    """Beam's options for these settings."""
+    if beam.engine == "direct":
+        engine = [f"--runner={IN_MEMORY}"]
+    elif beam.engine == "dataflow":
         engine = [
             "--runner=DataflowRunner",
             f"--project={beam.project}",
             f"--region={beam.region}",
             f"--temp_location={beam.temp_location}",
         ]
-    elif beam.engine != "direct":
+    else:
         engine = [*_submission(beam), *_environment(beam)]
-    options = [*engine, *beam.args]
     # An image that is named has TFX in it. Without a name, TFX packs itself for the workers, again in each step.
-    return [f"--sdk_container_image={beam.image}", *options] if options else []
+    return [f"--sdk_container_image={beam.image}", *engine, *beam.args]
 
 
 def _submission(beam: Beam) -> Iterator[str]:

@@ -7,7 +7,7 @@ import os
 import shutil
 from collections.abc import Iterator
 from contextlib import contextmanager
-from datetime import datetime, timezone
+from datetime import UTC, datetime
 from pathlib import Path
 
 from ml_metadata.proto import metadata_store_pb2
@@ -54,7 +54,7 @@ def _serve_again(history: History, model: Path, wanted: int | None) -> Json:
     _check(source, versions)
     refused = [model_id(str(newest)), *rolled_back(str(newest)).get(MODELS, [])]
     refused = [model for model in dict.fromkeys(refused) if model and model != model_id(str(source))]
-    now = f"{datetime.now(timezone.utc):%Y-%m-%dT%H:%M:%SZ}"
+    now = f"{datetime.now(UTC):%Y-%m-%dT%H:%M:%SZ}"
     about = {"from": int(newest.name), "to": int(source.name), "at": now, MODELS: refused}
     with hidden_folder(str(model)) as hidden:
         copy = Path(hidden) / source.name

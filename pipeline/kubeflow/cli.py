@@ -116,7 +116,7 @@ def submit(args: argparse.Namespace, config: Config) -> int:
 
 def _documents(args: argparse.Namespace, config: Config, target: Target, cache: bool) -> list[dict[str, Any]]:
     if find_spec("kfp") is None or find_spec("kfp.kubernetes") is None:
-        raise UserError("The packages kfp and kfp-kubernetes are missing: they come with make setup, on Python 3.11.")
+        raise UserError("The packages kfp and kfp-kubernetes are missing: they come with make setup.")
     from pipeline.kubeflow.compile import Deployment, compile_spec
 
     deployment = Deployment(args.image, args.pipeline_root, target, args.volume, args.serving_dir, cache)

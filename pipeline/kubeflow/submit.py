@@ -8,7 +8,7 @@ import os
 import tempfile
 from contextlib import suppress
 from dataclasses import dataclass, field
-from datetime import datetime, timezone
+from datetime import UTC, datetime
 from pathlib import Path
 from typing import TYPE_CHECKING
 
@@ -75,7 +75,7 @@ def submit(host: str, namespace: str | None, package: str, submission: Submissio
 
 
 def _start(api: kfp.Client, namespace: str | None, package: str, submission: Submission, host: str) -> str:
-    stamped = f"{submission.pipeline_name}-{datetime.now(timezone.utc):%Y%m%d-%H%M%S}"
+    stamped = f"{submission.pipeline_name}-{datetime.now(UTC):%Y%m%d-%H%M%S}"
     name = submission.run_name or stamped
     with tempfile.TemporaryDirectory() as folder:
         file = Path(folder, "pipeline.yaml")

@@ -123,9 +123,9 @@ class AsyncClient(BaseClient):
         try:
             response = await self._stubs[call.method](call.request, **options)
         except asyncio.CancelledError:
-            # grpc.aio cancels the calls of a channel that is closed. Only Python 3.11 tells whether the task was, too.
-            cancelling = getattr(asyncio.current_task(), "cancelling", lambda: True)()
-            if cancelling or not self._closed:
+            # grpc.aio cancels the calls of a channel that is closed. The task itself may be cancelled too.
+            task = asyncio.current_task()
+            if (task and task.cancelling()) or not self._closed:
                 raise
             raise self._closed_error() from None
         except Exception as error:

@@ -3,7 +3,7 @@
 import os
 import re
 import shlex
-import sys
+import tomllib
 from pathlib import Path
 from typing import Any
 
@@ -18,11 +18,6 @@ from data.splits import SPLITS, shard_pattern
 from pipeline.config import load
 from tests.conftest import random_images
 from tests.data.sources import save_npz
-
-if sys.version_info >= (3, 11):
-    import tomllib
-else:
-    import tomli as tomllib
 
 
 def build_code(root: Path, out: Path, names: tuple[str, ...], *options: str) -> int:

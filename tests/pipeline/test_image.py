@@ -7,6 +7,7 @@ import shutil
 import subprocess
 import sys
 import tempfile
+import tomllib
 from collections.abc import Iterator
 from pathlib import Path
 
@@ -16,11 +17,6 @@ from pipeline.kubeflow.cli import main as compile_pipeline
 from tests.conftest import ROOT
 from tests.pipeline.image import Stage, build, context, structure
 from tests.pipeline.kubeflow_launcher import Launcher
-
-if sys.version_info >= (3, 11):
-    import tomllib
-else:
-    import tomli as tomllib
 
 LOCKS = ["requirements-cpu.lock", "requirements-gpu.lock"]
 MODULES = """

@@ -12,6 +12,7 @@ import pytest
 import yaml
 from google.protobuf import json_format
 from kfp import components
+from kfp.kubernetes import kubernetes_executor_config_pb2
 from kfp.pipeline_spec import pipeline_spec_pb2
 
 from data.errors import SettingsError
@@ -22,10 +23,6 @@ from pipeline.kubeflow.compile import Deployment
 from pipeline.kubeflow.report import REPORT, VERDICT, address
 from tests.conftest import Outcome
 from tests.pipeline.kubeflow_api import Server, kubeflow_api
-
-kubernetes_executor_config_pb2 = pytest.importorskip(
-    "kfp.kubernetes.kubernetes_executor_config_pb2", reason="kfp-kubernetes goes with Python 3.11's protobuf only"
-)
 
 MINIO = ("--image", "digit-rows:0.1.0", "--pipeline-root", "minio://mlpipeline/v2/artifacts", "--volume", "models")
 GCS = ("--image", "registry.example.com/digit-rows:0.1.0", "--pipeline-root", "gs://bucket/root")

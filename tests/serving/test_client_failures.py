@@ -7,7 +7,6 @@ import gc
 import json
 import signal
 import socket
-import sys
 import threading
 import time
 from concurrent.futures import ThreadPoolExecutor
@@ -221,8 +220,7 @@ def test_a_call_under_way_when_the_client_is_closed_says_so() -> None:
             with pytest.raises(errors.ClosedError):
                 call.result(20)
             started.clear()
-            if sys.version_info >= (3, 11):
-                with pytest.raises(errors.ClosedError):
-                    asyncio.run(close_meanwhile(address))
+            with pytest.raises(errors.ClosedError):
+                asyncio.run(close_meanwhile(address))
         finally:
             release.set()

@@ -3,17 +3,13 @@
 import re
 import subprocess
 import sys
+import tomllib
 from pathlib import Path
 
 import pytest
 
 from serving.launch import ModelServer
 from tests.conftest import MNIST, ROOT, install_package
-
-if sys.version_info >= (3, 11):
-    import tomllib
-else:
-    import tomli as tomllib
 
 
 def test_the_base_dependencies_are_the_client_s() -> None:

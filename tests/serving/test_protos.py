@@ -12,6 +12,7 @@ from pathlib import Path
 import pytest
 from google.protobuf import descriptor_pb2, descriptor_pool
 from google.protobuf.descriptor import Descriptor, EnumDescriptor, FieldDescriptor
+from grpc_tools import protoc
 
 from tests.conftest import ROOT
 
@@ -73,7 +74,6 @@ def test_it_lives_beside_tensorflow_whichever_is_imported_first(first: str) -> N
 
 
 def test_the_descriptors_are_what_protoc_makes_of_the_files(tmp_path: Path) -> None:
-    protoc = pytest.importorskip("grpc_tools.protoc", reason="grpcio-tools is installed with Python 3.11 only")
     made = tmp_path / "made.binpb"
     files = [str(path) for path in sorted(PROTOS.glob("*.proto"))]
     wellknown = str(Path(protoc.__file__).parent / "_proto")
