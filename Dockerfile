@@ -4,23 +4,17 @@
 #   docker build --tag digit-rows:0.1.0-gpu --build-arg VARIANT=gpu .
 #   docker build --tag digit-rows:0.1.0-beam-worker --target beam-worker .
 #
-# A tag can change. To fix the base image, add its digest: --build-arg PYTHON=3.11-slim-bookworm@sha256:…
-ARG PYTHON=3.11-slim-bookworm
+# A tag can change. To fix the base image, add its digest: --build-arg PYTHON=3.13-slim-trixie@sha256:…
+ARG PYTHON=3.13-slim-trixie
 # The infra check serves each model with this server before it is pushed. Use the version of production.
-ARG SERVING=2.16.1
+ARG SERVING=2.21.0
 
 FROM tensorflow/serving:${SERVING} AS serving
 
 FROM python:${PYTHON} AS build
 # cpu or gpu: the lock file to install.
 ARG VARIANT=cpu
-ARG SITE=/opt/venv/lib/python3.11/site-packages
-# crcmod computes Beam's checksums. Without a C compiler it installs as slow pure Python. The final image has no
-# compiler, so any version from Debian is good.
-# hadolint ignore=DL3008
-RUN apt-get update \
-    && apt-get install --yes --no-install-recommends gcc libc6-dev \
-    && rm -rf /var/lib/apt/lists/*
+ARG SITE=/opt/venv/lib/python3.13/site-packages
 RUN python -m venv /opt/venv
 ENV PATH=/opt/venv/bin:$PATH
 WORKDIR /build
@@ -30,8 +24,7 @@ COPY requirements-${VARIANT}.lock requirements.lock
 RUN --mount=type=cache,target=/root/.cache/pip \
     sed -nE '/^(setuptools|wheel)==/,/[^\\]$/p' requirements.lock > build.lock \
     && pip install --no-deps --require-hashes --requirement build.lock \
-    && pip install --no-deps --require-hashes --ignore-requires-python --no-build-isolation \
-        --requirement requirements.lock \
+    && pip install --no-deps --require-hashes --no-build-isolation --requirement requirements.lock \
     && rm -r $SITE/tensorflow/include \
     && find $SITE/numpy $SITE/pandas $SITE/pyarrow $SITE/scipy $SITE/sklearn \
         -type d -name tests -prune -exec rm -r {} +
@@ -58,7 +51,7 @@ FROM image AS beam-worker
 # Dataflow mounts folders that only root can write. So for Dataflow use --build-arg WORKER=0:0.
 ARG WORKER=1000:1000
 USER ${WORKER}
-COPY --from=apache/beam_python3.11_sdk:2.60.0 /opt/apache/beam /opt/apache/beam
+COPY --from=apache/beam_python3.13_sdk:2.77.0 /opt/apache/beam /opt/apache/beam
 # Without this, boot makes a new venv, which does not contain the packages of /opt/venv.
 ENV RUN_PYTHON_SDK_IN_DEFAULT_ENVIRONMENT=1
 ENTRYPOINT ["/opt/apache/beam/boot"]

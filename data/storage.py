@@ -16,6 +16,10 @@ _REMEDIES = {
     errno.EACCES: "permission was denied: change the folder's rights, or choose another one",
     errno.EPERM: "permission was denied: change the folder's rights, or choose another one",
 }
+_NO_S3 = (
+    "TensorFlow knows s3:// through tensorflow-io, which has no release for TensorFlow 2.21: use gs:// or a mounted"
+    " volume, or install the project with its extra s3 on Python 3.11"
+)
 
 
 def storage_problem(error: BaseException) -> str | None:
@@ -31,6 +35,8 @@ def storage_problem(error: BaseException) -> str | None:
             return _REMEDIES[errno.ENOSPC]
         if os.strerror(errno.EROFS) in text:
             return _REMEDIES[errno.EROFS]
+        if "File system scheme 's3' not implemented" in text:
+            return _NO_S3
     return None
 
 

@@ -19,6 +19,7 @@ import os
 import sys
 import warnings
 from collections.abc import Iterator, Sequence
+from contextlib import suppress
 from typing import TYPE_CHECKING
 
 from data.errors import UserError
@@ -72,8 +73,9 @@ def main(argv: Sequence[str] | None = None) -> int:
 
 def run(args: argparse.Namespace, beam_args: list[str]) -> int:
     """Runs the executor, and writes its outputs where the launcher reads them."""
-    if any("s3://" in text for text in (*beam_args, args.json_serialized_invocation_args)):
-        import tensorflow_io  # noqa: F401  # gives TensorFlow the s3:// file system
+    with suppress(ModuleNotFoundError):  # an address may be there that no step uses
+        if any("s3://" in text for text in (*beam_args, args.json_serialized_invocation_args)):
+            import tensorflow_io  # noqa: F401  # gives TensorFlow the s3:// file system
 
     from google.protobuf import json_format
     from kfp.pipeline_spec import pipeline_spec_pb2

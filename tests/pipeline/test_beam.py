@@ -2,11 +2,11 @@
 
 from __future__ import annotations
 
+from importlib.metadata import version
 from pathlib import Path
 
 import pytest
 from apache_beam.options.pipeline_options import (
-    FlinkRunnerOptions,
     GoogleCloudOptions,
     PipelineOptions,
     PortableOptions,
@@ -28,12 +28,16 @@ from tfx.utils import dependency_utils
 
 from pipeline.config import load
 from pipeline.definition import create_pipeline
-from pipeline.engines.settings import FLINK_VERSIONS, Beam, pipeline_args
+from pipeline.engines.settings import Beam, flink_versions, pipeline_args
 from pipeline.exit_codes import WRONG_USE
 from pipeline.local.cli import main
 from tests.conftest import ROOT
 
-JARS = {"flink": "beam-runners-flink-1.18-job-server-2.60.0.jar", "spark": "beam-runners-spark-3-job-server-2.60.0.jar"}
+BEAM_VERSION, FLINK_VERSION = version("apache-beam"), flink_versions()[-1]
+JARS = {
+    "flink": f"beam-runners-flink-{FLINK_VERSION}-job-server-{BEAM_VERSION}.jar",
+    "spark": f"beam-runners-spark-3-job-server-{BEAM_VERSION}.jar",
+}
 ENVIRONMENTS = {
     "loopback": ("beam.environment=loopback",),
     "external": ("beam.environment=external", "beam.worker_pool=localhost:50000"),
@@ -84,13 +88,12 @@ def test_beam_knows_every_option_of_every_preset(preset: tuple[str, ...], monkey
 def test_a_misspelt_option_is_found() -> None:
     for wrong in ("--job_endpont=localhost:8099", "--environment_typ=EXTERNAL", "--flink_job_server=x.jar"):
         assert unknown([*expand(*PRESETS["flink-running-external"]), wrong]) == [wrong]
-    for wrong in ("--flink_version=1.14", "--flink_version=1.19", "--spark_version=2"):
+    for wrong in ("--flink_version=1.14", "--flink_version=9.1", "--spark_version=2"):
         with pytest.raises(SystemExit):
             unknown([wrong])
 
 
-def test_flink_versions_are_beams_and_the_image_has_the_project_version() -> None:
-    assert list(FLINK_VERSIONS) == FlinkRunnerOptions.PUBLISHED_FLINK_VERSIONS
+def test_the_image_has_the_project_version() -> None:
     project = (ROOT / "pyproject.toml").read_text()
     assert f'\nversion = "{Beam().image.removeprefix("digit-rows:").removesuffix("-beam-worker")}"\n' in project
 
@@ -99,9 +102,9 @@ def test_flink_versions_are_beams_and_the_image_has_the_project_version() -> Non
 def test_beam_gets_the_values(name: str) -> None:
     options = PipelineOptions(expand(*PRESETS[name]))
     engine, server, environment = (*name.split("-"), "", "")[:3]
-    runner = create_runner(options.view_as(StandardOptions).runner or "DirectRunner")
+    runner = create_runner(options.view_as(StandardOptions).runner)
     runners = {"flink": "FlinkRunner", "spark": "SparkRunner", "dataflow": "DataflowRunner"}
-    expected = "PortableRunner" if server == "running" else runners.get(engine, "SwitchingDirectRunner")
+    expected = "PortableRunner" if server == "running" else runners.get(engine, "FnApiRunner")
     assert type(runner).__name__ == expected
     assert options.view_as(WorkerOptions).sdk_container_image in ("registry/digit-rows:1", Beam().image)
     validator = PipelineOptionsValidator(options, runner)
@@ -153,7 +156,7 @@ def test_settings_reach_their_options() -> None:
 
 
 def test_in_memory_is_the_default_and_user_options_come_last() -> None:
-    assert pipeline_args(Beam()) == [] == expand("beam.engine=direct")
+    assert pipeline_args(Beam()) == expand("beam.engine=direct")
     config = load("default", [*PRESETS["flink-running-loopback"], 'beam.args=["--a=1"]'], ["--a=2"])
     assert config.beam.engine == "flink" and config.beam.args == ("--a=1", "--a=2")
     assert pipeline_args(config.beam)[-2:] == ["--a=1", "--a=2"]
@@ -197,10 +200,13 @@ FLINK = ("beam.engine=flink", "beam.job_server=localhost:8099")
         ),
         (("beam.engine=flink", f"beam.job_server={JARS['spark']}"), "is not for engine = flink"),
         (
-            ("beam.engine=flink", f"beam.job_server={JARS['flink'].replace('1.18', '1.19')}"),
-            "is for Flink 1.19: Beam supports 1.15, 1.16, 1.17, 1.18",
+            ("beam.engine=flink", f"beam.job_server={JARS['flink'].replace(f'flink-{FLINK_VERSION}', 'flink-9.1')}"),
+            f"is for Flink 9.1: Beam supports {', '.join(flink_versions())}",
         ),
-        (("beam.engine=flink", f"beam.job_server={JARS['flink'].replace('2.60', '2.59')}"), "of the Beam installed"),
+        (
+            ("beam.engine=flink", f"beam.job_server={JARS['flink'].replace(BEAM_VERSION, '2.59.0')}"),
+            "of the Beam installed",
+        ),
         (("beam.engine=spark", "beam.job_server=localhost:8099", "beam.parallelism=2"), "has no use for parallelism"),
         (("beam.engine=dataflow",), "engine = dataflow needs project, region, temp_location"),
         (("beam.engine=dataflow", *GOOGLE, "beam.temp_location=/tmp"), "temp_location = /tmp must be a folder of a"),

@@ -12,6 +12,8 @@ import pytest
 import yaml
 from moto.server import ThreadedMotoServer
 
+pytest.importorskip("tensorflow_io", reason="there is no tensorflow-io for TensorFlow 2.21")
+
 from pipeline.kubeflow.cli import main
 from tests.conftest import ROOT
 from tests.pipeline.kubeflow_launcher import SECRET, Launcher

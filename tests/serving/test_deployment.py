@@ -142,7 +142,7 @@ def test_what_kustomize_renders_is_of_one_piece(folder: Path) -> None:
     assert set(kind("ConfigMap", items)["data"]) == {path.name for path in CONFIG.iterdir()}
     check_deployment(kind("Deployment", items), kind("Service", items))
     (container,) = kind("Deployment", items)["spec"]["template"]["spec"]["containers"]
-    assert container["image"] == "tensorflow/serving:2.16.1" + ("-gpu" if folder.name == "gpu" else "")
+    assert container["image"] == "tensorflow/serving:2.21.0" + ("-gpu" if folder.name == "gpu" else "")
     assert ("--ssl_config_file=/tls/ssl.config" in container["args"]) == (folder.name == "tls")
 
 
