@@ -3,9 +3,11 @@
 from __future__ import annotations
 
 import asyncio
+import errno
 import logging
 import os
 import signal
+import socket
 from collections.abc import Awaitable, Callable
 from concurrent.futures import ThreadPoolExecutor
 from functools import partial
@@ -90,17 +92,32 @@ async def serve(settings: Settings, started: Callable[[str], None]) -> None:
 def _listen(server: grpc.aio.Server, settings: Settings) -> str:
     address = f"{settings.host}:{settings.port}"
     try:
+        _check_free(settings.host, settings.port)
         if settings.credentials is None:
             port = server.add_insecure_port(address)
         else:
             port = server.add_secure_port(address, settings.credentials)
-    except RuntimeError:
+    except (RuntimeError, OSError):
         certificate = "" if settings.credentials is None else ", or a valid key and certificate in --ssl_config_file"
         raise ConfigError(
             f"The server cannot listen on {address}: the port is in use, or the address is not of this machine."
             f" Choose another --port or --host{certificate}."
         ) from None
     return f"{settings.host}:{port}"
+
+
+def _check_free(host: str, port: int) -> None:
+    """gRPC is content if one address of a host is free, so localhost could lead to another server.
+
+    Raises:
+        OSError: the port is in use on one of the host's addresses, or the host is unknown.
+    """
+    for family, *_, address in socket.getaddrinfo(host, port, type=socket.SOCK_STREAM):
+        try:
+            socket.create_server(address[:2], family=family).close()
+        except OSError as error:
+            if error.errno == errno.EADDRINUSE:
+                raise
 
 
 async def _every(seconds: float, poll: Callable[[], Awaitable[None]]) -> None:
