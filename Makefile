@@ -2,15 +2,16 @@
 
 # TFX 1.21 runs on Python 3.13 and 3.12, and its wheels need glibc 2.39. TFX 1.16 runs on Python 3.11.
 GLIBC   := $(shell getconf GNU_LIBC_VERSION 2>/dev/null | cut -d ' ' -f 2)
-TAKES   := $(if $(shell printf '2.39\n%s\n' "$(GLIBC)" | sort --version-sort --check=quiet && echo yes),3.13 3.12) 3.11
+TAKES   := $(strip $(if $(shell printf '2.39\n%s\n' "$(GLIBC)" | sort --version-sort --check=quiet && echo yes),3.13 3.12) 3.11)
 PYTHON  ?= $(shell for version in $(TAKES); do command -v python$$version && break; done)
 VERSION := $(shell "$(PYTHON)" -c 'import sys; print("%d.%d" % sys.version_info[:2])' 2>/dev/null)
 TFX     := $(if $(filter $(VERSION),$(TAKES)),$(if $(filter 3.11,$(VERSION)),1.16,1.21))
+FOUND   := $(if $(PYTHON),$(PYTHON) is $(if $(VERSION),Python $(VERSION),not a Python),no Python was found)
 LOCK    := $(if $(TFX),requirements-tfx-$(TFX).lock)
 VENV    ?= .venv
 READY   := $(VENV)/.ready
-PY     := $(VENV)/bin/python
-ARGS   ?=
+PY      := $(VENV)/bin/python
+ARGS    ?=
 # Two processes share the test files, so that a long file does not wait for all others.
 PARALLEL := -n 2 --dist loadfile --no-loadscope-reorder
 
@@ -30,11 +31,12 @@ $(READY): $(LOCK)
 	@if [ "$$(uname -sm)" != "Linux x86_64" ]; then \
 	  echo "make: TFX has wheels for Linux on x86_64 only, and this machine is $$(uname -sm)" >&2; exit 1; fi
 	@if [ -z "$(TFX)" ]; then \
-	  echo "make: $(or $(PYTHON),no Python) $(if $(VERSION),is Python $(VERSION),was found); with this machine's glibc $(GLIBC) TFX takes $(TAKES: =, )" >&2; \
-	  echo "make: install one (Debian and Ubuntu: apt-get install python3 python3-venv), or name it: make PYTHON=/path/to/python" >&2; exit 1; fi
+	  echo "make: $(FOUND): TFX takes Python $(TAKES) with glibc $(GLIBC)." \
+	    "Install one (Debian and Ubuntu: apt-get install python3 python3-venv) or name it: make PYTHON=/path/to/python" >&2; \
+	  exit 1; fi
 	@"$(PYTHON)" -c 'import ensurepip, venv' 2>/dev/null || { \
 	  echo "make: $(PYTHON) has no venv module; install it (Debian and Ubuntu: apt-get install python3-venv)" >&2; exit 1; }
-	@echo "Setting up $(VENV) with TFX $(TFX), because of Python $(VERSION) and glibc $(GLIBC): 3 GB, a few minutes."
+	@echo "Setting up $(VENV) with TFX $(TFX), because of Python $(VERSION) and glibc $(GLIBC): 3 to 4 GB, a few minutes."
 	@rm -rf "$(VENV)" && "$(PYTHON)" -m venv "$(VENV)"
 	@$(PY) -m pip install --quiet --quiet --disable-pip-version-check --no-deps --require-hashes \
 	  --ignore-requires-python --requirement $(LOCK) || { \

@@ -109,8 +109,10 @@ def test_one_file_knows_what_an_example_is() -> None:
             assert not {"rows", "columns", "decode_raw", "bytes_list"} & names, file
 
 
-def test_the_lock_is_hashed_and_names_no_registry() -> None:
-    lock = (ROOT / "requirements.lock").read_text()
+@pytest.mark.parametrize("name", ["requirements-tfx-1.16.lock", "requirements-tfx-1.21.lock"])
+def test_the_lock_is_hashed_and_names_no_registry(name: str) -> None:
+    lock = (ROOT / name).read_text()
+    assert f"\ntfx=={name[len('requirements-tfx-') : -len('.lock')]}.0 " in lock
     assert "://" not in lock and "--index-url" not in lock and "--find-links" not in lock
     packages = [line for line in lock.splitlines() if "==" in line]
     assert len(packages) > 200

@@ -25,7 +25,6 @@ from tests.conftest import ROOT
 
 # Commands of RUN that do nothing here, each with the reason.
 LEFT_OUT = {
-    "apt-get": "needs root and Debian's archive; the compiler it installs only makes Beam's checksums faster",
     "useradd": "needs root, and would change this machine's users",
     "chown": "needs root; who owns a file is the container's matter",
 }
@@ -65,6 +64,11 @@ class Stage:
             timeout=timeout,
             check=False,
         )
+
+
+def pins(lock: str = "requirements-cpu.lock") -> dict[str, str]:
+    """The versions in a lock file, by package name."""
+    return dict(re.findall(r"^([a-z0-9-]+)==(\S+)", (ROOT / lock).read_text(), re.MULTILINE))
 
 
 def structure() -> list[dict[str, str]]:

@@ -145,7 +145,7 @@ def test_a_jar_is_started_with_its_master(engine: str, kind: type, tmp_path: Pat
 
     option = "--flink-master" if engine == "flink" else "--spark-master-url"
     embedded = "[local]" if engine == "flink" else "local[*]"
-    assert f"java -jar {jar} {option} {embedded} " in command()
+    assert f" -jar {jar} {option} {embedded} " in command()
     pool = ("beam.environment=external", "beam.worker_pool=localhost:50000")
     assert f"{option} spark://master:7077 " in command("beam.master=spark://master:7077", *pool)
 

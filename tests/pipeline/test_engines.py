@@ -32,11 +32,12 @@ from kubernetes_validate import ValidationError, latest_version, validate
 
 from pipeline.config import Config, load
 from pipeline.definition import create_pipeline
-from pipeline.engines.settings import FLINK_VERSIONS, Beam, pipeline_args
+from pipeline.engines.settings import Beam, flink_versions, pipeline_args
 from pipeline.exit_codes import PUSHED
 from pipeline.local.cli import parse_args
 from serving.launch import free_port
 from tests.conftest import ROOT, Outcome, check_shell, install_package, states
+from tests.pipeline.image import pins
 
 Run = Callable[..., Outcome]
 JAR = os.environ.get("BEAM_JOB_SERVER_JAR", "")
@@ -255,12 +256,10 @@ def check_images(images: set[str]) -> None:
     assert all(re.search(r":v?\d+\.\d+\.\d+", image) for image in images)
     for image in images:
         if engine := re.match(r"apache/beam_(flink|spark)([\d.]+)_job_server:(.+)", image):
-            assert engine[3] == version("apache-beam")
-            assert engine[1] == "spark" or {engine[2]} == {
-                re.search(r"\d+\.\d+", other)[0]  # type: ignore[index]
-                for other in images
-                if other.startswith("flink:")
-            } <= set(FLINK_VERSIONS)
+            assert engine[3] == pins()["apache-beam"]
+            flinks = {re.search(r"\d+\.\d+", other)[0] for other in images if other.startswith("flink:")}  # type: ignore[index]
+            assert engine[1] == "spark" or {engine[2]} == flinks
+            assert flinks <= {*flink_versions()} or version("apache-beam") != engine[3]
 
 
 def check_settings(words: list[str], pool: int, servers: dict[str, set[int]]) -> Beam:
