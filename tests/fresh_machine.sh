@@ -60,7 +60,7 @@ exec unshare --mount --pid --fork --kill-child bash -euc '
   done
   inside=(chroot "$root" env --ignore-environment HOME=/root LANG=C.UTF-8 PATH=/usr/local/bin:/usr/bin:/usr/sbin:/bin)
   if [ -n "$browser" ] && [[ "$*" == *test* ]] && [ ! -e "$root/usr/bin/$browser" ]; then
-    "${inside[@]}" DEBIAN_FRONTEND=noninteractive sh -c "apt-get update --quiet && apt-get install --quiet --yes $browser"
+    "${inside[@]}" DEBIAN_FRONTEND=noninteractive sh -c "apt-get update --quiet && apt-get install --quiet --yes --no-install-recommends $browser"
   fi
   exec "${inside[@]}" sh -c "cd /project && exec \"\$@\"" sh "$@"
 ' bash "$@"

@@ -39,7 +39,7 @@ def normalize(grey: np.ndarray, size: tuple[int, int] = (FIELD, FIELD)) -> np.nd
     """
     finished = grey.shape == size  # a picture of the model's own size keeps its levels
     ink = _ink(grey.astype(np.float32), finished)
-    ink = ink[_extent(ink.any(axis=1)), _extent(ink.any(axis=0))]
+    ink = ink[_extent(ink.max(axis=1)), _extent(ink.max(axis=0))]
     scaled = _scale(ink, [round(length * BOX / FIELD) for length in size])
     if not finished:
         scaled *= 255 / scaled.max()  # a thin pen is as strong as a thick one
