@@ -42,9 +42,10 @@ class SplitDataset(NamedTuple):
 
         A training that continues with `first_epoch`, counted from 0, sees the batches that it would have seen then.
         """
-        # Each replica of one host has a pipeline of its own: faster than one that hands its batches to all of them.
-        local = isinstance(strategy, tf.distribute.MirroredStrategy)
-        options = PIPELINE_PER_REPLICA if local else None
+        # One replica reads its pipeline directly: faster than one that hands its batches to several. Several would
+        # shuffle in different orders.
+        alone = isinstance(strategy, tf.distribute.MirroredStrategy) and strategy.num_replicas_in_sync == 1
+        options = PIPELINE_PER_REPLICA if alone else None
         return strategy.distribute_datasets_from_function(lambda context: self.input_fn(context, first_epoch), options)
 
 
