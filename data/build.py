@@ -22,6 +22,7 @@ import numpy as np
 
 from data.errors import DataError, UserError
 from data.profile import check_example, class_names, command, profile
+from data.quiet import quiet
 from data.readers import Images, read_folders, read_idx_pair, read_npz
 from data.screen import screens
 from data.signals import Interruption, interruptible
@@ -202,10 +203,10 @@ def write(splits: dict[str, Images], folder: Path, shards: int, interruption: In
         DataError: an image that cannot be read, or of another size.
         KeyboardInterrupt: a signal has arrived.
     """
-    os.environ.setdefault("TF_CPP_MIN_LOG_LEVEL", "3")
     from rich.progress import BarColumn, MofNCompleteColumn, Progress, TextColumn, TimeRemainingColumn
 
-    from data.records import write_split
+    with quiet():
+        from data.records import write_split  # imports TensorFlow
 
     with Progress(
         TextColumn("{task.description}"), BarColumn(), MofNCompleteColumn(), TimeRemainingColumn()

@@ -34,6 +34,8 @@ _BY_DTYPE = {dtype: number for number, (dtype, _) in _BY_NUMBER.items()}
 # In a TensorProto the last element may stand for all that follow, so that a few bytes become any number of bytes. An
 # array of this many bytes may come from fewer elements than its shape needs.
 _MAX_REPEATED_BYTES = 64 * 2**10
+# NumPy 1 has no more dimensions. NumPy 2 has, and there TensorFlow crashes on an array of strings with more.
+_MAX_RANK = 32
 
 
 class TensorError(ValueError):
@@ -98,6 +100,8 @@ def decode(proto: Any) -> np.ndarray:
     shape = [dim.size for dim in proto.tensor_shape.dim]
     if proto.tensor_shape.unknown_rank or any(size < 0 for size in shape):
         raise TensorError("its shape is not fully known")
+    if len(shape) > _MAX_RANK:
+        raise TensorError(f"it has {len(shape)} dimensions; at most {_MAX_RANK} are supported")
     count = math.prod(shape)
     if proto.tensor_content:
         if dtype == _STRING:
@@ -130,7 +134,7 @@ def decode(proto: Any) -> np.ndarray:
 def _reshape(elements: np.ndarray, shape: list[int]) -> np.ndarray:
     try:
         return elements.reshape(shape)
-    except ValueError as error:  # more dimensions or elements than NumPy allows
+    except ValueError as error:  # more elements than NumPy allows
         raise TensorError(f"shape {shape} cannot be an array: {error}") from None
 
 

@@ -3,10 +3,7 @@
 from __future__ import annotations
 
 import argparse
-import os
 import shutil
-from collections.abc import Iterator
-from contextlib import contextmanager
 from datetime import UTC, datetime
 from pathlib import Path
 
@@ -15,6 +12,7 @@ from rich.console import Console
 
 from components.provenance import write_provenance
 from data.errors import UserError
+from data.quiet import quiet
 from pipeline.history.records import ROLLBACK, Json
 from pipeline.history.store import History, pushed_destination
 from pipeline.history.versions import model_folders, provenance_of, version_folders
@@ -30,7 +28,7 @@ def roll_back(args: argparse.Namespace, root: RunRoot) -> Json:
     history = root.history()
     with root.held():
         model = _model(args.model, root)
-        with _quiet():
+        with quiet():
             return _serve_again(history, model, args.version)
 
 
@@ -173,17 +171,3 @@ def _provenance(source: Path) -> Json:
         return provenance_of(source) or {}
     except UserError:
         return {}
-
-
-@contextmanager
-def _quiet() -> Iterator[None]:
-    """Without the log lines of TensorFlow and TFX, also those that C++ writes to standard error."""
-    os.environ.setdefault("TF_CPP_MIN_LOG_LEVEL", "3")
-    kept, nowhere = os.dup(2), os.open(os.devnull, os.O_WRONLY)
-    os.dup2(nowhere, 2)
-    try:
-        yield
-    finally:
-        os.dup2(kept, 2)
-        os.close(kept)
-        os.close(nowhere)

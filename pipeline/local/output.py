@@ -20,9 +20,13 @@ class _Screen(io.TextIOWrapper):
         try:
             super().flush()
         except BrokenPipeError:
-            nowhere = os.open(os.devnull, os.O_WRONLY)
-            os.dup2(nowhere, self.fileno())
-            os.close(nowhere)
+            _lead_nowhere(self)
+
+
+def _lead_nowhere(stream: TextIO) -> None:
+    nowhere = os.open(os.devnull, os.O_WRONLY)
+    os.dup2(nowhere, stream.fileno())
+    os.close(nowhere)
 
 
 @contextmanager
@@ -49,8 +53,12 @@ def redirect_output(log: Path, and_screen: bool) -> Iterator[TextIO]:
         with _Screen(open(os.dup(kept[0]), "wb"), encoding="utf-8", errors="replace") as screen:
             yield screen
     finally:
-        sys.stdout.flush()
-        sys.stderr.flush()
+        for stream in (sys.stdout, sys.stderr):
+            try:
+                stream.flush()
+            except OSError:  # the disk of the log is full
+                _lead_nowhere(stream)
+                stream.flush()
         for number, original in enumerate(kept, start=1):
             os.dup2(original, number)
             os.close(original)

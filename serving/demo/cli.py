@@ -30,6 +30,7 @@ def main(arguments: Sequence[str] | None = None) -> int:
         _parser().error("--version and --label choose among the versions of a --target")
     os.environ.setdefault("GRPC_VERBOSITY", "NONE")  # the page says what gRPC would log
     signal.signal(signal.SIGTERM, _end)
+    signal.signal(signal.SIGINT, signal.default_int_handler)  # a shell starts what is in the background without it
     try:
         with _listen(options.host, options.port) as listener, _server(options) as target:
             _serve(options, target, listener)

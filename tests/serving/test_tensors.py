@@ -115,7 +115,8 @@ BROKEN = {
     "bytes, tensor_content has 4": proto("DT_FLOAT", [2**62, 2**62], tensor_content=bytes(4)),
     "its shape is not fully known": proto("DT_FLOAT", [-1, 2], float_val=[1, 2]),
     "strings must be in string_val": proto("DT_STRING", [1], tensor_content=b"x"),
-    "cannot be an array: maximum supported dimension": proto("DT_FLOAT", [1] * 65, float_val=[1]),
+    "it has 65 dimensions; at most 32 are supported": proto("DT_FLOAT", [1] * 65, float_val=[1]),
+    "it has 33 dimensions; at most 32 are supported": proto("DT_STRING", [0] * 33),
     "cannot be an array": proto("DT_FLOAT", [0, 2**62, 2**62]),
     "DataType 0 is not supported": TensorProto(),
 }
