@@ -138,10 +138,7 @@ def _read_confusion(uri: str) -> dict[tuple[int, int], int]:
 
 
 def _gates(
-    config: config_pb2.EvalConfig,
-    metrics: Metrics,
-    result: ValidationResult,
-    labels: Sequence[str],
+    config: config_pb2.EvalConfig, metrics: Metrics, result: ValidationResult, labels: Sequence[str]
 ) -> Iterator[Gate]:
     """One gate for each threshold and each slice that it applies to."""
     failed = {

@@ -14,7 +14,7 @@ from components.transform import SEQUENCE
 from data.errors import UserError
 from data.example import LABEL
 
-PIPELINE_PER_REPLICA = tf.distribute.InputOptions(
+_DIRECT = tf.distribute.InputOptions(
     experimental_fetch_to_device=False,
     experimental_replication_mode=tf.distribute.InputReplicationMode.PER_REPLICA,
 )
@@ -45,7 +45,7 @@ class SplitDataset(NamedTuple):
         # One replica reads its pipeline directly: faster than one that hands its batches to several. Several would
         # shuffle in different orders.
         alone = isinstance(strategy, tf.distribute.MirroredStrategy) and strategy.num_replicas_in_sync == 1
-        options = PIPELINE_PER_REPLICA if alone else None
+        options = _DIRECT if alone else None
         return strategy.distribute_datasets_from_function(lambda context: self.input_fn(context, first_epoch), options)
 
 

@@ -4,13 +4,13 @@ from __future__ import annotations
 
 import argparse
 import json
-import os
 import sys
 from collections.abc import Callable, Sequence
 from importlib import import_module
 from pathlib import Path
 
 from data.errors import SettingsError, UserError
+from data.screen import lead_nowhere
 from data.storage import storage_problem
 
 LIST = """The runs, oldest first; a roll-back has a row of its own. An accuracy has its 95 % Wilson interval."""
@@ -50,7 +50,7 @@ def main(argv: Sequence[str] | None = None) -> int:
     except KeyboardInterrupt:
         return 130
     except BrokenPipeError:  # the reader went away
-        os.dup2(os.open(os.devnull, os.O_WRONLY), sys.stdout.fileno())
+        lead_nowhere(sys.stdout)
         return 0
     except Exception as error:
         problem = storage_problem(error)

@@ -12,6 +12,8 @@ from contextlib import contextmanager
 from pathlib import Path
 from typing import TextIO
 
+from data.screen import lead_nowhere
+
 
 class _Screen(io.TextIOWrapper):
     """The screen. The run continues without it if its reader goes away, as in `… | head`: the log has everything."""
@@ -20,13 +22,7 @@ class _Screen(io.TextIOWrapper):
         try:
             super().flush()
         except BrokenPipeError:
-            _lead_nowhere(self)
-
-
-def _lead_nowhere(stream: TextIO) -> None:
-    nowhere = os.open(os.devnull, os.O_WRONLY)
-    os.dup2(nowhere, stream.fileno())
-    os.close(nowhere)
+            lead_nowhere(self)
 
 
 @contextmanager
@@ -57,7 +53,7 @@ def redirect_output(log: Path, and_screen: bool) -> Iterator[TextIO]:
             try:
                 stream.flush()
             except OSError:  # the disk of the log is full
-                _lead_nowhere(stream)
+                lead_nowhere(stream)
                 stream.flush()
         for number, original in enumerate(kept, start=1):
             os.dup2(original, number)

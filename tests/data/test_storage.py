@@ -2,10 +2,13 @@
 
 import errno
 import os
+import subprocess
+import sys
 import time
 from pathlib import Path
 
 from data.storage import remove_older, storage_problem
+from tests.conftest import ROOT
 
 
 def test_only_old_folders_that_match_are_removed(tmp_path: Path) -> None:
@@ -23,3 +26,17 @@ def test_a_full_disk_is_found_among_the_causes() -> None:
     error.__cause__ = OSError(errno.ENOSPC, "No space left on device")
     assert "no space is left" in (storage_problem(error) or "")
     assert storage_problem(ValueError("something else")) is None
+
+
+def test_tensorflow_without_s3_is_a_sentence() -> None:
+    """In a process of its own: tensorflow-io, once imported, gives TensorFlow the file system."""
+    code = """
+import tensorflow as tf
+from data.storage import storage_problem
+try:
+    tf.io.gfile.GFile("s3://bucket/mnist/SHA256SUMS").read()
+except tf.errors.UnimplementedError as error:
+    print(storage_problem(error))
+"""
+    done = subprocess.run([sys.executable, "-c", code], cwd=ROOT, capture_output=True, text=True, check=False)
+    assert "tensorflow-io, which has no release for TensorFlow 2.21" in done.stdout, done.stderr

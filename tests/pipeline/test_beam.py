@@ -28,7 +28,7 @@ from tfx.utils import dependency_utils
 
 from pipeline.config import load
 from pipeline.definition import create_pipeline
-from pipeline.engines.settings import Beam, flink_versions, pipeline_args
+from pipeline.engines.settings import IN_MEMORY, Beam, flink_versions, pipeline_args
 from pipeline.exit_codes import WRONG_USE
 from pipeline.local.cli import main
 from tests.conftest import ROOT
@@ -145,7 +145,7 @@ def test_a_jar_is_started_with_its_master(engine: str, kind: type, tmp_path: Pat
 
     option = "--flink-master" if engine == "flink" else "--spark-master-url"
     embedded = "[local]" if engine == "flink" else "local[*]"
-    assert f" -jar {jar} {option} {embedded} " in command()
+    assert command().startswith("java ") and f" -jar {jar} {option} {embedded} " in command()
     pool = ("beam.environment=external", "beam.worker_pool=localhost:50000")
     assert f"{option} spark://master:7077 " in command("beam.master=spark://master:7077", *pool)
 
@@ -156,7 +156,8 @@ def test_settings_reach_their_options() -> None:
 
 
 def test_in_memory_is_the_default_and_user_options_come_last() -> None:
-    assert pipeline_args(Beam()) == expand("beam.engine=direct")
+    in_memory = [f"--sdk_container_image={Beam().image}", f"--runner={IN_MEMORY}"]
+    assert pipeline_args(Beam()) == in_memory == expand("beam.engine=direct")
     config = load("default", [*PRESETS["flink-running-loopback"], 'beam.args=["--a=1"]'], ["--a=2"])
     assert config.beam.engine == "flink" and config.beam.args == ("--a=1", "--a=2")
     assert pipeline_args(config.beam)[-2:] == ["--a=1", "--a=2"]

@@ -254,10 +254,10 @@ def test_compose_services_are_confined_and_refer_to_each_other() -> None:
 
 def check_images(images: set[str]) -> None:
     assert all(re.search(r":v?\d+\.\d+\.\d+", image) for image in images)
+    flinks = {re.search(r"\d+\.\d+", image)[0] for image in images if image.startswith("flink:")}  # type: ignore[index]
     for image in images:
         if engine := re.match(r"apache/beam_(flink|spark)([\d.]+)_job_server:(.+)", image):
             assert engine[3] == pins()["apache-beam"]
-            flinks = {re.search(r"\d+\.\d+", other)[0] for other in images if other.startswith("flink:")}  # type: ignore[index]
             assert engine[1] == "spark" or {engine[2]} == flinks
             assert flinks <= {*flink_versions()} or version("apache-beam") != engine[3]
 
