@@ -27,7 +27,7 @@ shift
 command -v debootstrap >/dev/null || { echo "fresh_machine.sh: debootstrap is missing; install it" >&2; exit 1; }
 
 if [ ! -e "$root/ready" ]; then
-  rm -rf "$root"
+  rm -rf --one-file-system "$root"
   options=(--variant=minbase "--components=$components" --include=python3,python3-venv,make,git,ca-certificates)
   if [ "$suite" = noble ]; then
     options+=("--keyring=${KEYRING:-/usr/share/keyrings/ubuntu-archive-keyring.gpg}")

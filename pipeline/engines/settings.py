@@ -140,6 +140,8 @@ def pipeline_args(beam: Beam) -> list[str]:
 def _submission(beam: Beam) -> Iterator[str]:
     # Beam would stage its list of installed packages, which workers in other containers cannot read.
     yield "--experiments=disable_logging_submission_environment"
+    # In seconds. It ends a whole job, too, if the server gives a job one id instead of two, as Prism does.
+    yield "--job_server_timeout=86400"
     if not beam.has_jar:
         yield "--runner=PortableRunner"
         yield f"--job_endpoint={beam.job_server}"

@@ -24,6 +24,7 @@ from typing import TYPE_CHECKING
 
 from data.errors import UserError
 from data.storage import causes, storage_problem
+from pipeline.engines.problems import check_endpoint, connection_problem, job_problem
 from pipeline.exit_codes import MODEL_REFUSED, exit_code
 
 if TYPE_CHECKING:
@@ -60,12 +61,16 @@ def main(argv: Sequence[str] | None = None) -> int:
     handler.addFilter(lambda record: record.levelno >= logging.WARNING or record.name.startswith("components."))
     logging.basicConfig(level=logging.INFO, handlers=[handler], format="%(message)s")
     try:
+        for arg in beam_args:
+            if arg.startswith("--job_endpoint="):
+                check_endpoint(arg.partition("=")[2])
         return run(args, beam_args)
     except Exception as error:
         known = next((str(cause) for cause in causes(error) if isinstance(cause, UserError)), None)
         if known is None:
             logging.exception("The step failed.")
-            step, problem = args.executor_class_path.rsplit(".", maxsplit=1)[-1], storage_problem(error)
+            step = args.executor_class_path.rsplit(".", maxsplit=1)[-1]
+            problem = connection_problem(error) or storage_problem(error) or job_problem(error)
             known = f"{step} failed: {f'{problem}: ' if problem else ''}{type(error).__name__}: {error}"
         print(known, file=sys.stderr)
         return exit_code(error)

@@ -39,6 +39,7 @@ class ProgressReporter(logging.Handler):
         self._start = time.monotonic()
         self._cached = False
         self._check: Callable[[], None] = lambda: None
+        self._before: Callable[[str], None] = lambda step: None
         self._spinner = Spinner("dots")
         self._bar = Progress(
             TextColumn("    epoch {task.fields[epoch]}/{task.fields[epochs]}"),
@@ -52,13 +53,14 @@ class ProgressReporter(logging.Handler):
         self._live = Live(console=console, get_renderable=self._render, **options) if live else None
 
     @contextmanager
-    def active(self, check: Callable[[], None]) -> Iterator[ProgressReporter]:
-        """Attaches the handler to the root logger, and draws while inside.
+    def active(self, check: Callable[[], None], before: Callable[[str], None]) -> Iterator[ProgressReporter]:
+        """Attaches the handler to the root logger, and draws while inside. What the arguments raise ends the run.
 
         Args:
-            check: called at the end of each step and while it trains; what it raises ends the run.
+            check: called at the end of each step and while it trains.
+            before: called with each step's name before it runs.
         """
-        self._check = check
+        self._check, self._before = check, before
         logging.getLogger().addHandler(self)
         try:
             with self._live or nullcontext():
@@ -98,6 +100,7 @@ class ProgressReporter(logging.Handler):
             self._cached = True
         elif started := STARTED.match(message):
             self.begin(started[1])
+            self._before(started[1])
         elif FINISHED.match(message):
             self._check()
             self.end("cached" if self._cached else "done")

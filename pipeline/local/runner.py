@@ -15,6 +15,7 @@ from data.signals import interruptible
 from data.storage import causes, storage_problem
 from pipeline.config import Config, without_defaults
 from pipeline.definition import STEP_OF_SECTION, STEPS, create_pipeline
+from pipeline.engines.problems import BEAM_STEPS, check_job_server, connection_problem, job_problem
 from pipeline.exit_codes import FAILED, INTERRUPTED, MODEL_REFUSED, PUSHED, exit_code
 from pipeline.local.notify import notify
 from pipeline.local.output import log_to_output, redirect_output
@@ -40,6 +41,11 @@ def run(args: argparse.Namespace, config: Config) -> int:
     Raises:
         UserError: the run root is held by another process, or cannot be written.
     """
+
+    def before(step: str) -> None:
+        if step in BEAM_STEPS:
+            check_job_server(config.beam)
+
     root = RunRoot(args.run_root, config)
     with root.held():
         log = root.new_log()
@@ -49,9 +55,9 @@ def run(args: argparse.Namespace, config: Config) -> int:
             console.print(f"Pipeline {config.name}, profile {args.profile}, run root {root.path}")
             if args.resumed:
                 console.print(f"This run resumes the run {args.resumed}.")
-            before, run_id = root.versions(), log.parent.name
+            versions, run_id = root.versions(), log.parent.name
             try:
-                with interruptible() as interruption, reporter.active(interruption.check):
+                with interruptible() as interruption, reporter.active(interruption.check, before):
                     result = _run_steps(args, config, root, reporter, run_id)
             except KeyboardInterrupt:
                 console.print(f"Interrupted in {reporter.failed_step}. {RESUME}")
@@ -67,7 +73,7 @@ def run(args: argparse.Namespace, config: Config) -> int:
             else:
                 ended, code, explanation = result, _exit_code(result), ""
                 report = _write_report(root, result)
-                print_summary(console, result, result.evaluation(), report, log, before, root.versions())
+                print_summary(console, result, result.evaluation(), report, log, versions, root.versions())
             if config.notify.url:
                 content = {"run": run_id, "pipeline": config.name, "profile": args.profile, "exit_code": code}
                 content |= {"error": explanation, "report": str(report) if report else "", "log": str(log)}
@@ -206,6 +212,9 @@ def _explain(error: BaseException, config: Config, root: RunRoot, step: str, log
     for cause in causes(error):
         if isinstance(cause, UserError):
             return str(cause)
+    engine = step in BEAM_STEPS and bool(config.beam.job_server)
+    if engine and (problem := connection_problem(error)):
+        return f"{step} failed: {problem}. {RESUME}"
     problem = storage_problem(error)
     if problem:
         names = (cause.filename for cause in causes(error) if isinstance(cause, OSError) and cause.filename)
@@ -219,5 +228,7 @@ def _explain(error: BaseException, config: Config, root: RunRoot, step: str, log
             return (
                 f"{step} cannot read {config.data.path}:\n  {lines}\nBuild the shards again with python -m data.build."
             )
+    if engine and (problem := job_problem(error)):
+        return f"{step} failed: {problem}.\nThe full error is in {log}. {RESUME}"
     reason = str(error).strip().splitlines() or [""]
     return f"{step} failed: {type(error).__name__}: {reason[0][:300]}\nThe full error is in {log}."

@@ -1,46 +1,25 @@
-"""The pipeline on a job server and workers, each in its own process; and the files that start real engines."""
+"""The files that start Beam engines: the services of Docker Compose, and the manifests of Kubernetes."""
 
 from __future__ import annotations
 
 import importlib.resources
 import json
-import os
 import re
-import signal
-import socket
-import subprocess
-import sys
-import time
-from collections import Counter
-from collections.abc import Callable, Iterator
-from contextlib import contextmanager
 from functools import partial
 from importlib.metadata import version
-from pathlib import Path
 from typing import Any
 
-import apache_beam as beam
 import jsonschema
-import numpy as np
 import pytest
-import tensorflow as tf
-import tensorflow_data_validation as tfdv
-import tensorflow_transform as tft
 import yaml
-from apache_beam.options.pipeline_options import PipelineOptions
 from kubernetes_validate import ValidationError, latest_version, validate
 
-from pipeline.config import Config, load
-from pipeline.definition import create_pipeline
-from pipeline.engines.settings import Beam, flink_versions, pipeline_args
-from pipeline.exit_codes import PUSHED
+from pipeline.config import load
+from pipeline.engines.settings import Beam, flink_versions
 from pipeline.local.cli import parse_args
-from serving.launch import free_port
-from tests.conftest import ROOT, Outcome, check_shell, install_package, states
+from tests.conftest import ROOT, check_shell
 from tests.pipeline.image import pins
 
-Run = Callable[..., Outcome]
-JAR = os.environ.get("BEAM_JOB_SERVER_JAR", "")
 FOLDER = ROOT / "pipeline" / "engines"
 COMPOSE = yaml.safe_load((FOLDER / "compose.yaml").read_text())
 SERVICES = COMPOSE["services"]
@@ -48,189 +27,6 @@ KUBERNETES = list(yaml.safe_load_all((FOLDER / "kubernetes" / "flink.yaml").read
 README = (FOLDER / "README.md").read_text()
 POOL = ["python", "-m", "apache_beam.runners.worker.worker_pool_main", "--service_port=50000"]
 check = partial(validate, desired_version=latest_version(), strict=True)
-STEPS = ("ExampleGen", "StatisticsGen", "Transform")
-
-
-@pytest.fixture(scope="module")
-def site(tmp_path_factory: pytest.TempPathFactory) -> Path:
-    """A folder with the package, installed by pip."""
-    return install_package(tmp_path_factory.mktemp("install"))
-
-
-@contextmanager
-def served(module: str, flag: str, folder: Path, **environment: str) -> Iterator[str]:
-    """`python -m module` on a free port, in a process without access to the checkout; yields its address."""
-    port = free_port()
-    folder.mkdir()
-    with open(folder / "log", "wb") as log:
-        process = subprocess.Popen(
-            [sys.executable, "-m", module, f"{flag}={port}"],
-            cwd=folder,
-            # A pool starts `python`: the first one on PATH.
-            env={"PATH": f"{Path(sys.executable).parent}:{os.environ['PATH']}", "HOME": str(folder), **environment},
-            stdout=log,
-            stderr=subprocess.STDOUT,
-            start_new_session=True,
-        )
-    try:
-        end = time.monotonic() + 30
-        while time.monotonic() < end and process.poll() is None:
-            with socket.socket() as probe:
-                if probe.connect_ex(("localhost", port)) == 0:
-                    break
-            time.sleep(0.1)
-        else:
-            pytest.fail((folder / "log").read_text())
-        yield f"localhost:{port}"
-    finally:
-        # This also ends the workers of the pool.
-        os.killpg(process.pid, signal.SIGKILL)
-        process.wait()
-
-
-@pytest.fixture(scope="module")
-def preset(site: Path, tmp_path_factory: pytest.TempPathFactory) -> Iterator[dict[str, str]]:
-    """Settings of the flink engine for Beam's own job server and a worker pool with only the installed package."""
-    folder = tmp_path_factory.mktemp("engine")
-    with (
-        served("apache_beam.runners.portability.local_job_service_main", "--job_port", folder / "server") as server,
-        served(
-            "apache_beam.runners.worker.worker_pool_main", "--service_port", folder / "pool", PYTHONPATH=str(site)
-        ) as pool,
-    ):
-        yield {"engine": "flink", "job_server": server, "environment": "external", "worker_pool": pool}
-
-
-@pytest.fixture(scope="module")
-def in_memory(tmp_path_factory: pytest.TempPathFactory, small_mnist: Path) -> Path:
-    """The run root of the first steps on the direct engine."""
-    from pipeline.local.cli import main
-
-    root = tmp_path_factory.mktemp("direct") / "root"
-    assert main(["--run-root", str(root), "--to", "Transform", "--set", f"data.path={small_mnist}"]) == PUSHED
-    return root
-
-
-def overrides(settings: dict[str, str]) -> list[str]:
-    return [f"beam.{name}={value}" for name, value in settings.items()]
-
-
-def records(root: Path) -> dict[str, Counter[bytes]]:
-    (examples,) = (root / "artifacts" / "ExampleGen" / "examples").iterdir()
-    return {
-        split.name: Counter(tf.data.TFRecordDataset([str(p) for p in split.iterdir()], "GZIP").as_numpy_iterator())
-        for split in examples.glob("Split-*")
-    }
-
-
-def check_same(root: Path, other: Path) -> None:
-    """Both runs have equal records, equal statistics, and Transform graphs with equal results."""
-    assert {step: states(root)[step] for step in STEPS} == dict.fromkeys(STEPS, "COMPLETE")
-    found = records(root)
-    assert found == records(other)
-    assert {split: examples.total() for split, examples in found.items()} == {
-        "Split-train": 3000,
-        "Split-eval": 500,
-        "Split-test": 1000,
-    }
-    for split in found:
-        ours, theirs = (
-            tfdv.load_stats_binary(str(next(folder.glob(f"artifacts/StatisticsGen/statistics/*/{split}/*"))))
-            for folder in (root, other)
-        )
-        assert ours == theirs
-    graphs = [
-        tft.TFTransformOutput(str(next(folder.glob("artifacts/Transform/transform_graph/*"))))
-        for folder in (root, other)
-    ]
-    raw = [graph.raw_feature_spec() for graph in graphs]
-    assert raw[0] == raw[1] and graphs[0].transformed_feature_spec() == graphs[1].transformed_feature_spec()
-    parsed = tf.io.parse_example(list(found["Split-eval"]), raw[0])
-    ours, theirs = (graph.transform_features_layer()(dict(parsed)) for graph in graphs)
-    assert set(ours) == set(theirs)
-    for name in ours:
-        np.testing.assert_array_equal(ours[name], theirs[name])
-
-
-@pytest.mark.slow
-@pytest.mark.parametrize("environment", ["external", "loopback"])
-def test_workers_give_the_same_results_as_direct(
-    run: Run, preset: dict[str, str], environment: str, in_memory: Path, small_mnist: Path, tmp_path: Path
-) -> None:
-    """External workers have only the installed package. The loopback worker is a thread of this process."""
-    settings = {**preset, "environment": environment}
-    if environment == "loopback":
-        del settings["worker_pool"]
-    outcome = run(tmp_path / "root", small_mnist, *overrides(settings), options=("--to", "Transform"))
-    assert outcome.code == PUSHED, outcome.text
-    check_same(tmp_path / "root", in_memory)
-
-
-@pytest.mark.slow
-def test_every_step_and_module_comes_from_the_installed_package_in_a_worker(
-    preset: dict[str, str], site: Path, tmp_path: Path
-) -> None:
-    chain = create_pipeline(Config(), pipeline_root=str(tmp_path), serving_dir=str(tmp_path / "serving"))
-    steps = {node.executor_spec.class_path for node in chain.components}
-    functions = {
-        node.exec_properties[name]
-        for node in chain.components
-        for name in ("preprocessing_fn", "run_fn")
-        if node.exec_properties.get(name)
-    }
-    assert functions == {"components.transform.preprocessing_fn", "components.trainer.run.run_fn"}
-    folders = [ROOT / name for name in ("pipeline", "components", "data")]
-    files = {path.relative_to(ROOT) for folder in folders for path in folder.rglob("*.py")}
-    modules = {".".join(path.with_suffix("").parts).removesuffix(".__init__") for path in files}
-    named = {*steps, *functions, "components.evaluator.metrics.ExpectedCalibrationError", *modules}
-    # Only builtins and text, because the workers do not have this test module.
-    questions = [f"__import__('inspect').getfile(__import__('pydoc').locate({name!r}))" for name in named]
-    options = PipelineOptions(pipeline_args(Beam.model_validate(preset)))
-    with beam.Pipeline(options=options) as pipeline:
-        answers = pipeline | beam.Create(questions) | beam.Map(eval)
-        answers | beam.io.WriteToText(str(tmp_path / "files"))
-    found = [Path(line) for file in tmp_path.glob("files*") for line in file.read_text().splitlines()]
-    assert len(found) == len(named)
-    assert {path.relative_to(site) for path in found if path.is_relative_to(site)} == files
-    theirs = {path for path in found if not path.is_relative_to(site)}
-    assert theirs and all(path.is_relative_to(Path(tfdv.__file__).parents[1] / "tfx") for path in theirs)
-
-
-@pytest.fixture
-def interrupt_handler() -> Iterator[None]:
-    """Restores the SIGINT handler. Beam replaces it when it starts the jar of a job server."""
-    kept = signal.getsignal(signal.SIGINT)
-    yield
-    signal.signal(signal.SIGINT, kept)
-
-
-@pytest.mark.slow
-@pytest.mark.usefixtures("interrupt_handler")
-def test_a_step_starts_the_server_of_a_jar(run: Run, in_memory: Path, small_mnist: Path, tmp_path: Path) -> None:
-    """Everything is real except the jar: Beam's own job server replaces Java on the same port."""
-    jar, java = tmp_path / "server.jar", tmp_path / "java"
-    jar.touch()
-    java.write_text(
-        '#!/bin/sh\nwhile [ "$1" != --job-port ]; do shift; done\n'
-        f'exec {sys.executable} -m apache_beam.runners.portability.local_job_service_main --job_port "$2"\n'
-    )
-    java.chmod(0o755)
-    options = ("--to", "ExampleGen", f"--beam-arg=--job_server_java_launcher={java}")
-    outcome = run(tmp_path / "root", small_mnist, "beam.engine=flink", f"beam.job_server={jar}", options=options)
-    assert outcome.code == PUSHED, outcome.text
-    assert records(tmp_path / "root") == records(in_memory)
-
-
-@pytest.mark.slow
-@pytest.mark.usefixtures("interrupt_handler")
-@pytest.mark.skipif(not JAR, reason="BEAM_JOB_SERVER_JAR names no Flink job server's jar")
-def test_flink_runs_example_gen_and_transform__skipped_without_BEAM_JOB_SERVER_JAR(
-    run: Run, in_memory: Path, small_mnist: Path, tmp_path: Path
-) -> None:
-    settings = ("beam.engine=flink", f"beam.job_server={JAR}")
-    outcome = run(tmp_path / "root", small_mnist, *settings, options=("--to", "Transform"))
-    assert outcome.code == PUSHED, outcome.text
-    check_same(tmp_path / "root", in_memory)
 
 
 def test_compose_follows_the_specification() -> None:
