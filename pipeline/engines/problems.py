@@ -72,7 +72,7 @@ def job_problem(error: BaseException) -> str | None:
             lines = [line for line in failed["reason"].splitlines() if line.strip() and line[0] not in " \t>["]
             # A traceback of Python ends with the exception. A message of Java or Go begins with it.
             python = "Traceback (most recent call last)" in failed["reason"]
-            reason = lines[-1 if python else 0].strip() if lines else "no reason was given"
+            reason = lines[-1 if python else 0].strip() if lines else "no reason"
             if module := re.search(r"No module named '(\w+)", reason):
                 return f"the workers have no module {module[1]}: install the project where the worker pool runs"
             return f"the Beam engine reports {reason[:300]}"

@@ -2,6 +2,8 @@
 
 from __future__ import annotations
 
+import io
+import logging
 from importlib.metadata import version
 from pathlib import Path
 
@@ -24,13 +26,18 @@ from apache_beam.runners.dataflow.internal.apiclient import get_container_image_
 from apache_beam.runners.portability.flink_runner import FlinkJarJobServer
 from apache_beam.runners.portability.spark_runner import SparkJarJobServer
 from apache_beam.transforms.environments import Environment
+from rich.console import Console
 from tfx.utils import dependency_utils
 
 from pipeline.config import load
 from pipeline.definition import create_pipeline
+from pipeline.engines.problems import job_problem
 from pipeline.engines.settings import IN_MEMORY, Beam, flink_versions, pipeline_args
-from pipeline.exit_codes import WRONG_USE
+from pipeline.exit_codes import FAILED, WRONG_USE
+from pipeline.kubeflow import step
 from pipeline.local.cli import main
+from pipeline.local.progress import ProgressReporter
+from serving.launch import free_port
 from tests.conftest import ROOT
 
 BEAM_VERSION, FLINK_VERSION = version("apache-beam"), flink_versions()[-1]
@@ -227,3 +234,66 @@ def test_impossible_settings_give_a_sentence_and_exit_code_2(
 
 def test_no_preset_pickles_the_main_session() -> None:
     assert not any("main_session" in option for preset in PRESETS.values() for option in expand(*preset))
+
+
+@pytest.mark.parametrize("command", ["run_local", "step"])
+def test_a_job_server_that_is_not_there_is_named_at_once(
+    command: str, tmp_path: Path, capfd: pytest.CaptureFixture[str]
+) -> None:
+    address = f"localhost:{free_port()}"
+    if command == "run_local":
+        code = main(["--run-root", str(tmp_path / "root"), "--set", "beam.engine=flink", f"beam.job_server={address}"])
+    else:
+        required = ("--executor_class_path=x.y", "--json_serialized_invocation_args={}")
+        code = step.main([*required, "--json_serialized_inputs_spec_args={}", f"--job_endpoint={address}"])
+    printed = capfd.readouterr().err
+    assert (
+        code == FAILED and f"Beam's job server at {address} does not answer (Connection refused): start it" in printed
+    )
+    assert "Traceback" not in printed and not (tmp_path / "root").exists()
+
+
+@pytest.mark.parametrize("path", ["", "/usr/bin"])
+def test_a_jar_that_is_missing_or_a_java_that_is_missing_is_named(
+    path: str, tmp_path: Path, monkeypatch: pytest.MonkeyPatch, capsys: pytest.CaptureFixture[str]
+) -> None:
+    jar = tmp_path / "server.jar"
+    if not path:
+        jar.touch()
+    monkeypatch.setenv("PATH", path)
+    assert (
+        main(["--run-root", str(tmp_path / "root"), "--set", "beam.engine=flink", f"beam.job_server={jar}"])
+        == WRONG_USE
+    )
+    problem = ": there is no such file." if path else " needs Java, and java is not on the PATH."
+    assert capsys.readouterr().err == f"run_local: beam.job_server = {jar}{problem}\n"
+
+
+def test_a_job_server_that_ended_between_two_steps_ends_the_run() -> None:
+    def before(name: str) -> None:
+        raise ConnectionError(f"no server for {name}")
+
+    reporter = ProgressReporter(Console(file=io.StringIO()), live=False)
+    with pytest.raises(ConnectionError, match="no server for Evaluator"), reporter.active(lambda: None, before):
+        logging.getLogger("absl").error("Component Evaluator is running.")
+    assert reporter.failed_step == "Evaluator"
+
+
+@pytest.mark.parametrize(
+    ("reason", "sentence"),
+    [
+        (
+            "java.lang.OutOfMemoryError: Java heap space\n\tat org.apache.flink.Task",
+            "the Beam engine reports java.lang",
+        ),
+        (
+            "Traceback (most recent call last):\n  File x\nValueError: bad\n> [while running 'a']",
+            "reports ValueError: bad",
+        ),
+        ("", "the Beam engine reports no reason"),
+    ],
+)
+def test_the_engines_reason_is_one_line(reason: str, sentence: str) -> None:
+    problem = job_problem(RuntimeError(f"Pipeline job-1 failed in state FAILED: {reason}"))
+    assert problem and sentence in problem and "\n" not in problem
+    assert job_problem(RuntimeError(reason)) is None
