@@ -236,9 +236,9 @@ def test_a_killed_engine_ends_the_run_with_a_sentence_and_the_same_command_goes_
     assert states(root)[step] == "COMPLETE"
 
 
-def test_workers_without_the_package_are_named(run: Run, small_mnist: Path, tmp_path: Path) -> None:
+def test_workers_without_the_package_are_named(run: Run, in_memory: Path, small_mnist: Path, tmp_path: Path) -> None:
     with engine(tmp_path / "engine", tmp_path / "empty", prism=bool(PRISM)) as bare:
-        outcome = run(tmp_path / "root", small_mnist, *bare.overrides, options=("--to", "ExampleGen"))
+        outcome = evaluate_again(run, in_memory, small_mnist, 0.52, *bare.overrides)
     assert outcome.code == FAILED
     assert "the workers have no module components: install the project where the worker pool runs" in outcome.text
 
