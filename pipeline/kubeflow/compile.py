@@ -26,6 +26,8 @@ WORKDIR = "/app"
 # Their results depend on folders, of which Kubeflow's cache sees only the path: the served models, the data. The report
 # and the verdict belong to one run.
 NEVER_CACHED = ("Baseline", "ExampleGen", "Report", "Verdict")
+# Before the first retry; each further wait is twice as long.
+_WAIT_SECONDS = 30
 
 Target = Literal["kubeflow", "vertex"]
 
@@ -97,10 +99,7 @@ def compile_spec(config: Config, deployment: Deployment) -> list[dict[str, Any]]
         if deployment.target == "kubeflow":
             _set_step_options(container, local=config.beam.engine == "direct")
         task.caching_options.enable_cache = deployment.cache and step not in NEVER_CACHED
-        task.retry_policy.max_retry_count = 0 if step == VERDICT else resources[step].retries
-        task.retry_policy.backoff_duration.seconds = 30
-        task.retry_policy.backoff_factor = 2.0
-        task.retry_policy.backoff_max_duration.seconds = 600
+        _set_retries(task.retry_policy, resources[step], 0 if step == VERDICT else resources[step].retries)
     spec.deployment_spec.Clear()
     spec.deployment_spec.update(json_format.MessageToDict(executors))
     documents = [json_format.MessageToDict(spec)]
@@ -204,6 +203,16 @@ def _set_resources(container: Any, needed: Resources) -> None:
     container.memory_request = container.memory_limit = needed.memory
     if isinstance(needed, TrainerResources) and needed.gpus:
         container.accelerator.type, container.accelerator.count = needed.gpu_type, needed.gpus
+
+
+def _set_retries(policy: Any, needed: Resources, retries: int) -> None:
+    """The longest duration counts from the start of the first attempt, so all attempts and waits must fit in it.
+
+    Argo ends an attempt that is still running then (its operator.go, `backoff.maxDuration`).
+    """
+    policy.max_retry_count = retries
+    policy.backoff_duration.seconds, policy.backoff_factor = _WAIT_SECONDS, 2.0
+    policy.backoff_max_duration.seconds = 60 * needed.timeout_minutes * (retries + 1) + _WAIT_SECONDS * 2**retries
 
 
 def _set_step_options(container: Any, local: bool) -> None:

@@ -22,7 +22,7 @@ from components.provenance import environment
 from pipeline.config import Config
 from pipeline.definition import STEPS
 from pipeline.history.records import PACKAGES, SETTINGS, Artifact, Run, Step
-from pipeline.kubeflow.step import COPIES
+from pipeline.kubeflow.step import address
 
 REPORT, VERDICT = "Report", "Verdict"
 RUN_ID = "{{$.pipeline_job_uuid}}"
@@ -141,14 +141,6 @@ def make_page(inputs: Mapping[str, types.Artifact], run_id: str, data_path: str,
     for uri, shown in addresses.items():
         page = page.replace(uri, shown)
     return page
-
-
-def address(path: str) -> str:
-    """The URI of an object of which Kubeflow's launcher made a copy at `path`; other paths as they are."""
-    for scheme, folder in COPIES.items():
-        if path.startswith(f"/{folder}/"):
-            return f"{scheme}{path.removeprefix(f'/{folder}/')}"
-    return path
 
 
 def _run(artifacts: Mapping[str, Artifact], run_id: str, data_path: str, record: Mapping[str, Any]) -> Run:

@@ -2,7 +2,8 @@
 
 TFX's own container entry point does the work. This module adds what open-source Kubeflow Pipelines needs:
 
-- Types for input artifacts: that backend leaves them out (tensorflow/tfx issue 7768).
+- Types for input artifacts: that backend sends an empty schema (tensorflow/tfx issue 7768).
+- No place for the log among the outputs: since 2.5 that backend adds an artifact of its own to every step.
 - ExampleGen's driver: the backend ignores its hook.
 - TFX's type for the HTML of the report: that backend has its own.
 - Paths instead of addresses: the launcher moves the files, so no step needs the object store's credentials.
@@ -34,6 +35,7 @@ if TYPE_CHECKING:
 COPIES = {"gs://": "gcs", "s3://": "s3", "minio://": "minio"}
 HTML = "system.HTML"
 """Kubeflow's type of an artifact that is one HTML file."""
+_LOG = "executor-logs"
 
 
 def parse_args(argv: Sequence[str] | None) -> tuple[argparse.Namespace, list[str]]:
@@ -93,6 +95,7 @@ def run(args: argparse.Namespace, beam_args: list[str]) -> int:
     )
     inputs = json_format.Parse(args.json_serialized_inputs_spec_args, pipeline_spec_pb2.ComponentInputsSpec())
     add_types(invocation, inputs)
+    invocation.outputs.artifacts.pop(_LOG, None)
     use_tfx_types(invocation)
     if args.copies:
         use_copies(invocation, args.copies)
@@ -106,7 +109,7 @@ def run(args: argparse.Namespace, beam_args: list[str]) -> int:
     output = _output(invocation)
     for name, listed in found.items():
         output.artifacts[name].artifacts[0].metadata.MergeFrom(listed.artifacts[0].metadata)
-    make_recordable(output, forget_uris=bool(args.copies))
+    make_recordable(output, args.copies)
     with fileio.open(invocation.outputs.output_file, "w") as file:
         file.write(json_format.MessageToJson(output))
     return verdict(invocation)
@@ -116,7 +119,7 @@ def add_types(invocation: ExecutorInput, inputs: ComponentInputsSpec) -> None:
     """Gives every input artifact without a type the one its component declares."""
     for name, listed in invocation.inputs.artifacts.items():
         for artifact in listed.artifacts:
-            if artifact.type.WhichOneof("kind") is None:
+            if not (artifact.type.schema_title or artifact.type.schema_uri or artifact.type.instance_schema):
                 artifact.type.CopyFrom(inputs.artifacts[name].artifact_type)
 
 
@@ -145,13 +148,25 @@ def make_folders(invocation: ExecutorInput) -> None:
     )
 
 
-def make_recordable(output: ExecutorOutput, forget_uris: bool) -> None:
+def make_recordable(output: ExecutorOutput, copies: str | None) -> None:
     """Removes nulls, which Kubeflow's metadata store refuses, and the paths of copies: its launcher knows the URIs."""
     for artifact in _each(output.artifacts):
-        if forget_uris:
+        if copies:
             artifact.uri = ""
-        for key in [key for key, value in artifact.metadata.fields.items() if value.WhichOneof("kind") == "null_value"]:
-            del artifact.metadata.fields[key]
+        for key, value in list(artifact.metadata.fields.items()):
+            if value.WhichOneof("kind") == "null_value":
+                del artifact.metadata.fields[key]
+            elif copies and value.string_value:
+                value.string_value = address(value.string_value, copies)
+
+
+def address(path: str, root: str = "/") -> str:
+    """The URI of an object of which Kubeflow's launcher made a copy at `path`; other paths as they are."""
+    for scheme, folder in COPIES.items():
+        start = os.path.join(root, folder, "")
+        if path.startswith(start):
+            return scheme + path.removeprefix(start)
+    return path
 
 
 def verdict(invocation: ExecutorInput) -> int:

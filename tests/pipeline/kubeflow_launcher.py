@@ -1,24 +1,29 @@
 """Runs a compiled spec here, step by step, as open-source Kubeflow's driver and launcher run it in a cluster.
 
-It follows their source (kubeflow/pipelines, backend/src/v2) in these points:
+It follows their source (kubeflow/pipelines, backend/src/v2) in these points. The driver and the launcher of 2.17.0 and
+2.3.0 themselves ran the steps once, by hand, and were compared with it.
 
-- It builds the ExecutorInput in the same way; input artifacts have no type.
+- It builds the ExecutorInput in the same way; input artifacts have a type with an empty schema.
 - It copies artifacts to /minio, /s3 and /gcs, and uploads only files.
 - It changes the metadata of an artifact as the metadata store does.
-- It puts the id of the run in the place of its name, and keeps no output of a failed step.
+- It puts the id of the run in the place of its name, and keeps only the log of a failed step.
 - It has the same cache key, retries, and secrets as environment variables.
 
-There are no containers. Changed paths replace the mounts; this Python and this checkout replace the image.
+There are no containers. Changed paths replace the mounts; this Python and this checkout replace the image. The exit
+code of a failed container is always 1 there; here it is the step's.
 """
 
 from __future__ import annotations
 
+import copy
 import hashlib
 import json
 import os
 import shutil
 import subprocess
 import sys
+import time
+import uuid
 from collections.abc import Container, Iterator, Mapping
 from dataclasses import dataclass, field
 from pathlib import Path
@@ -28,6 +33,7 @@ import yaml
 
 ROOT = Path(__file__).parents[2]
 SECRET = "pa55word-of-the-object-store"
+LOG = "executor-logs"
 FOLDERS = {"gs": "gcs", "s3": "s3", "minio": "minio"}
 
 
@@ -43,10 +49,21 @@ class Step:
 
 
 class Launcher:
-    """A backend with its own object store, cache and volume in `work`; `secrets` is by name and key of the Secret."""
+    """A backend of a release with its own object store, cache and volume in `work`.
 
-    def __init__(self, work: Path, python: str = sys.executable, app: Path = ROOT, path: Path | None = ROOT) -> None:
+    `secrets` is by name and key of the Secret. Release 2.3 has no log artifact, no retries, and other paths.
+    """
+
+    def __init__(
+        self,
+        work: Path,
+        python: str = sys.executable,
+        app: Path = ROOT,
+        path: Path | None = ROOT,
+        release: tuple[int, int] = (2, 17),
+    ) -> None:
         self.work, self.python, self.app, self.path = work, python, app, path
+        self.release = release
         self.volume = work / "volume"
         self.volume.mkdir(parents=True)
         self._ids = 0
@@ -77,11 +94,11 @@ class Launcher:
             label = component["executorLabel"]
             container = spec["deploymentSpec"]["executors"][label]["container"]
             given = {**_defaults(spec), **(parameters or {})}
-            root = f"{spec['defaultPipelineRoot']}/{spec['pipelineInfo']['name']}/{run_id}/{name}"
-            invocation = _executor_input(task, component, given, steps, root)
-            values = invocation["inputs"]["parameterValues"]
+            root = f"{spec['defaultPipelineRoot']}/{spec['pipelineInfo']['name']}/{run_id}"
+            invocation = self._executor_input(task, component, given, steps, f"{root}/{name}")
+            values = invocation["inputs"].get("parameterValues", {})
             values |= {key: run_id for key, value in values.items() if value == "{{$.pipeline_job_uuid}}"}
-            key = _cache_key(invocation, container)
+            key = _cache_key(invocation, container, platform.get(label, {}))
             if task.get("cachingOptions", {}).get("enableCache") and key in self._cache:
                 steps[name] = Step("CACHED", self._cache[key])
                 continue
@@ -96,21 +113,29 @@ class Launcher:
         task: Mapping[str, Any],
         container: Mapping[str, Any],
         platform: Mapping[str, Any],
-        invocation: dict[str, Any],
+        original: dict[str, Any],
         environment: Mapping[str, str] | None,
     ) -> Step:
-        """Runs one task. Each attempt has its own disk."""
-        printed, code, attempts = "", 0, 1 + int(task.get("retryPolicy", {}).get("maxRetryCount", 0))
+        """Runs one task. Each attempt has its own disk and its own log."""
+        policy = task.get("retryPolicy", {}) if self.release >= (2, 5) else {}
+        printed, code, attempts = "", 0, 1 + int(policy.get("maxRetryCount", 0))
+        end = time.monotonic() + float(policy.get("backoffMaxDuration", "0s").removesuffix("s"))
         for attempt in range(1, attempts + 1):
+            if attempt > 1 and time.monotonic() > end:
+                attempts = attempt - 1
+                break
             disk = self.work / "disks" / f"{name}-{self._next_id()}"
             (disk / "tmp").mkdir(parents=True)
-            for uri in _uris(invocation["inputs"]["artifacts"]):
+            for uri in _uris(original["inputs"].get("artifacts", {})):
                 source = self._object(uri)
                 if source.is_dir():
                     shutil.copytree(source, _copy(disk, uri))
                 elif source.exists():
                     _copy(disk, uri).parent.mkdir(parents=True, exist_ok=True)
                     shutil.copy(source, _copy(disk, uri))
+            invocation = copy.deepcopy(original)
+            if LOG in invocation["outputs"]["artifacts"]:
+                invocation["outputs"]["artifacts"][LOG]["artifacts"][0]["uri"] += f"-{attempt - 1}"
             for uri in _uris(invocation["outputs"]["artifacts"]):
                 _copy(disk, uri).parent.mkdir(parents=True, exist_ok=True)
             secrets = {
@@ -130,10 +155,55 @@ class Launcher:
                 check=False,
             )
             printed, code = printed + done.stdout, done.returncode
+            for uri in _uris({LOG: invocation["outputs"]["artifacts"].get(LOG, {"artifacts": []})}):
+                _copy(disk, uri).write_text(done.stdout)
             if not code:
                 return Step("SUCCEEDED", self._publish(disk, invocation), printed, code, attempt)
-            shutil.rmtree(disk)
+            if LOG in invocation["outputs"]["artifacts"]:
+                kept = {LOG: invocation["outputs"]["artifacts"][LOG]}
+                self._publish(disk, {"outputs": {**invocation["outputs"], "artifacts": kept}})
+            else:
+                shutil.rmtree(disk)
         return Step("FAILED", {}, printed, code, attempts)
+
+    def _executor_input(
+        self,
+        task: Mapping[str, Any],
+        component: Mapping[str, Any],
+        given: Mapping[str, Any],
+        steps: Mapping[str, Step],
+        folder: str,
+    ) -> dict[str, Any]:
+        if self.release >= (2, 5):
+            folder += f"/{uuid.uuid4()}"
+        inputs = task.get("inputs", {})
+        parameters = {
+            name: given[item["componentInputParameter"]] if "componentInputParameter" in item else _constant(item)
+            for name, item in inputs.get("parameters", {}).items()
+        }
+        sources = {name: item["taskOutputArtifact"] for name, item in inputs.get("artifacts", {}).items()}
+        artifacts = {
+            name: {"artifacts": [steps[source["producerTask"]].outputs[source["outputArtifactKey"]]]}
+            for name, source in sources.items()
+        }
+        types = {
+            name: item["artifactType"]
+            for name, item in component.get("outputDefinitions", {}).get("artifacts", {}).items()
+        }
+        if self.release >= (2, 5):
+            types[LOG] = {"schemaTitle": "system.Artifact"}
+        named = self.release >= (2, 15)
+        outputs = {
+            name: {"artifacts": [{"uri": f"{folder}/{name}", "type": kind, **({"name": name} if named else {})}]}
+            for name, kind in types.items()
+        }
+        file = str(_copy(Path("/"), folder)) if named else "/tmp/kfp_outputs"
+        return {
+            "inputs": {
+                key: value for key, value in (("parameterValues", parameters), ("artifacts", artifacts)) if value
+            },
+            "outputs": {"artifacts": outputs, "outputFile": f"{file}/output_metadata.json"},
+        }
 
     def _mounted(
         self, name: str, command: list[str], invocation: dict[str, Any], disk: Path, platform: Mapping[str, Any]
@@ -141,7 +211,8 @@ class Launcher:
         """The command with the ExecutorInput; paths on this machine replace the container's mounts."""
         text = json.dumps(invocation)
         mounts = {mount["mountPath"]: self.volume for mount in platform.get("pvcMount", [])}
-        for inside, outside in {**mounts, "/app": self.app, "/tmp/kfp_outputs": disk / "tmp"}.items():
+        copies = {f"/{folder}": disk / folder for folder in FOLDERS.values()}
+        for inside, outside in {**mounts, **copies, "/app": self.app, "/tmp/kfp_outputs": disk / "tmp"}.items():
             text = text.replace(f'"{inside}/', f'"{outside}/').replace(f'\\"{inside}/', f'\\"{outside}/')
         assert "{{$}}" in command, name
         replaced = {"{{$}}": text, "/": f"{disk}/", "python": self.python}
@@ -154,21 +225,31 @@ class Launcher:
 
     def _publish(self, disk: Path, invocation: dict[str, Any]) -> dict[str, dict[str, Any]]:
         """Uploads the output files; returns the artifacts in the form that the next driver reads."""
-        output = json.loads((disk / "tmp" / "output_metadata.json").read_text())
+        path = invocation["outputs"]["outputFile"]
+        written = disk / path.removeprefix("/") if self.release >= (2, 15) else disk / "tmp" / Path(path).name
+        output = json.loads(written.read_text()) if written.exists() else {}
         published = {}
         for name, listed in invocation["outputs"]["artifacts"].items():
             (declared,) = listed["artifacts"]
             (returned,) = output.get("artifacts", {}).get(name, {}).get("artifacts", [{}])
             uri = returned.get("uri") or declared["uri"]
-            copy = _copy(disk, uri)
-            files = [copy] if copy.is_file() else [path for path in copy.rglob("*") if path.is_file()]
+            # The launcher refuses other places; it opens a link to a folder as a file.
+            assert Path(declared["uri"]).parent in Path(uri).parents, uri
+            local = _copy(disk, uri)
+            assert not any(path.is_symlink() for path in local.rglob("*"))
+            files = [local] if local.is_file() else [path for path in local.rglob("*") if path.is_file()]
             for file in files:
-                target = self._object(uri) / file.relative_to(copy) if file != copy else self._object(uri)
+                target = self._object(uri) / file.relative_to(local) if file != local else self._object(uri)
                 target.parent.mkdir(parents=True, exist_ok=True)
                 shutil.copy(file, target)
             metadata = {key: _recorded(value) for key, value in returned.get("metadata", {}).items()}
             session = {"display_name": name, "store_session_info": "{}"}
-            published[name] = {"name": str(self._next_id()), "uri": uri, "metadata": {**metadata, **session}}
+            published[name] = {
+                "name": str(self._next_id()),
+                "uri": uri,
+                "type": {"instanceSchema": ""},
+                "metadata": {**session, **metadata},
+            }
         shutil.rmtree(disk)
         return published
 
@@ -202,48 +283,23 @@ def _defaults(spec: Mapping[str, Any]) -> dict[str, Any]:
     return {name: item["defaultValue"] for name, item in declared.items() if "defaultValue" in item}
 
 
-def _executor_input(
-    task: Mapping[str, Any],
-    component: Mapping[str, Any],
-    given: Mapping[str, Any],
-    steps: Mapping[str, Step],
-    root: str,
-) -> dict[str, Any]:
-    inputs = task.get("inputs", {})
-    parameters = {
-        name: given[item["componentInputParameter"]] if "componentInputParameter" in item else _constant(item)
-        for name, item in inputs.get("parameters", {}).items()
-    }
-    sources = {name: item["taskOutputArtifact"] for name, item in inputs.get("artifacts", {}).items()}
-    artifacts = {
-        name: {"artifacts": [steps[source["producerTask"]].outputs[source["outputArtifactKey"]]]}
-        for name, source in sources.items()
-    }
-    outputs = {
-        name: {"artifacts": [{"name": name, "uri": f"{root}/{name}", "type": item["artifactType"], "metadata": {}}]}
-        for name, item in component.get("outputDefinitions", {}).get("artifacts", {}).items()
-    }
-    return {
-        "inputs": {"parameterValues": parameters, "artifacts": artifacts},
-        "outputs": {"artifacts": outputs, "outputFile": "/tmp/kfp_outputs/output_metadata.json"},
-    }
-
-
 def _constant(item: Mapping[str, Any]) -> Any:
     return item["runtimeValue"]["constant"]
 
 
-def _cache_key(invocation: Mapping[str, Any], container: Mapping[str, Any]) -> str:
-    inputs = invocation["inputs"]
-    names = {key: [item["name"] for item in listed["artifacts"]] for key, listed in inputs["artifacts"].items()}
-    outputs = sorted(invocation["outputs"]["artifacts"])
-    what = [inputs["parameterValues"], names, outputs, container["command"], container["args"], container["image"]]
+def _cache_key(invocation: Mapping[str, Any], container: Mapping[str, Any], platform: Mapping[str, Any]) -> str:
+    inputs, outputs = invocation["inputs"], invocation["outputs"]["artifacts"]
+    names = {key: [item["name"] for item in found["artifacts"]] for key, found in inputs.get("artifacts", {}).items()}
+    types = {key: listed["artifacts"][0]["type"] for key, listed in outputs.items()}
+    claims = [mount["constant"] for mount in platform.get("pvcMount", [])]
+    program = [container["command"], container["args"], container["image"]]
+    what = [inputs.get("parameterValues"), names, types, claims, program]
     return hashlib.sha256(json.dumps(what, sort_keys=True).encode()).hexdigest()
 
 
 def _recorded(value: Any) -> Any:
-    """The value as MLMD returns it. MLMD has no null and no boolean."""
-    assert isinstance(value, (str, int, float, list, dict)) and not isinstance(value, bool), value
+    """The value as MLMD returns it. MLMD has no null."""
+    assert isinstance(value, (str, int, float, list, dict)), value
     if isinstance(value, list):
         return {"list": value}
     if isinstance(value, dict):
