@@ -55,7 +55,7 @@ demo: $(READY)  ## draw a digit on localhost:8600 and watch the last pushed mode
 	@$(PY) -m serving.demo $(ARGS)
 
 flink: $(READY)  ## start Flink, Beam's job server and workers here; needs Java and Maven
-	@pipeline/engines/flink.sh start
+	@VENV=$(VENV) pipeline/engines/flink.sh start
 
 prism: $(READY)  ## build Prism, Beam's runner in Go, for the tests of the engines; needs Go
 	@cd tests/pipeline/prism && go build -o "$(abspath $(VENV))/bin/prism" github.com/apache/beam/sdks/v2/go/cmd/prism

@@ -1,18 +1,18 @@
 #!/usr/bin/env bash
 # Flink on this machine: a JobManager, two TaskManagers, Beam's job server, and a pool of Python workers.
 #
-#   pipeline/engines/flink.sh start|status|stop
+#   pipeline/engines/flink.sh start|status|stop|fetch
 #
-# It needs the project's .venv, Java 11 or 17, and Maven for the job server's jar; BEAM_JOB_SERVER_JAR names another one.
-# What it fetches, and the logs, are in .flink. The pool has only the installed package. `fetch` only fetches Flink.
+# It needs the project's .venv (or VENV), Java 17, and Maven for the job server's jar; BEAM_JOB_SERVER_JAR names another
+# one. What it fetches, and the logs, are in .flink. The pool has only the installed package. `fetch` only fetches Flink.
 set -euo pipefail
 cd "$(dirname "$0")/../.."
-python=$PWD/.venv/bin/python home=$PWD/.flink
+python=$(realpath --no-symlinks "${VENV:-.venv}")/bin/python home=$(realpath --canonicalize-missing .flink)
 processes=(jobmanager taskmanager-1 taskmanager-2 worker-pool job-server)
 fail() { echo "flink.sh: $*" >&2; exit 1; }
 
 beam=$("$python" -c 'from importlib.metadata import version; print(version("apache-beam"))') ||
-  fail "there is no .venv with Beam; make one with make setup"
+  fail "$python has no Beam; make setup installs it"
 case $beam in
   2.60.0) flink=1.18.1 sha256=369ce11ab33e5e15cdd349db2f5412dcc2fad163b6a87aa93b927a3631bcca7f ;;
   2.77.0) flink=1.20.1 sha256=be28293619b1d7b04c970b947133ae8d0ca86681f23694be063b3659ea69bb79 ;;
@@ -25,12 +25,14 @@ fetch() {
   if [ ! -e "$distribution" ]; then
     mkdir -p "$home"
     echo "Fetching Flink $flink, 230 MB, once."
-    requirement=$(mktemp) unpacked=$(mktemp --directory --tmpdir="$home")
-    echo "apache-flink-libraries==$flink --hash=sha256:$sha256" >"$requirement"
+    local unpacked=$home/unpacked
+    rm -rf "$unpacked" && mkdir "$unpacked"
+    echo "apache-flink-libraries==$flink --hash=sha256:$sha256" >"$unpacked/requirement"
     "$python" -m pip download --quiet --no-deps --no-build-isolation --require-hashes --dest "$unpacked" \
-      --requirement "$requirement" || { rm -rf "$unpacked"; fail "Flink could not be fetched; see pip's message above"; }
-    tar --extract --gzip --directory "$unpacked" --strip-components=2 --file "$unpacked"/*.tar.gz --wildcards '*/deps/'
-    rm "$unpacked"/*.tar.gz "$requirement"
+      --requirement "$unpacked/requirement" || fail "Flink could not be fetched; see pip's message above"
+    tar --extract --gzip --directory "$unpacked" --strip-components=2 --file "$unpacked"/*.tar.gz --wildcards '*/deps/' ||
+      fail "Flink could not be unpacked; see tar's message above"
+    rm "$unpacked"/*.tar.gz
     mv "$unpacked" "$distribution"
   fi
 }
@@ -39,15 +41,17 @@ fetch_job_server() {
   if [ ! -e "$jar" ]; then
     [ -z "${BEAM_JOB_SERVER_JAR:-}" ] || fail "BEAM_JOB_SERVER_JAR=$jar: there is no such file"
     command -v mvn >/dev/null || fail "Maven is missing: install it, or set BEAM_JOB_SERVER_JAR to the job server's jar"
-    mvn --quiet --batch-mode --strict-checksums dependency:copy -DoutputDirectory="$home" \
+    mvn --quiet --batch-mode --update-snapshots --strict-checksums dependency:copy -DoutputDirectory="$home" \
       -Dartifact="org.apache.beam:beam-runners-flink-${flink%.*}-job-server:$beam" >"$home/maven.log" 2>&1 ||
       fail "Maven could not fetch ${jar##*/}: see .flink/maven.log, or set BEAM_JOB_SERVER_JAR to a jar that you have"
   fi
 }
 
-install_package() {
-  rm -rf "$home/site"
-  "$python" -m pip install --quiet --no-deps --target "$home/site" . || fail "the package could not be built"
+install_package() { # from a copy: a build in place would keep modules that are gone
+  rm -rf "$home/source" "$home/site" && mkdir "$home/source"
+  cp -R pipeline components data serving pyproject.toml README.md LICENSE "$home/source"
+  "$python" -m pip install --quiet --no-deps --no-build-isolation --no-index --target "$home/site" "$home/source" ||
+    fail "the package could not be built; see pip's message above"
 }
 
 launch() { # NAME COMMAND...: starts a process of its own group
@@ -60,16 +64,16 @@ launch() { # NAME COMMAND...: starts a process of its own group
 flink_process() { # NAME PARAMETERS CLASS: Flink computes the sizes of its memory, as in its own start scripts
   local sizes
   mapfile -t sizes < <(java -cp "$distribution/lib/*:$distribution/bin/*" \
-    org.apache.flink.runtime.util.bash.BashJavaUtils "$2" --configDir "$home/conf" 2>/dev/null |
+    org.apache.flink.runtime.util.bash.BashJavaUtils "$2" --configDir "$home/conf" 2>"$home/$1.log" |
     sed -n 's/^BASH_JAVA_UTILS_EXEC_RESULT://p')
-  [ ${#sizes[@]} = 2 ] || { stop; fail "$(command -v java) cannot run Flink $flink: it needs Java 11 or 17"; }
+  [ ${#sizes[@]} = 2 ] || { stop; fail "$(command -v java) cannot run Flink $flink, which wants Java 17; see .flink/$1.log"; }
   # shellcheck disable=SC2086
   launch "$1" java -Dlog4j2.level=INFO -cp "$distribution/lib/*" ${sizes[0]} --add-opens=java.base/java.lang=ALL-UNNAMED \
     --add-opens=java.base/java.util=ALL-UNNAMED "$3" --configDir "$home/conf" ${sizes[1]}
 }
 
-# A process that ended, but whose parent did not ask for its exit code, has no command line any more.
-alive() { [ -e "$home/$1.pid" ] && [ -n "$(tr -d '\0' 2>/dev/null <"/proc/$(cat "$home/$1.pid")/cmdline")" ]; } 2>/dev/null
+# Its folder shows that the number is not that of another process by now. A zombie has none.
+alive() { [ "$(readlink "/proc/$(cat "$home/$1.pid" 2>/dev/null)/cwd" 2>/dev/null)" = "$home/work" ]; }
 answers() { (exec 3<>"/dev/tcp/localhost/$1") 2>/dev/null; }
 taskmanagers() {
   "$python" -c 'import json, urllib.request as request
@@ -86,6 +90,11 @@ start() {
   install_package
   cat >"$home/conf/flink-conf.yaml" <<CONF
 jobmanager.rpc.address: localhost
+jobmanager.bind-host: localhost
+taskmanager.host: localhost
+taskmanager.bind-host: localhost
+rest.address: localhost
+rest.bind-address: localhost
 jobmanager.memory.process.size: 1g
 taskmanager.memory.process.size: 1500m
 taskmanager.numberOfTaskSlots: 2
@@ -103,7 +112,7 @@ CONF
   for _ in $(seq 60); do
     for name in "${processes[@]}"; do alive "$name" || { stop; fail "$name ended; see .flink/$name.log"; }; done
     if answers 8099 && answers 50000 && [ "$(taskmanagers)" = 2 ]; then
-      status
+      status || { stop; fail "Flink did not stay up; see the logs in .flink"; }
       echo "python -m pipeline.run_local --set beam.engine=flink beam.job_server=localhost:8099" \
         "beam.environment=external beam.worker_pool=localhost:50000 beam.parallelism=2"
       return
@@ -111,7 +120,7 @@ CONF
     sleep 1
   done
   stop
-  fail "Flink did not start within a minute; see the logs in .flink"
+  fail "Flink did not start; see the logs in .flink"
 }
 
 status() {
@@ -125,8 +134,8 @@ status() {
 
 stop() {
   for name in "${processes[@]}"; do
-    # A negative number is a process group: the pool's workers end with it.
-    ! alive "$name" || kill -KILL -- "-$(cat "$home/$name.pid")"
+    # A negative number is a process group: the pool's workers end with the pool.
+    ! alive "$name" || kill -KILL -- "-$(cat "$home/$name.pid")" 2>/dev/null || true
     while alive "$name"; do sleep 0.1; done
     rm -f "$home/$name.pid"
   done
@@ -134,5 +143,5 @@ stop() {
 
 case ${1:-} in
   start | status | stop | fetch) "$1" ;;
-  *) fail "say start, status or stop" ;;
+  *) fail "usage: flink.sh start|status|stop|fetch" ;;
 esac

@@ -17,6 +17,8 @@ BEAM_STEPS = ("ExampleGen", "StatisticsGen", "Transform", "Evaluator")
 _CONNECT_SECONDS = 5.0
 _LOST = (grpc.StatusCode.UNAVAILABLE, grpc.StatusCode.CANCELLED, grpc.StatusCode.DEADLINE_EXCEEDED)
 _FAILED_JOB = re.compile(r"Pipeline \S+ failed in state \w+: (?P<reason>.*)", re.DOTALL)
+# A traceback ends with the exception, the first line that is not indented.
+_PYTHON_ERROR = re.compile(r"Traceback \(most recent call last\):\n(?:[ \t].*\n|\n)*(\S.*)")
 
 
 def check_job_server(beam: Beam) -> None:
@@ -24,7 +26,7 @@ def check_job_server(beam: Beam) -> None:
 
     Raises:
         SettingsError: there is no such .jar, or no Java to start it.
-        UserError: nothing answers at the job server's address.
+        UserError: see `check_endpoint`.
     """
     if not beam.has_jar:
         check_endpoint(beam.job_server)
@@ -35,33 +37,36 @@ def check_job_server(beam: Beam) -> None:
 
 
 def check_endpoint(address: str) -> None:
-    """Connects to a job server's address, host:port; does nothing if there is none.
+    """Connects to a job server's address, host:port, for at most 5 s twice; does nothing if there is none.
+
+    Beam itself would wait for the server as long as for a job.
 
     Raises:
-        UserError: nothing answers there.
+        UserError: nothing answers there, or no gRPC server.
     """
     host, _, port = address.partition(":")
     if not host:
         return
+    remedy = "start it, or correct beam.job_server. pipeline/engines/README.md has the commands."
     try:
         socket.create_connection((host, int(port)), _CONNECT_SECONDS).close()
-    except OSError as error:
-        raise UserError(
-            f"Beam's job server at {address} does not answer ({error.strerror or error}):"
-            " start it, or correct beam.job_server. pipeline/engines/README.md has the commands."
-        ) from None
+        with grpc.insecure_channel(address) as channel:
+            grpc.channel_ready_future(channel).result(_CONNECT_SECONDS)
+    except (OSError, UnicodeError) as error:
+        reason = getattr(error, "strerror", None) or error
+        raise UserError(f"Beam's job server at {address} does not answer ({reason}): {remedy}") from None
+    except grpc.FutureTimeoutError:
+        raise UserError(f"What answers at {address} is no job server, or it is stuck: {remedy}") from None
 
 
-def connection_problem(error: BaseException) -> str | None:
-    """The sentence for a job server that does not answer any more; None for every other error."""
+def engine_problem(error: BaseException) -> str | None:
+    """The sentence for a job server that was lost, or for workers without the package; None for other errors."""
     for cause in causes(error):
-        if isinstance(cause, grpc.FutureTimeoutError):
-            return "Beam's job server does not answer: start it, or correct beam.job_server"
-        if isinstance(cause, grpc.RpcError) and cause.code() in (
-            grpc.StatusCode.UNAVAILABLE,
-            grpc.StatusCode.CANCELLED,
-        ):
-            return "the connection to Beam's job server was lost: look into its log, and start it again"
+        if isinstance(cause, grpc.Call) and cause.code() in _LOST:
+            return "the connection to Beam's job server was lost: read its log, and start it again"
+        failed = _FAILED_JOB.search(str(cause))
+        if failed and (module := re.search(r"No module named '(\w+)", failed["reason"])):
+            return f"the workers have no module {module[1]}: install the project where the worker pool runs"
     return None
 
 
@@ -69,11 +74,9 @@ def job_problem(error: BaseException) -> str | None:
     """The sentence for a job that the engine reports as failed, with the engine's reason; None for other errors."""
     for cause in causes(error):
         if failed := _FAILED_JOB.search(str(cause)):
-            lines = [line for line in failed["reason"].splitlines() if line.strip() and line[0] not in " \t>["]
-            # A traceback of Python ends with the exception. A message of Java or Go begins with it.
-            python = "Traceback (most recent call last)" in failed["reason"]
-            reason = lines[-1 if python else 0].strip() if lines else "no reason"
-            if module := re.search(r"No module named '(\w+)", reason):
-                return f"the workers have no module {module[1]}: install the project where the worker pool runs"
-            return f"the Beam engine reports {reason[:300]}"
+            # A message of Java or Go begins with the reason; an exception in Python code is more precise.
+            found = (
+                _PYTHON_ERROR.findall(failed["reason"]) or failed["reason"].strip().splitlines()[:1] or ["no reason"]
+            )
+            return f"the Beam engine reports {found[-1].strip()[:300]}"
     return None

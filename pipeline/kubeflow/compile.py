@@ -26,8 +26,8 @@ WORKDIR = "/app"
 # Their results depend on folders, of which Kubeflow's cache sees only the path: the served models, the data. The report
 # and the verdict belong to one run.
 NEVER_CACHED = ("Baseline", "ExampleGen", "Report", "Verdict")
-# Before the first retry; each further wait is twice as long.
-_WAIT_SECONDS = 30
+# For each attempt: the wait before it, and the wait for a node.
+_WAITING_MINUTES = 30
 
 Target = Literal["kubeflow", "vertex"]
 
@@ -99,7 +99,8 @@ def compile_spec(config: Config, deployment: Deployment) -> list[dict[str, Any]]
         if deployment.target == "kubeflow":
             _set_step_options(container, local=config.beam.engine == "direct")
         task.caching_options.enable_cache = deployment.cache and step not in NEVER_CACHED
-        _set_retries(task.retry_policy, resources[step], 0 if step == VERDICT else resources[step].retries)
+        retries = 0 if step == VERDICT else resources[step].retries
+        _set_retries(task.retry_policy, resources[step], retries, deployment.target)
     spec.deployment_spec.Clear()
     spec.deployment_spec.update(json_format.MessageToDict(executors))
     documents = [json_format.MessageToDict(spec)]
@@ -205,14 +206,16 @@ def _set_resources(container: Any, needed: Resources) -> None:
         container.accelerator.type, container.accelerator.count = needed.gpu_type, needed.gpus
 
 
-def _set_retries(policy: Any, needed: Resources, retries: int) -> None:
-    """The longest duration counts from the start of the first attempt, so all attempts and waits must fit in it.
+def _set_retries(policy: Any, needed: Resources, retries: int, target: Target) -> None:
+    """Retries after 30 s, 60 s, …, within a time that all attempts fit in.
 
-    Argo ends an attempt that is still running then (its operator.go, `backoff.maxDuration`).
+    Argo counts that time from the start of the first attempt, and ends an attempt that is still running then (its
+    operator.go, `backoff.maxDuration`). Vertex AI takes no more than an hour.
     """
+    attempts = 60 * (retries + 1) * (needed.timeout_minutes + _WAITING_MINUTES)
     policy.max_retry_count = retries
-    policy.backoff_duration.seconds, policy.backoff_factor = _WAIT_SECONDS, 2.0
-    policy.backoff_max_duration.seconds = 60 * needed.timeout_minutes * (retries + 1) + _WAIT_SECONDS * 2**retries
+    policy.backoff_duration.seconds, policy.backoff_factor = 30, 2.0
+    policy.backoff_max_duration.seconds = attempts if target == "kubeflow" else min(attempts, 3600)
 
 
 def _set_step_options(container: Any, local: bool) -> None:

@@ -25,7 +25,7 @@ from typing import TYPE_CHECKING
 
 from data.errors import UserError
 from data.storage import causes, storage_problem
-from pipeline.engines.problems import check_endpoint, connection_problem, job_problem
+from pipeline.engines.problems import check_endpoint, engine_problem, job_problem
 from pipeline.exit_codes import MODEL_REFUSED, exit_code
 
 if TYPE_CHECKING:
@@ -62,17 +62,18 @@ def main(argv: Sequence[str] | None = None) -> int:
     handler = logging.StreamHandler(sys.stdout)
     handler.addFilter(lambda record: record.levelno >= logging.WARNING or record.name.startswith("components."))
     logging.basicConfig(level=logging.INFO, handlers=[handler], format="%(message)s")
+    # The last of an option counts.
+    job_server = next((arg.partition("=")[2] for arg in reversed(beam_args) if arg.startswith("--job_endpoint=")), "")
     try:
-        for arg in beam_args:
-            if arg.startswith("--job_endpoint="):
-                check_endpoint(arg.partition("=")[2])
+        check_endpoint(job_server)
         return run(args, beam_args)
     except Exception as error:
         known = next((str(cause) for cause in causes(error) if isinstance(cause, UserError)), None)
         if known is None:
             logging.exception("The step failed.")
             step = args.executor_class_path.rsplit(".", maxsplit=1)[-1]
-            problem = connection_problem(error) or storage_problem(error) or job_problem(error)
+            lost, failed = (engine_problem(error), job_problem(error)) if job_server else (None, None)
+            problem = lost or storage_problem(error) or failed
             known = f"{step} failed: {f'{problem}: ' if problem else ''}{type(error).__name__}: {error}"
         print(known, file=sys.stderr)
         return exit_code(error)

@@ -15,7 +15,6 @@ from data.errors import SettingsError, UserError
 from data.splits import check_shards
 from pipeline.config import Config, load, without_defaults
 from pipeline.definition import STEPS
-from pipeline.engines.problems import check_job_server
 from pipeline.exit_codes import DATA_REFUSED, FAILED, INTERRUPTED, MODEL_REFUSED, PUSHED, WRONG_USE, exit_code
 from pipeline.local.environment import fill_in
 
@@ -84,7 +83,6 @@ def main(argv: Sequence[str] | None = None) -> int:
                 return run_worker(worker, args.verbose)
         fill_in(config.notify.url, "notify.url")
         check_data(config)
-        check_job_server(config.beam)
         from pipeline.local.runner import run
 
         return run(args, config)

@@ -18,6 +18,7 @@ from rich.text import Text
 # LocalDagRunner's log records of a step; it has no other hook.
 STARTED = re.compile(r"Component (\S+) is running\.")
 FINISHED = re.compile(r"Component (\S+) is finished\.")
+EXECUTES = re.compile(r"Going to run a new execution: ")
 CACHED = re.compile(r"A cached execution \d+ is used\.")
 
 
@@ -54,11 +55,11 @@ class ProgressReporter(logging.Handler):
 
     @contextmanager
     def active(self, check: Callable[[], None], before: Callable[[str], None]) -> Iterator[ProgressReporter]:
-        """Attaches the handler to the root logger, and draws while inside. What the arguments raise ends the run.
+        """Attaches the handler to the root logger, and draws while inside.
 
         Args:
-            check: called at the end of each step and while it trains.
-            before: called with each step's name before it runs.
+            check: called at the end of each step and while it trains; what it raises ends the run.
+            before: called with a step's name before it runs, if its result is not in the cache; likewise.
         """
         self._check, self._before = check, before
         logging.getLogger().addHandler(self)
@@ -100,7 +101,8 @@ class ProgressReporter(logging.Handler):
             self._cached = True
         elif started := STARTED.match(message):
             self.begin(started[1])
-            self._before(started[1])
+        elif EXECUTES.match(message) and self.step:
+            self._before(self.step)
         elif FINISHED.match(message):
             self._check()
             self.end("cached" if self._cached else "done")

@@ -15,7 +15,7 @@ from data.signals import interruptible
 from data.storage import causes, storage_problem
 from pipeline.config import Config, without_defaults
 from pipeline.definition import STEP_OF_SECTION, STEPS, create_pipeline
-from pipeline.engines.problems import BEAM_STEPS, check_job_server, connection_problem, job_problem
+from pipeline.engines.problems import BEAM_STEPS, check_job_server, engine_problem, job_problem
 from pipeline.exit_codes import FAILED, INTERRUPTED, MODEL_REFUSED, PUSHED, exit_code
 from pipeline.local.notify import notify
 from pipeline.local.output import log_to_output, redirect_output
@@ -213,8 +213,8 @@ def _explain(error: BaseException, config: Config, root: RunRoot, step: str, log
         if isinstance(cause, UserError):
             return str(cause)
     engine = step in BEAM_STEPS and bool(config.beam.job_server)
-    if engine and (problem := connection_problem(error)):
-        return f"{step} failed: {problem}. {RESUME}"
+    if engine and (problem := engine_problem(error)):
+        return f"{step} failed: {problem}.\nThe full error is in {log}. {RESUME}"
     problem = storage_problem(error)
     if problem:
         names = (cause.filename for cause in causes(error) if isinstance(cause, OSError) and cause.filename)

@@ -22,7 +22,6 @@ import os
 import shutil
 import subprocess
 import sys
-import time
 import uuid
 from collections.abc import Container, Iterator, Mapping
 from dataclasses import dataclass, field
@@ -119,11 +118,11 @@ class Launcher:
         """Runs one task. Each attempt has its own disk and its own log."""
         policy = task.get("retryPolicy", {}) if self.release >= (2, 5) else {}
         printed, code, attempts = "", 0, 1 + int(policy.get("maxRetryCount", 0))
-        end = time.monotonic() + float(policy.get("backoffMaxDuration", "0s").removesuffix("s"))
+        # Argo counts from the start of the first attempt. Here each attempt counts as if it had used its whole time.
+        limit = float(policy.get("backoffMaxDuration", "0s").removesuffix("s"))
+        fit = int(limit // float(platform.get("activeDeadlineSeconds", 1)))
+        attempts = max(1, min(attempts, fit))
         for attempt in range(1, attempts + 1):
-            if attempt > 1 and time.monotonic() > end:
-                attempts = attempt - 1
-                break
             disk = self.work / "disks" / f"{name}-{self._next_id()}"
             (disk / "tmp").mkdir(parents=True)
             for uri in _uris(original["inputs"].get("artifacts", {})):

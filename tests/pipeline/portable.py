@@ -23,7 +23,7 @@ PRISM = shutil.which("prism", path=str(Path(sys.executable).parent)) or ""
 BEAM_SERVER = [sys.executable, "-m", "apache_beam.runners.portability.local_job_service_main"]
 needs_prism = pytest.mark.skipif(not PRISM, reason="Prism is not built: make prism, which needs Go")
 
-# Beam's boot program sets WORKER_ID. A pool without it does not, and Prism wants it from every Beam.
+# Beam's boot program sets WORKER_ID. A pool without it does not, and Prism wants it from workers of Beam 2.60.
 _BOOT = f"""#!/bin/sh
 WORKER_ID=$(expr "$*" : '.*worker_id="\\([^"]*\\)"') exec {sys.executable} "$@"
 """

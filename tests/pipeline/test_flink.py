@@ -6,6 +6,7 @@ import json
 import os
 import shutil
 import signal
+import socket
 import subprocess
 import urllib.request
 from collections.abc import Iterator
@@ -27,7 +28,7 @@ def call(command: str, **environment: str) -> subprocess.CompletedProcess[str]:
 
 
 def test_without_java_a_sentence_names_the_package(tmp_path: Path) -> None:
-    for tool in ("bash", "dirname"):
+    for tool in ("bash", "dirname", "realpath"):
         (tmp_path / tool).symlink_to(shutil.which(tool) or tool)
     done = call("start", PATH=str(tmp_path))
     assert done.returncode == 1 and done.stdout == ""
@@ -36,7 +37,13 @@ def test_without_java_a_sentence_names_the_package(tmp_path: Path) -> None:
 
 def test_a_wrong_word_is_refused() -> None:
     done = call("strat")
-    assert (done.returncode, done.stderr) == (1, "flink.sh: say start, status or stop\n")
+    assert (done.returncode, done.stderr) == (1, "flink.sh: usage: flink.sh start|status|stop|fetch\n")
+
+
+def listens_on(port: int) -> set[str]:
+    """The addresses, as the kernel writes them, on which a port is open."""
+    lines = [line.split() for name in ("tcp", "tcp6") for line in Path("/proc/net", name).read_text().splitlines()[1:]]
+    return {line[1].split(":")[0] for line in lines if line[1].endswith(f":{port:04X}") and line[3] == "0A"}
 
 
 @pytest.fixture
@@ -54,6 +61,10 @@ def stand_in(tmp_path: Path) -> dict[str, str]:
 
 @pytest.fixture
 def stopped(stand_in: dict[str, str]) -> Iterator[None]:
+    for port in (8081, 8099, 50000):
+        with socket.socket() as probe:
+            if probe.connect_ex(("localhost", port)) == 0:
+                pytest.skip(f"port {port} is in use, perhaps by a cluster that somebody needs")
     yield
     call("stop", **stand_in)
 
@@ -76,6 +87,8 @@ def test_a_cluster_starts_runs_a_step_reports_a_dead_taskmanager_and_stops(
     with urllib.request.urlopen("http://localhost:8081/overview", timeout=10) as answer:
         overview = json.load(answer)
     assert overview["taskmanagers"] == 2 and overview["slots-available"] == 4
+    # Only this machine may submit a job: Flink asks for no password.
+    assert listens_on(8081) == {f"{0:016X}{0xFFFF0000:08X}{0x0100007F:08X}"}, "127.0.0.1 as an address of IPv6"
     again = call("start", **stand_in)
     assert again.returncode == 1 and "it runs already" in again.stderr
 

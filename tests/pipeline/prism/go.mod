@@ -1,4 +1,4 @@
-// Prism, Beam's portable runner, for the tests of the engines: go build -C tests/pipeline/prism -o FILE tool
+// Prism, Beam's portable runner, for the tests of the engines: make prism
 module digit-rows/tests/pipeline/prism
 
 go 1.26.0
