@@ -26,7 +26,7 @@ from pipeline.definition import create_pipeline
 from pipeline.engines.settings import Beam, pipeline_args
 from pipeline.exit_codes import FAILED, PUSHED
 from pipeline.local.run_root import RunRoot
-from tests.conftest import ROOT, Outcome, install_package, states, versions
+from tests.conftest import ROOT, Outcome, install_package, run_pipeline, states, versions
 from tests.pipeline.portable import BEAM_SERVER, PRISM, Engine, engine, needs_prism
 
 Run = Callable[..., Outcome]
@@ -50,11 +50,18 @@ def preset(site: Path, tmp_path_factory: pytest.TempPathFactory) -> Iterator[Eng
 
 @pytest.fixture(scope="module")
 def in_memory(tmp_path_factory: pytest.TempPathFactory, small_mnist: Path) -> Path:
-    """The run root of a run on the direct engine, without its last steps."""
-    from tests.conftest import run_pipeline
-
+    """The run root of the first steps on the direct engine."""
     root = tmp_path_factory.mktemp("direct") / "root"
-    outcome = run_pipeline(root, small_mnist, options=("--to", "Evaluator"))
+    outcome = run_pipeline(root, small_mnist, options=("--to", "Transform"))
+    assert outcome.code == PUSHED, outcome.text
+    return root
+
+
+@pytest.fixture(scope="module")
+def portable(tmp_path_factory: pytest.TempPathFactory, preset: Engine, small_mnist: Path) -> Path:
+    """The run root of the whole pipeline on `preset`; some tests evaluate its model again."""
+    root = tmp_path_factory.mktemp("portable") / "root"
+    outcome = run_pipeline(root, small_mnist, *preset.overrides)
     assert outcome.code == PUSHED, outcome.text
     return root
 
@@ -101,13 +108,9 @@ def check_same(root: Path, other: Path) -> None:
         np.testing.assert_array_equal(ours[name], theirs[name])
 
 
-def test_the_whole_pipeline_pushes_a_model(
-    run: Run, preset: Engine, in_memory: Path, small_mnist: Path, tmp_path: Path
-) -> None:
-    outcome = run(tmp_path / "root", small_mnist, *preset.overrides)
-    assert outcome.code == PUSHED, outcome.text
-    check_same(tmp_path / "root", in_memory)
-    assert len(versions(tmp_path / "root")) == 1
+def test_the_whole_pipeline_pushes_a_model(portable: Path, in_memory: Path) -> None:
+    check_same(portable, in_memory)
+    assert len(versions(portable)) == 1
 
 
 def test_loopback_workers_give_the_same_records(
@@ -135,13 +138,11 @@ def slices(root: Path, number: int) -> list[tuple[Any, Any]]:
     return sorted(tfma.load_eval_result(evaluation.uri).slicing_metrics, key=lambda item: str(item[0]))
 
 
-def test_the_evaluation_has_the_figures_of_the_direct_engine(
-    run: Run, preset: Engine, in_memory: Path, small_mnist: Path
-) -> None:
-    outcome = evaluate_again(run, in_memory, small_mnist, 0.5, *preset.overrides)
+def test_the_evaluation_has_the_figures_of_the_direct_engine(run: Run, portable: Path, small_mnist: Path) -> None:
+    outcome = evaluate_again(run, portable, small_mnist, 0.5)
     assert outcome.code == PUSHED, outcome.text
-    assert states(in_memory)["Evaluator"] == "COMPLETE"
-    found, expected = slices(in_memory, -1), slices(in_memory, 0)
+    assert states(portable)["Evaluator"] == "COMPLETE"
+    found, expected = slices(portable, 0), slices(portable, -1)
     assert [key for key, _ in found] == [key for key, _ in expected] and len(found) > 10
     for (_, ours), (_, theirs) in zip(found, expected, strict=True):
         assert plain(ours)["sparse_categorical_accuracy"] > 0
@@ -228,11 +229,11 @@ def test_a_killed_engine_ends_the_run_with_a_sentence_and_the_same_command_goes_
     victim: str,
     sentence: str,
     step: str,
-    in_memory: Path,
+    portable: Path,
     small_mnist: Path,
     tmp_path: Path,
 ) -> None:
-    root = in_memory if step == "Evaluator" else tmp_path / "root"
+    root = portable if step == "Evaluator" else tmp_path / "root"
 
     def command(on: Engine) -> Outcome:
         if step == "Evaluator":
@@ -251,9 +252,9 @@ def test_a_killed_engine_ends_the_run_with_a_sentence_and_the_same_command_goes_
     assert states(root)[step] == "COMPLETE"
 
 
-def test_workers_without_the_package_are_named(run: Run, in_memory: Path, small_mnist: Path, tmp_path: Path) -> None:
+def test_workers_without_the_package_are_named(run: Run, portable: Path, small_mnist: Path, tmp_path: Path) -> None:
     with engine(tmp_path / "engine", tmp_path / "empty", prism=bool(PRISM)) as bare:
-        outcome = evaluate_again(run, in_memory, small_mnist, 0.52, *bare.overrides)
+        outcome = evaluate_again(run, portable, small_mnist, 0.52, *bare.overrides)
     assert outcome.code == FAILED
     assert "the workers have no module components: install the project where the worker pool runs" in outcome.text
 
