@@ -13,6 +13,7 @@ from __future__ import annotations
 import argparse
 import hashlib
 import json
+import logging
 import statistics
 import sys
 from collections.abc import Mapping, Sequence
@@ -90,7 +91,11 @@ def summarize(rows: Sequence[Row]) -> dict[str, dict[str, float | None]]:
 
 def _row(root: RunRoot, pipeline: str, before: Mapping[str, float | None]) -> Row:
     """The figures of the last run. The time of a training that came from the cache is the one stored before."""
-    run = root.history(pipeline).run("last")
+    logging.disable(logging.INFO)  # ML Metadata's own line
+    try:
+        run = root.history(pipeline).run("last")
+    finally:
+        logging.disable(logging.NOTSET)
     trainer = run.step("Trainer")
     seconds = trainer.seconds if trainer and trainer.state == "COMPLETE" else before.get("seconds")
     return {column: run.figures.get(column) for column in COLUMNS} | {"seconds": seconds}
