@@ -13,7 +13,6 @@ from __future__ import annotations
 import argparse
 import hashlib
 import json
-import logging
 import statistics
 import sys
 from collections.abc import Mapping, Sequence
@@ -21,6 +20,7 @@ from pathlib import Path
 from typing import Any
 
 from data.errors import UserError
+from data.quiet import quiet
 from pipeline.config import Config, load
 from pipeline.exit_codes import MODEL_REFUSED, PUSHED, exit_code
 from pipeline.local import cli
@@ -91,11 +91,8 @@ def summarize(rows: Sequence[Row]) -> dict[str, dict[str, float | None]]:
 
 def _row(root: RunRoot, pipeline: str, before: Mapping[str, float | None]) -> Row:
     """The figures of the last run. The time of a training that came from the cache is the one stored before."""
-    logging.disable(logging.INFO)  # ML Metadata's own line
-    try:
+    with quiet():
         run = root.history(pipeline).run("last")
-    finally:
-        logging.disable(logging.NOTSET)
     trainer = run.step("Trainer")
     seconds = trainer.seconds if trainer and trainer.state == "COMPLETE" else before.get("seconds")
     return {column: run.figures.get(column) for column in COLUMNS} | {"seconds": seconds}
