@@ -85,7 +85,7 @@ protos: $(READY)  ## generate serving/protos/messages.binpb from the .proto file
 # Packages that no command imports: a debugger, TensorBoard's faster reader, Beam's connectors to Google's services.
 IMAGE_LEAVES_OUT := debugpy tensorboard-data-server $(addprefix google-cloud-,bigtable datastore dlp language \
   monitoring pubsublite recommendations-ai spanner videointelligence vision)
-COMPILE := uv pip compile pyproject.toml --extra pipeline --extra kubeflow --extra s3 \
+COMPILE := uv pip compile pyproject.toml --extra pipeline --extra tune --extra kubeflow --extra s3 \
   --generate-hashes --no-annotate --no-emit-index-url --custom-compile-command "make lock"
 IMAGE := $(COMPILE) --python-version 3.13 --python-platform x86_64-manylinux_2_39 \
   --constraint requirements-tfx-1.21.lock --excludes /dev/stdin

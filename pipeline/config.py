@@ -13,7 +13,7 @@ from components.data_validation.settings import Validation
 from components.evaluator.settings import Gates
 from components.infra_validator.settings import Infra
 from components.pusher.settings import Serving
-from components.trainer.settings import Model, Training
+from components.trainer.settings import Augmentation, Model, Training
 from data.errors import SettingsError
 from data.example import ExampleSpec
 from data.settings import Section
@@ -52,6 +52,7 @@ class Config(Section):
     validation: Validation = Validation()
     model: Model = Model()
     training: Training = Training()
+    augmentation: Augmentation = Augmentation()
     gates: Gates = Gates()
     infra: Infra = Infra()
     serving: Serving = Serving()

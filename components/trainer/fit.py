@@ -6,6 +6,7 @@ import io
 import logging
 import math
 import os
+from collections.abc import Callable
 
 import numpy as np
 import tensorflow as tf
@@ -25,19 +26,42 @@ log = logging.getLogger(__name__)
 
 def compile_model(model: tf_keras.Model, training: Training, steps_per_epoch: int) -> None:
     """Compiles with the optimizer, cross-entropy on logits, and accuracy; call it in the strategy's scope."""
-    options = {"global_clipnorm": training.clip_norm} if training.clip_norm else {}
+    options: dict[str, float | bool] = {"global_clipnorm": training.clip_norm} if training.clip_norm else {}
+    if training.ema_momentum:
+        options |= {"use_ema": True, "ema_momentum": training.ema_momentum}
     rate = learning_rate(training, steps_per_epoch, tf.distribute.get_strategy().num_replicas_in_sync)
     if training.optimizer == "adamw":
         optimizer = tf_keras.optimizers.AdamW(rate, weight_decay=training.weight_decay, **options)
-        optimizer.exclude_from_weight_decay(var_names=["bias"])
+        optimizer.exclude_from_weight_decay(var_names=["bias", "gamma", "beta"])
     else:
         optimizer = tf_keras.optimizers.Adam(rate, **options)
+    if training.precision == "mixed_float16":
+        # float16 has few exponents: small gradients would become 0.
+        optimizer = tf_keras.mixed_precision.LossScaleOptimizer(optimizer)
     model.compile(
         optimizer,
-        tf_keras.losses.SparseCategoricalCrossentropy(from_logits=True),
+        cross_entropy(training.label_smoothing),
         metrics=[tf_keras.metrics.SparseCategoricalAccuracy(name="accuracy")],
         steps_per_execution=min(training.steps_per_execution, steps_per_epoch),
     )
+
+
+def cross_entropy(label_smoothing: float) -> Callable[[tf.Tensor, tf.Tensor], tf.Tensor] | tf_keras.losses.Loss:
+    """The loss of logits, float32 [B, classes], against labels, int64 [B].
+
+    With smoothing, a label is (1 - label_smoothing) + label_smoothing / classes, and every other class gets
+    label_smoothing / classes (Szegedy et al., Rethinking the Inception Architecture for Computer Vision, CVPR 2016).
+    """
+    if not label_smoothing:
+        return tf_keras.losses.SparseCategoricalCrossentropy(from_logits=True)
+
+    def smoothed(labels: tf.Tensor, logits: tf.Tensor) -> tf.Tensor:
+        targets = tf.one_hot(tf.reshape(tf.cast(labels, tf.int64), [-1]), logits.shape[-1])
+        return tf_keras.losses.categorical_crossentropy(
+            targets, logits, from_logits=True, label_smoothing=label_smoothing
+        )
+
+    return smoothed
 
 
 def learning_rate(
@@ -97,6 +121,7 @@ def fit(
         callbacks=[
             tf_keras.callbacks.TerminateOnNaN(),
             *([best] if best else []),
+            *([AveragedWeights()] if training.ema_momentum else []),
             *([tf_keras.callbacks.TensorBoard(log_dir, write_graph=False)] if cluster.is_chief else []),
             # Every host takes part. Keras lets the others write to a temporary folder.
             tf_keras.callbacks.BackupAndRestore(os.path.join(backup_dir, _STATE), delete_checkpoint=False),
@@ -161,6 +186,25 @@ class BestWeights(tf_keras.callbacks.EarlyStopping):
         with tf.io.gfile.GFile(f"{self._file}.new", "wb") as file:
             file.write(content.getvalue())
         tf.io.gfile.rename(f"{self._file}.new", self._file, overwrite=True)
+
+
+class AveragedWeights(tf_keras.callbacks.Callback):
+    """Validates the optimizer's moving average of the weights, and leaves it in the model until the epoch's end.
+
+    So BestWeights, which comes before, keeps the average. BackupAndRestore, which comes after, saves the weights that
+    go on training. Keras' fit itself leaves the average in the model after the last epoch.
+    """
+
+    def on_train_begin(self, logs: dict | None = None) -> None:
+        self._trained: list[np.ndarray] | None = None
+
+    def on_test_begin(self, logs: dict | None = None) -> None:
+        self._trained = self.model.get_weights()
+        self.model.optimizer.finalize_variable_values(self.model.trainable_variables)
+
+    def on_epoch_end(self, epoch: int, logs: dict | None = None) -> None:
+        if self._trained is not None:
+            self.model.set_weights(self._trained)
 
 
 class ProgressLogger(tf_keras.callbacks.Callback):

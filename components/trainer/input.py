@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import functools
 import math
 from collections.abc import Callable, Sequence
 from typing import NamedTuple
@@ -9,7 +10,8 @@ from typing import NamedTuple
 import tensorflow as tf
 import tensorflow_transform as tft
 
-from components.trainer.settings import Training
+from components.trainer.augmentation import augment
+from components.trainer.settings import Augmentation, Training
 from components.transform import SEQUENCE
 from data.errors import UserError
 from data.example import LABEL
@@ -55,10 +57,12 @@ def read_splits(
     transform: tft.TFTransformOutput,
     training: Training,
     batch_size: int,
+    augmentation: Augmentation | None = None,
 ) -> tuple[SplitDataset, SplitDataset]:
     """The training and validation splits, in global batches of `batch_size` examples; the last may be smaller.
 
-    With `training.validation_split`, as in Keras' fit, the tail of both file sets together validates.
+    Only the training split is augmented. With `training.validation_split`, as in Keras' fit, the tail of both file
+    sets together validates.
 
     Raises:
         UserError: a split without examples.
@@ -75,7 +79,7 @@ def read_splits(
             raise UserError(f"The {split} split holds no examples: give it some, or change training.validation_split.")
     shuffled = train.shuffle(training.shuffle_buffer, seed=training.seed, reshuffle_each_iteration=True)
     return (
-        _split(shuffled, train_count, transform, batch_size),
+        _split(shuffled, train_count, transform, batch_size, augmentation, training.seed),
         _split(validation, validation_count, transform, batch_size),
     )
 
@@ -86,8 +90,19 @@ def read_records(patterns: Sequence[str]) -> tf.data.Dataset:
     return tf.data.TFRecordDataset(files, compression_type="GZIP")
 
 
-def _split(records: tf.data.Dataset, count: int, transform: tft.TFTransformOutput, batch_size: int) -> SplitDataset:
-    """Every host reads and shuffles all records, in the same order, and parses only its own part of each batch."""
+def _split(
+    records: tf.data.Dataset,
+    count: int,
+    transform: tft.TFTransformOutput,
+    batch_size: int,
+    augmentation: Augmentation | None = None,
+    seed: int = 0,
+) -> SplitDataset:
+    """Every host reads and shuffles all records, in the same order, and parses only its own part of each batch.
+
+    A part's distortions depend on the seed and on the part's number since the first epoch, so neither the number of
+    hosts nor an interruption changes them.
+    """
     feature_spec, layer = transform.raw_feature_spec(), transform.transform_features_layer()
     options = tf.data.Options()
     # A map then uses up to 16 cores. TensorFlow 2.21 waits up to a minute for the end of its autotuning.
@@ -103,10 +118,27 @@ def _split(records: tf.data.Dataset, count: int, transform: tft.TFTransformOutpu
         batches = records.batch(batch_size)
         if first_epoch is not None:
             batches = batches.repeat().skip(first_epoch * steps)
-        parsed = split_batches(batches, context).map(parse, num_parallel_calls=tf.data.AUTOTUNE).prefetch(4)
-        return parsed.with_options(options)
+        parsed = split_batches(batches, context).map(parse, num_parallel_calls=tf.data.AUTOTUNE)
+        if augmentation and augmentation.active:
+            numbered = parsed.enumerate((first_epoch or 0) * steps * local_replicas(context))
+            parsed = numbered.map(functools.partial(distort, context), num_parallel_calls=tf.data.AUTOTUNE)
+        return parsed.prefetch(4).with_options(options)
+
+    @tf.autograph.experimental.do_not_convert
+    def distort(
+        context: tf.distribute.InputContext, number: tf.Tensor, example: tuple[tf.Tensor, tf.Tensor]
+    ) -> tuple[tf.Tensor, tf.Tensor]:
+        local = local_replicas(context)
+        batch, replica = number // local, context.input_pipeline_id * local + number % local
+        part = batch * context.num_replicas_in_sync + replica
+        return augment(example[0], tf.stack([tf.constant(seed, tf.int64), part]), augmentation), example[1]
 
     return SplitDataset(input_fn, count, steps)
+
+
+def local_replicas(context: tf.distribute.InputContext) -> int:
+    """How many of the replicas are this host's."""
+    return context.num_replicas_in_sync // context.num_input_pipelines
 
 
 def split_batches(batches: tf.data.Dataset, context: tf.distribute.InputContext) -> tf.data.Dataset:
@@ -118,7 +150,7 @@ def split_batches(batches: tf.data.Dataset, context: tf.distribute.InputContext)
     replicas = context.num_replicas_in_sync
     if replicas == 1:
         return batches
-    local = replicas // context.num_input_pipelines
+    local = local_replicas(context)
     first = context.input_pipeline_id * local
 
     @tf.autograph.experimental.do_not_convert

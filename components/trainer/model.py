@@ -20,16 +20,23 @@ class SequenceModel(tf_keras.Sequential):
     predict_step = tf.autograph.experimental.do_not_convert(tf_keras.Sequential.predict_step)
 
 
-def build_model(settings: Model, spec: ExampleSpec) -> tf_keras.Sequential:
-    """The model that trains: float32 [N, steps, features] to logits float32 [N, classes]."""
+def build_model(settings: Model, spec: ExampleSpec, precision: str = "float32") -> tf_keras.Sequential:
+    """The model that trains: float32 [N, steps, features] to logits float32 [N, classes].
+
+    `precision` is the Keras policy of all layers but the last. The weights are float32 with any policy.
+    """
     layers: list[tf_keras.layers.Layer] = [tf_keras.Input(spec.sequence_shape)]
     for index in range(settings.layers):
         last = index == settings.layers - 1
-        layer = LAYERS[settings.cell](settings.units, activation=settings.activation, return_sequences=not last)
-        layers.append(tf_keras.layers.Bidirectional(layer) if settings.bidirectional else layer)
+        layer = LAYERS[settings.cell](
+            settings.units, activation=settings.activation, return_sequences=not last, dtype=precision
+        )
+        layers.append(tf_keras.layers.Bidirectional(layer, dtype=precision) if settings.bidirectional else layer)
+        if settings.layer_norm:
+            layers.append(tf_keras.layers.LayerNormalization(dtype=precision))
         if settings.dropout:
             # A layer of its own: dropout inside the recurrent layer cannot be exported.
-            layers.append(tf_keras.layers.Dropout(settings.dropout))
+            layers.append(tf_keras.layers.Dropout(settings.dropout, dtype=precision))
     return SequenceModel([*layers, tf_keras.layers.Dense(spec.classes)])
 
 
@@ -46,6 +53,8 @@ def build_serving_model(settings: Model, spec: ExampleSpec, weights: list) -> tf
         cell = CELLS[settings.cell](settings.units, activation=settings.activation)
         layer = tf_keras.layers.RNN(cell, return_sequences=every_step)
         layers.append(tf_keras.layers.Bidirectional(layer) if settings.bidirectional else layer)
+        if settings.layer_norm:
+            layers.append(tf_keras.layers.LayerNormalization())
     model = tf_keras.Sequential([*layers, tf_keras.layers.Dense(spec.classes)])
     model.set_weights(weights)
     return model

@@ -19,6 +19,7 @@ from components.trainer.export import export
 from components.trainer.fit import compile_model, fit
 from components.trainer.input import read_splits
 from components.trainer.model import build_model
+from components.trainer.precision import in_float32
 from components.trainer.reference import write_reference_predictions
 from components.trainer.settings import TrainerSettings
 from data.storage import remove_older
@@ -81,19 +82,22 @@ def train(job: TrainingJob | None) -> None:
 
         transform = tft.TFTransformOutput(job.transform_output)
         batch_size = training.batch_size * cluster.strategy.num_replicas_in_sync
-        data, validation = read_splits(job.train_files, job.eval_files, transform, training, batch_size)
+        data, validation = read_splits(
+            job.train_files, job.eval_files, transform, training, batch_size, job.settings.augmentation
+        )
 
         with cluster.strategy.scope():
-            model = build_model(job.settings.model, spec)
+            model = build_model(job.settings.model, spec, training.precision)
             compile_model(model, training, data.steps)
 
         fit(model, data, validation, training, cluster, job.model_run_dir, job.backup_dir)
 
         if cluster.is_chief:
             cluster.stage = None  # an error of the export is no lost host
-            export(model.get_weights(), transform, job.settings.model, spec, job.serving_model_dir)
-            reference = write_reference_predictions(model, transform, spec, job.eval_files, job.model_run_dir)
-            write_model_id(job.serving_model_dir, model.get_weights(), reference.probabilities, spec.labels)
+            served = in_float32(model, training.precision, job.settings.model, spec, validation)
+            export(served.get_weights(), transform, job.settings.model, spec, job.serving_model_dir)
+            reference = write_reference_predictions(served, transform, spec, job.eval_files, job.model_run_dir)
+            write_model_id(job.serving_model_dir, served.get_weights(), reference.probabilities, spec.labels)
     if cluster.is_chief:
         tf.io.gfile.rmtree(job.backup_dir)
         if "://" not in job.settings.backup_dir:

@@ -18,7 +18,26 @@ class Model(Section):
     layers: int = Field(1, ge=1)
     bidirectional: bool = False
     activation: Literal["tanh", "relu"] = "tanh"
+    layer_norm: bool = Field(False, description="normalize the outputs of each recurrent layer")
     dropout: float = Field(0.0, ge=0, lt=1, description="share of each recurrent layer's outputs dropped in training")
+
+
+class Augmentation(Section):
+    """Random distortions of the training images, drawn anew for every image and epoch; without any, none is computed.
+
+    Each value is the largest; a distortion is drawn uniformly from both directions.
+    """
+
+    shift: float = Field(0.0, ge=0, description="pixels, along the rows and along the columns")
+    rotation: float = Field(0.0, ge=0, le=180, description="degrees")
+    zoom: float = Field(0.0, ge=0, lt=1, description="0.1: heights and widths of 0.9 to 1.1 times the original")
+    shear: float = Field(0.0, ge=0, description="0.1: each row moves by up to a tenth of its distance from the middle")
+    elastic_alpha: float = Field(0.0, ge=0, description="strength of the elastic distortion, in pixels (Simard 2003)")
+    elastic_sigma: float = Field(4.0, gt=0, description="smoothness of the elastic distortion, in pixels")
+
+    @property
+    def active(self) -> bool:
+        return any((self.shift, self.rotation, self.zoom, self.shear, self.elastic_alpha))
 
 
 class Training(Section):
@@ -41,6 +60,13 @@ class Training(Section):
     warmup_epochs: float = Field(1.0, ge=0)
     weight_decay: float = Field(1e-3, ge=0, description="AdamW's decoupled decay; biases are left out")
     clip_norm: float = Field(1.0, ge=0, description="largest global norm of the gradients; 0 clips nothing")
+    label_smoothing: float = Field(0.0, ge=0, lt=1, description="share of each label that is spread over all classes")
+    ema_momentum: float = Field(
+        0.0, ge=0, lt=1, description="validate and keep a moving average of the weights; 0: the weights themselves"
+    )
+    precision: Literal["float32", "mixed_bfloat16", "mixed_float16"] = Field(
+        "float32", description="Keras' policy of the training's arithmetic; the served model is float32"
+    )
     patience: int = Field(
         3,
         ge=0,
@@ -73,5 +99,6 @@ class TrainerSettings(Section):
     example: ExampleSpec
     model: Model
     training: Training
+    augmentation: Augmentation = Augmentation()
     backup_dir: str = Field(description="folder where an interrupted training leaves its state")
     hardware: str = Field("", description="where it trains; part of TFX's cache key, because results depend on it")
