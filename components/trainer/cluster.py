@@ -237,7 +237,7 @@ def run_in_process(function: Callable[..., None], *arguments: Any) -> None:
 
 def _run_and_send(sender: Connection, function: Callable[..., None], arguments: tuple[Any, ...]) -> None:
     signal.signal(signal.SIGINT, signal.SIG_IGN)  # a terminal sends it to both processes; the parent handles it
-    _end_with_parent()
+    end_with_parent()
     logging.getLogger().handlers = [_PipeHandler(sender)]
     logging.getLogger().setLevel(logging.INFO)
     logging.getLogger("components").setLevel(logging.DEBUG)
@@ -263,7 +263,7 @@ class _PipeHandler(QueueHandler):
         self._pipe.send(record)
 
 
-def _end_with_parent() -> None:
+def end_with_parent() -> None:
     """Asks Linux to kill this process when its parent ends."""
     prctl = getattr(ctypes.CDLL(None), "prctl", None)
     if prctl:

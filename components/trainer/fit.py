@@ -6,7 +6,7 @@ import io
 import logging
 import math
 import os
-from collections.abc import Callable
+from collections.abc import Callable, Sequence
 
 import numpy as np
 import tensorflow as tf
@@ -22,6 +22,10 @@ EPOCHS = "epochs.csv"
 _STATE = "state"
 
 log = logging.getLogger(__name__)
+
+
+class DivergedError(UserError):
+    """A training that gave no usable weights."""
 
 
 def compile_model(model: tf_keras.Model, training: Training, steps_per_epoch: int) -> None:
@@ -93,6 +97,7 @@ def fit(
     cluster: Cluster,
     log_dir: str,
     backup_dir: str,
+    callbacks: Sequence[tf_keras.callbacks.Callback] = (),
 ) -> None:
     """Trains, and leaves in `model` the weights of the epoch with the lowest validation loss.
 
@@ -103,7 +108,7 @@ def fit(
     hosts writes to `log_dir` and `backup_dir`; all read the latter.
 
     Raises:
-        UserError: the loss became NaN or infinite.
+        DivergedError: the loss became NaN or infinite.
     """
     finished = finished_epochs(backup_dir)
     if finished:
@@ -126,8 +131,9 @@ def fit(
             # Every host takes part. Keras lets the others write to a temporary folder.
             tf_keras.callbacks.BackupAndRestore(os.path.join(backup_dir, _STATE), delete_checkpoint=False),
             *([tf_keras.callbacks.CSVLogger(epochs, append=True)] if cluster.is_chief else []),
-            # ProgressLogger is last, so an epoch is saved before it is reported.
+            # ProgressLogger is after it, so an epoch is saved before it is reported.
             ProgressLogger(training.epochs, data.steps, cluster),
+            *callbacks,
         ],
     )
     if cluster.is_chief and tf.io.gfile.exists(epochs):
@@ -137,7 +143,7 @@ def fit(
         if best is None or not np.isfinite(best.best):
             if cluster.is_chief:
                 tf.io.gfile.rmtree(backup_dir)  # it has the NaN weights: the same command must not continue from them
-            raise UserError(
+            raise DivergedError(
                 "Training diverged: the loss became NaN or infinite and no epoch gave usable weights."
                 " Lower training.learning_rate or set training.clip_norm."
             )

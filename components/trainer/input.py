@@ -121,19 +121,27 @@ def _split(
         parsed = split_batches(batches, context).map(parse, num_parallel_calls=tf.data.AUTOTUNE)
         if augmentation and augmentation.active:
             numbered = parsed.enumerate((first_epoch or 0) * steps * local_replicas(context))
-            parsed = numbered.map(functools.partial(distort, context), num_parallel_calls=tf.data.AUTOTUNE)
+            distort = functools.partial(_distort, context, augmentation, seed)
+            parsed = numbered.map(distort, num_parallel_calls=tf.data.AUTOTUNE)
         return parsed.prefetch(4).with_options(options)
 
-    @tf.autograph.experimental.do_not_convert
-    def distort(
-        context: tf.distribute.InputContext, number: tf.Tensor, example: tuple[tf.Tensor, tf.Tensor]
-    ) -> tuple[tf.Tensor, tf.Tensor]:
-        local = local_replicas(context)
-        batch, replica = number // local, context.input_pipeline_id * local + number % local
-        part = batch * context.num_replicas_in_sync + replica
-        return augment(example[0], tf.stack([tf.constant(seed, tf.int64), part]), augmentation), example[1]
-
     return SplitDataset(input_fn, count, steps)
+
+
+@tf.autograph.experimental.do_not_convert
+def _distort(
+    context: tf.distribute.InputContext,
+    augmentation: Augmentation,
+    seed: int,
+    number: tf.Tensor,
+    example: tuple[tf.Tensor, tf.Tensor],
+) -> tuple[tf.Tensor, tf.Tensor]:
+    """Augments the part `number` of this host's parts of the global batches."""
+    local = local_replicas(context)
+    batch, replica = number // local, context.input_pipeline_id * local + number % local
+    part = batch * context.num_replicas_in_sync + replica
+    sequences, labels = example
+    return augment(sequences, tf.stack([tf.constant(seed, tf.int64), part]), augmentation), labels
 
 
 def local_replicas(context: tf.distribute.InputContext) -> int:

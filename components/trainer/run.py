@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import hashlib
 import os
+from collections.abc import Sequence
 from pathlib import Path
 from typing import TYPE_CHECKING
 
@@ -14,10 +15,10 @@ from pydantic import BaseModel
 
 from components.assets_extra import write_model_id
 from components.fingerprint import fingerprint
-from components.trainer.cluster import connect, launch
+from components.trainer.cluster import Cluster, connect, launch
 from components.trainer.export import export
 from components.trainer.fit import compile_model, fit
-from components.trainer.input import read_splits
+from components.trainer.input import SplitDataset, read_splits
 from components.trainer.model import build_model
 from components.trainer.precision import in_float32
 from components.trainer.reference import write_reference_predictions
@@ -77,28 +78,44 @@ def train(job: TrainingJob | None) -> None:
     """The training on one host. A worker passes None and receives the chief's job."""
     with connect(job.settings.training.replicas if job else 1) as cluster:
         job = TrainingJob.model_validate_json(cluster.broadcast(job.model_dump_json() if job else ""))
-        spec, training = job.settings.example, job.settings.training
-        tf_keras.utils.set_random_seed(training.seed)
-
+        settings, spec = job.settings, job.settings.example
         transform = tft.TFTransformOutput(job.transform_output)
-        batch_size = training.batch_size * cluster.strategy.num_replicas_in_sync
-        data, validation = read_splits(
-            job.train_files, job.eval_files, transform, training, batch_size, job.settings.augmentation
-        )
-
-        with cluster.strategy.scope():
-            model = build_model(job.settings.model, spec, training.precision)
-            compile_model(model, training, data.steps)
-
-        fit(model, data, validation, training, cluster, job.model_run_dir, job.backup_dir)
-
+        model, validation = learn(job, transform, cluster)
         if cluster.is_chief:
             cluster.stage = None  # an error of the export is no lost host
-            served = in_float32(model, training.precision, job.settings.model, spec, validation)
-            export(served.get_weights(), transform, job.settings.model, spec, job.serving_model_dir)
-            reference = write_reference_predictions(served, transform, spec, job.eval_files, job.model_run_dir)
-            write_model_id(job.serving_model_dir, served.get_weights(), reference.probabilities, spec.labels)
+            model = in_float32(model, settings.training.precision, settings.model, spec, validation)
+            export(model.get_weights(), transform, settings.model, spec, job.serving_model_dir)
+            reference = write_reference_predictions(model, transform, spec, job.eval_files, job.model_run_dir)
+            write_model_id(job.serving_model_dir, model.get_weights(), reference.probabilities, spec.labels)
     if cluster.is_chief:
         tf.io.gfile.rmtree(job.backup_dir)
-        if "://" not in job.settings.backup_dir:
-            remove_older(Path(job.settings.backup_dir), "*", seconds=30 * 24 * 60 * 60)
+        if "://" not in settings.backup_dir:
+            remove_older(Path(settings.backup_dir), "*", seconds=30 * 24 * 60 * 60)
+
+
+def learn(
+    job: TrainingJob,
+    transform: tft.TFTransformOutput,
+    cluster: Cluster,
+    callbacks: Sequence[tf_keras.callbacks.Callback] = (),
+) -> tuple[tf_keras.Model, SplitDataset]:
+    """The trained model, and the validation split that it was judged on.
+
+    Raises:
+        UserError: a split without examples, or the training diverged.
+    """
+    training = job.settings.training
+    tf_keras.utils.set_random_seed(training.seed)
+    data, validation = read_splits(
+        job.train_files,
+        job.eval_files,
+        transform,
+        training,
+        training.batch_size * cluster.strategy.num_replicas_in_sync,
+        job.settings.augmentation,
+    )
+    with cluster.strategy.scope():
+        model = build_model(job.settings.model, job.settings.example, training.precision)
+        compile_model(model, training, data.steps)
+    fit(model, data, validation, training, cluster, job.model_run_dir, job.backup_dir, callbacks)
+    return model, validation

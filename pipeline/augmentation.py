@@ -1,0 +1,103 @@
+"""python -m pipeline.augmentation: a picture of what the Trainer sees with a profile's `[augmentation]`."""
+
+from __future__ import annotations
+
+import argparse
+import itertools
+import os
+import sys
+from collections.abc import Sequence
+from pathlib import Path
+
+import numpy as np
+
+from data.errors import SettingsError, UserError
+from data.quiet import quiet
+from data.storage import storage_problem
+from pipeline.config import Config, load
+from pipeline.exit_codes import exit_code
+from pipeline.local.cli import check_data
+
+EXAMPLES, DISTORTIONS, SCALE, GAP = 10, 4, 3, 4
+
+
+def main(argv: Sequence[str] | None = None) -> int:
+    """Entry point: 0, or 1 for an error, or 2 for a wrong command line or profile."""
+    parser = argparse.ArgumentParser(
+        prog="python -m pipeline.augmentation",
+        description=f"Draw {EXAMPLES} training images, and under each {DISTORTIONS} distortions of it.",
+    )
+    parser.add_argument("--profile", default="best", metavar="NAME", help="a profile's name, or a .toml file")
+    parser.add_argument(
+        "--set", nargs="+", action="extend", default=[], metavar="KEY=VALUE", help="override, e.g. augmentation.shift=3"
+    )
+    parser.add_argument("-o", "--output", type=Path, default=Path("augmentation.png"), metavar="FILE")
+    args = parser.parse_args(argv)
+    os.environ["TF_USE_LEGACY_KERAS"] = "1"
+    try:
+        config = load(args.profile, args.set)
+        if not config.augmentation.active:
+            raise SettingsError(
+                f"The profile {args.profile} has no augmentation: set one, such as --set augmentation.rotation=10."
+            )
+        check_data(config)
+        with quiet():
+            picture = draw(config)
+        _write(picture, args.output)
+    except UserError as error:
+        print(f"augmentation: {error}", file=sys.stderr)
+        return exit_code(error)
+    print(args.output)
+    return 0
+
+
+def draw(config: Config) -> np.ndarray:
+    """The picture, uint8 [height, width]: originals on top, the distortions of the first epochs below; black is 0.
+
+    The training split's first example of each class comes first.
+    """
+    import tensorflow as tf
+    from tensorflow_transform.tf_metadata import schema_utils
+
+    from components.trainer.augmentation import augment
+    from data.example import parse, schema, to_sequence
+    from data.records import list_shards, read_serialized
+
+    spec = config.data.example
+    first: dict[int, bytes] = {}
+    others: list[bytes] = []
+    for record in itertools.chain.from_iterable(map(read_serialized, list_shards(Path(config.data.path), "train"))):
+        if (label := parse(record, spec)[1]) in first:
+            others.append(record)
+        first.setdefault(label, record)
+        if len(first) == min(EXAMPLES, spec.classes) and len(first) + len(others) >= EXAMPLES:
+            break
+    records = [*(first[label] for label in sorted(first)), *others][:EXAMPLES]
+    features = tf.io.parse_example(records, schema_utils.schema_as_feature_spec(schema(spec)).feature_spec)
+    sequences = to_sequence(features, spec)
+    seeds = (tf.constant([config.training.seed, number], tf.int64) for number in range(DISTORTIONS))
+    lines = [sequences, *(augment(sequences, seed, config.augmentation) for seed in seeds)]
+    pixels = np.round(255 * np.clip(np.stack([line.numpy() for line in lines]), 0, 1)).astype(np.uint8)
+    large = pixels.repeat(SCALE, axis=2).repeat(SCALE, axis=3)
+    framed = np.pad(large, [(0, 0), (0, 0), (GAP, 0), (GAP, 0)], constant_values=96)
+    return np.vstack([np.hstack(list(line)) for line in framed])
+
+
+def _write(picture: np.ndarray, file: Path) -> None:
+    """Writes a PNG, or another kind that the file's name ends with.
+
+    Raises:
+        UserError: the file cannot be written, or its name ends with no kind of picture.
+    """
+    from PIL import Image
+
+    try:
+        Image.fromarray(picture).save(file)
+    except ValueError:
+        raise UserError(f"{file} names no kind of picture: let it end with .png.") from None
+    except OSError as error:
+        raise UserError(f"The picture {file} cannot be written: {storage_problem(error) or error.strerror}.") from None
+
+
+if __name__ == "__main__":
+    sys.exit(main())

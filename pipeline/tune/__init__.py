@@ -1,0 +1,1 @@
+"""python -m pipeline.tune: a search over the Trainer's settings, judged on the eval split."""

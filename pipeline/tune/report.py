@@ -1,0 +1,187 @@
+"""What a search found: the best settings as a profile, a table of the trials, and a page with pictures."""
+
+from __future__ import annotations
+
+import json
+from collections.abc import Iterator, Mapping, Sequence
+from importlib.resources import files
+from typing import TYPE_CHECKING, Any
+
+import numpy as np
+from matplotlib.axes import Axes
+from matplotlib.axis import Axis
+from matplotlib.ticker import FuncFormatter, LogLocator, MaxNLocator, NullFormatter
+
+from pipeline.config import Config, load, without_defaults
+from pipeline.history.tables import console, table
+from pipeline.report.svg import FIRST, GRID, SECOND, Chart, figure, style, to_svg
+from pipeline.report.write import write_page
+from pipeline.tune.ranges import override
+from pipeline.tune.search import Search, finished, text
+
+if TYPE_CHECKING:
+    import optuna
+    from optuna.trial import FrozenTrial
+
+BEST, PAGE = "best.toml", "report.html"
+_SHOWN = 10
+
+
+def write_report(search: Search, study: optuna.Study) -> Iterator[str]:
+    """Writes `best.toml` and `report.html` into the search's folder, prints the best trials, and yields where all is.
+
+    Yields:
+        lines for the screen.
+    """
+    from optuna.trial import TrialState
+
+    trials = study.get_trials(deepcopy=False, states=(TrialState.COMPLETE, TrialState.PRUNED))
+    complete = [trial for trial in trials if trial.state == TrialState.COMPLETE]
+    if not complete:
+        yield "\nNo trial came to its end: all were pruned or diverged. Give the search other ranges."
+        return
+    ranked = sorted(complete, key=lambda trial: trial.value or 0.0, reverse=search.metric == "val_accuracy")
+    importance = importances(study)
+    rows = [row(search, trial) for trial in ranked[:_SHOWN]]
+    console().print()
+    console().print(table(rows, title=f"The best of {finished(study)} trials"))
+    if importance:
+        yield "\nImportance  " + "  ".join(f"{key} {share:.0%}" for key, share in importance.items())
+    best = [override(key, value) for key, value in ranked[0].params.items()]
+    config = load(search.profile, [*search.overrides, *best])
+    place = search.folder / BEST
+    write_page(profile_text(search, config, ranked[0]), place)
+    write_page(page(search, study, trials, [row(search, trial) for trial in ranked], importance), search.folder / PAGE)
+    yield f"Profile     {place}"
+    yield f"            python -m pipeline.run_local --profile {place}"
+    yield f"Report      {search.folder / PAGE}"
+    yield f"TensorBoard tensorboard --logdir {search.folder / 'trials'}"
+
+
+def row(search: Search, trial: FrozenTrial) -> dict[str, str]:
+    return {
+        "trial": str(trial.number),
+        search.metric: f"{trial.value:.4f}",
+        **{key: text(value) for key, value in trial.params.items()},
+    }
+
+
+def importances(study: optuna.Study) -> dict[str, float]:
+    """How much each setting decides, as shares, the largest first (PED-ANOVA). Empty for too few trials to say."""
+    import optuna
+
+    try:
+        return optuna.importance.get_param_importances(study, evaluator=optuna.importance.PedAnovaImportanceEvaluator())
+    except (ValueError, RuntimeError):
+        return {}
+
+
+def profile_text(search: Search, config: Config, best: FrozenTrial) -> str:
+    """The settings as a TOML profile."""
+    from pydantic_core import to_jsonable_python
+
+    tree = without_defaults(
+        to_jsonable_python(config.model_dump(exclude={"metadata", "notify"})), to_jsonable_python(Config().model_dump())
+    )
+    lines = [f"# Trial {best.number} of {search.folder.name}: {search.metric} {best.value:.4f} on the eval split."]
+    return "\n".join([*lines, *toml(tree), ""])
+
+
+def toml(tree: Mapping[str, Any], section: str = "") -> Iterator[str]:
+    """The lines of a TOML document. JSON's literals are TOML's."""
+    plain = {key: value for key, value in tree.items() if not isinstance(value, Mapping)}
+    if section and plain:
+        yield f"\n[{section}]"
+    for key, value in plain.items():
+        yield f"{key} = {json.dumps(value, ensure_ascii=False)}"
+    for key, value in tree.items():
+        if isinstance(value, Mapping):
+            yield from toml(value, f"{section}.{key}" if section else key)
+
+
+def page(
+    search: Search,
+    study: optuna.Study,
+    trials: Sequence[FrozenTrial],
+    rows: Sequence[Mapping[str, str]],
+    importance: Mapping[str, float],
+) -> str:
+    """The HTML of the report. It contains everything that it shows, and no script."""
+    from jinja2 import Environment, PackageLoader, StrictUndefined
+    from markupsafe import Markup
+
+    environment = Environment(
+        loader=PackageLoader("pipeline.tune", "."), autoescape=True, trim_blocks=True, undefined=StrictUndefined
+    )
+    return environment.get_template("page.html.j2").render(
+        css=Markup(files("pipeline.report").joinpath("page.css").read_text(encoding="utf-8")),
+        search=search,
+        rows=rows,
+        pruned=len(trials) - len(rows),
+        importance=importance,
+        charts=[history_chart(search, trials), *(range_chart(search, trials, found.key) for found in search.ranges)],
+        svg=Markup,
+    )
+
+
+def history_chart(search: Search, trials: Sequence[FrozenTrial]) -> Chart:
+    """Each trial's value, and the best so far."""
+
+    def draw(axes: Axes) -> None:
+        _points(axes, [trial.number for trial in trials], trials)
+        values = np.array([trial.value if _complete(trial) else np.nan for trial in trials], np.float64)
+        so_far = (np.fmin if search.metric == "val_loss" else np.fmax).accumulate(values)
+        axes.step([trial.number for trial in trials], so_far, where="post", color=SECOND, label="best so far")
+        axes.xaxis.set_major_locator(MaxNLocator(integer=True))
+
+    return _chart(search, "history", "trial", "Each trial, and the best so far", draw)
+
+
+def range_chart(search: Search, trials: Sequence[FrozenTrial], key: str) -> Chart:
+    """The trials' values over one of the settings."""
+    (found,) = (candidate for candidate in search.ranges if candidate.key == key)
+
+    def draw(axes: Axes) -> None:
+        values = [trial.params[key] for trial in trials]
+        _points(axes, [str(value) for value in values] if found.choices else values, trials)
+        if found.log:
+            axes.set_xscale("log")
+            _plain(axes.xaxis)
+
+    return _chart(search, key.replace(".", "-"), key, f"Each trial, by {key}", draw)
+
+
+def _points(axes: Axes, places: Sequence[Any], trials: Sequence[FrozenTrial]) -> None:
+    for complete, colour, marker, label in ((False, GRID, "x", "pruned"), (True, FIRST, "o", "complete")):
+        chosen = [
+            (place, trial.value)
+            for place, trial in zip(places, trials, strict=True)
+            if _complete(trial) == complete and trial.value is not None
+        ]
+        if chosen:
+            axes.plot(*zip(*chosen, strict=True), marker, color=colour, markersize=5, label=label)
+
+
+def _plain(axis: Axis) -> None:
+    """Labels a logarithmic axis with plain numbers."""
+    axis.set_major_locator(LogLocator(subs=(1.0, 2.0, 5.0)))
+    axis.set_major_formatter(FuncFormatter(lambda value, _: f"{value:g}"))
+    axis.set_minor_formatter(NullFormatter())
+
+
+def _complete(trial: FrozenTrial) -> bool:
+    return trial.state.name == "COMPLETE"
+
+
+def _chart(search: Search, name: str, label: str, title: str, draw: Any) -> Chart:
+    with style():
+        drawn = figure(230)
+        axes = drawn.add_subplot()
+        axes.grid(axis="y")
+        draw(axes)
+        if search.metric == "val_loss":
+            axes.set_yscale("log")
+            _plain(axes.yaxis)
+        axes.set(xlabel=label, ylabel=search.metric)
+        drawn.legend(*axes.get_legend_handles_labels(), loc="outside upper left", ncols=3)
+        return Chart(to_svg(drawn, f"chart-{name}", title, title), f"{title}.")

@@ -1,0 +1,71 @@
+"""One trial: a training like the Trainer's, without its export, judged on the eval split."""
+
+from __future__ import annotations
+
+import math
+from collections.abc import Mapping
+
+import optuna
+import tensorflow_transform as tft
+import tf_keras
+from optuna.storages import RetryHeartbeatStaleTrialCallback
+
+from components.trainer.cluster import connect
+from components.trainer.fit import DivergedError
+from components.trainer.run import TrainingJob, learn
+from components.trainer.settings import TrainerSettings
+from pipeline.config import Config
+from pipeline.tune.search import Search
+
+
+def train_trial(search: Search, trial: optuna.Trial, config: Config) -> float:
+    """Trains with the settings of `trial`, and returns the metric of the weights that the Trainer would keep.
+
+    Raises:
+        optuna.TrialPruned: other trials were better at the same epoch, or the training diverged.
+    """
+    # A trial whose process was lost continues from its last finished epoch.
+    first = RetryHeartbeatStaleTrialCallback.retried_trial_number(trial.study.trials[trial.number])
+    folder = search.folder / "trials" / str(trial.number if first is None else first)
+    job = TrainingJob(
+        settings=TrainerSettings(
+            example=config.data.example,
+            model=config.model,
+            training=config.training,
+            augmentation=config.augmentation,
+            backup_dir=str(folder),
+        ),
+        transform_output=search.transform_output,
+        train_files=[f"{search.examples}/Split-train/*"],
+        eval_files=[f"{search.examples}/Split-eval/*"],
+        serving_model_dir="",
+        model_run_dir=str(folder),
+        backup_dir=str(folder / "backup"),
+    )
+    try:
+        with connect(config.training.replicas) as cluster:
+            transform = tft.TFTransformOutput(job.transform_output)
+            model, validation = learn(job, transform, cluster, [Pruning(trial, search.metric)])
+            kept = model.evaluate(
+                validation.distribute(cluster.strategy), steps=validation.steps, verbose=0, return_dict=True
+            )
+    except DivergedError as error:
+        raise optuna.TrialPruned from error
+    finally:
+        tf_keras.backend.clear_session()
+    return float(kept[search.metric.removeprefix("val_")])
+
+
+class Pruning(tf_keras.callbacks.Callback):
+    """Reports each epoch to Optuna, and stops a trial that is worse than the others were."""
+
+    def __init__(self, trial: optuna.Trial, metric: str) -> None:
+        super().__init__()
+        self._trial, self._metric = trial, metric
+
+    def on_epoch_end(self, epoch: int, logs: Mapping[str, float] | None = None) -> None:
+        value = float((logs or {})[self._metric])
+        if math.isfinite(value):
+            self._trial.report(value, epoch)
+        if self._trial.should_prune():
+            raise optuna.TrialPruned
