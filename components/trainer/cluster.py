@@ -23,7 +23,8 @@ import numpy as np
 import tensorflow as tf
 from tensorflow.python.distribute import multi_worker_util
 
-from components.trainer.strategy import mirrored_strategy, reserve_devices
+from components.trainer.settings import Training
+from components.trainer.strategy import mirrored_strategy, reserve_devices, with_precision
 from data.errors import SettingsError, UserError
 
 # What a collective operation raises when a host is gone.
@@ -98,11 +99,12 @@ def prepare_devices(replicas: int) -> None:
         reserve_devices(replicas)
 
 
-def describe_hardware(replicas: int) -> str:
-    """Hosts and devices that will train, such as "1 × 2 CPU". Batch size and learning rate depend on them."""
+def describe_hardware(training: Training) -> str:
+    """Hosts and devices that will train, such as "1 × 2 CPU". What is learned depends on them."""
     host, gpus = this_host(), len(tf.config.list_physical_devices("GPU"))
-    devices = f"{gpus} GPU" if gpus else f"{1 if host else replicas} CPU"
-    return f"{host.count if host else 1} × {devices}"
+    devices = f"{gpus} GPU" if gpus else f"{1 if host else training.replicas} CPU"
+    precision = f", {with_precision(training).precision}" if training.precision == "auto" else ""
+    return f"{host.count if host else 1} × {devices}{precision}"
 
 
 class Cluster:

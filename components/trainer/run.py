@@ -23,6 +23,7 @@ from components.trainer.model import build_model
 from components.trainer.precision import in_float32
 from components.trainer.reference import write_reference_predictions
 from components.trainer.settings import TrainerSettings
+from components.trainer.strategy import with_precision
 from data.storage import remove_older
 
 if TYPE_CHECKING:
@@ -48,7 +49,8 @@ def run_fn(fn_args: tfx.components.FnArgs) -> None:
 
     Where TF_CONFIG lists several hosts, this one is their chief.
     """
-    settings = TrainerSettings.model_validate(fn_args.custom_config)
+    given = TrainerSettings.model_validate(fn_args.custom_config)
+    settings = given.model_copy(update={"training": with_precision(given.training)})
     inputs = [fn_args.transform_output, *fn_args.train_files, *fn_args.eval_files]
     identity = "\0".join([settings.model_dump_json(), fingerprint(__name__), *inputs])
     job = TrainingJob(

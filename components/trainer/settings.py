@@ -64,8 +64,10 @@ class Training(Section):
     ema_momentum: float = Field(
         0.0, ge=0, lt=1, description="validate and keep a moving average of the weights; 0: the weights themselves"
     )
-    precision: Literal["float32", "mixed_bfloat16", "mixed_float16"] = Field(
-        "float32", description="Keras' policy of the training's arithmetic; the served model is float32"
+    precision: Literal["float32", "mixed_bfloat16", "mixed_float16", "auto"] = Field(
+        "float32",
+        description="Keras' policy of the training's arithmetic; the served model is float32. auto: mixed_bfloat16 on"
+        " a CPU with instructions for it, else float32",
     )
     patience: int = Field(
         3,

@@ -1,9 +1,12 @@
-"""The devices of one host: its GPUs, or logical devices of its CPU."""
+"""The devices of one host: its GPUs, or logical devices of its CPU; and the precision that they are good at."""
 
 from __future__ import annotations
 
+from pathlib import Path
+
 import tensorflow as tf
 
+from components.trainer.settings import Training
 from data.errors import UserError
 
 
@@ -39,3 +42,16 @@ def mirrored_strategy(replicas: int) -> tf.distribute.MirroredStrategy:
         return tf.distribute.MirroredStrategy([gpu.name for gpu in gpus])
     reserve_devices(replicas)
     return tf.distribute.MirroredStrategy([f"CPU:{index}" for index in range(replicas)])
+
+
+def with_precision(training: Training, cpu_info: Path = Path("/proc/cpuinfo")) -> Training:
+    """The settings with a Keras policy instead of "auto".
+
+    bfloat16 pays on a CPU that has instructions for it; others emulate it, slowly. No GPU was there to measure, so
+    "auto" leaves a GPU with float32.
+    """
+    if training.precision != "auto":
+        return training
+    flags = cpu_info.read_text().split() if cpu_info.exists() else []
+    bfloat16 = {"avx512_bf16", "amx_bf16"} & set(flags) and not tf.config.list_physical_devices("GPU")
+    return training.model_copy(update={"precision": "mixed_bfloat16" if bfloat16 else "float32"})

@@ -129,7 +129,7 @@ def _run_steps(args: argparse.Namespace, config: Config, root: RunRoot, reporter
             pipeline_root=str(root.artifacts),
             serving_dir=str(root.serving_dir),
             metadata=root.metadata(),
-            hardware=describe_hardware(config.training.replicas),
+            hardware=describe_hardware(config.training),
             model_server=describe_server(config.infra),
         )
         options = _run_options(args, history, root)

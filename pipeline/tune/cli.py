@@ -17,7 +17,7 @@ from pipeline.exit_codes import INTERRUPTED, PUSHED, exit_code
 from pipeline.local import cli
 from pipeline.local.run_root import RunRoot
 from pipeline.tune.ranges import SECTIONS, Range, check_ranges, parse_range
-from pipeline.tune.search import Search, run
+from pipeline.tune.study import Search
 
 
 def parse_args(argv: Sequence[str] | None) -> argparse.Namespace:
@@ -66,8 +66,7 @@ def main(argv: Sequence[str] | None = None) -> int:
             return code
         search = _search(args, config, ranges)
         print(f"\nSearch {search.folder}", flush=True)
-        code = run(search, args.jobs)
-        return code or _report(search)
+        return _run(search, args.jobs)
     except UserError as error:
         print(f"tune: {error}", file=sys.stderr)
         return exit_code(error)
@@ -106,13 +105,15 @@ def _search(args: argparse.Namespace, config: Config, ranges: tuple[Range, ...])
     )
 
 
-def _report(search: Search) -> int:
+def _run(search: Search, jobs: int) -> int:
     from pipeline.tune.report import write_report
+    from pipeline.tune.search import run
 
-    study = search.open_study()
-    for line in write_report(search, study):
+    if code := run(search, jobs):
+        return code
+    for line in write_report(search, search.open_study()):
         print(line)
-    return 0
+    return PUSHED
 
 
 def _count(text: str) -> int:

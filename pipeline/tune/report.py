@@ -17,7 +17,7 @@ from pipeline.history.tables import console, table
 from pipeline.report.svg import FIRST, GRID, SECOND, Chart, figure, style, to_svg
 from pipeline.report.write import write_page
 from pipeline.tune.ranges import override
-from pipeline.tune.search import Search, finished, text
+from pipeline.tune.study import Search, finished, text
 
 if TYPE_CHECKING:
     import optuna

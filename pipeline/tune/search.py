@@ -1,96 +1,21 @@
-"""The search: an Optuna study in the run root, and the processes that work on it."""
+"""The search: processes that train trial after trial."""
 
 from __future__ import annotations
 
 import logging
 import multiprocessing
 import os
+import signal
 import sys
-import warnings
-from dataclasses import dataclass
-from pathlib import Path
-from typing import TYPE_CHECKING, Any, Literal
+
+import optuna
 
 from data.errors import SettingsError, UserError
 from data.quiet import quiet
 from data.signals import interruptible
 from data.storage import storage_problem
-from pipeline.config import Config, load
 from pipeline.exit_codes import FAILED, INTERRUPTED, exit_code
-from pipeline.tune.ranges import Range, override, value_of
-
-if TYPE_CHECKING:
-    import optuna
-
-Metric = Literal["val_loss", "val_accuracy"]
-HEARTBEAT = 10
-"""Seconds between the signs of life of a process. After two of them are missing, its trial is tried again."""
-
-
-@dataclass(frozen=True)
-class Search:
-    """What the processes of one search share: settings, data, and the folder of the study."""
-
-    folder: Path
-    profile: str
-    overrides: tuple[str, ...]
-    ranges: tuple[Range, ...]
-    metric: Metric
-    trials: int
-    transform_output: str
-    examples: str
-
-    def open_study(self) -> optuna.Study:
-        """The study, new or as it was left.
-
-        A new study begins with the profile's own values. A trial whose process was lost is tried again.
-        """
-        import optuna
-
-        warnings.simplefilter("ignore", optuna.exceptions.ExperimentalWarning)
-        optuna.logging.set_verbosity(optuna.logging.ERROR)
-        self.folder.mkdir(parents=True, exist_ok=True)
-        storage = optuna.storages.RDBStorage(
-            f"sqlite:///{self.folder / 'study.db'}",
-            engine_kwargs={"connect_args": {"timeout": 60}},
-            heartbeat_interval=HEARTBEAT,
-            heartbeat_stale_trial_callback=optuna.storages.RetryHeartbeatStaleTrialCallback(),
-        )
-        study = optuna.create_study(
-            storage=storage,
-            study_name=self.folder.name,
-            direction="minimize" if self.metric == "val_loss" else "maximize",
-            pruner=optuna.pruners.MedianPruner(n_warmup_steps=2),
-            load_if_exists=True,
-        )
-        if not study.trials:
-            config = load(self.profile, self.overrides)
-            own = {found.key: value_of(config, found.key) for found in self.ranges}
-            study.enqueue_trial({found.key: own[found.key] for found in self.ranges if found.holds(own[found.key])})
-        return study
-
-    def settings(self, trial: optuna.Trial) -> Config:
-        """The settings of a trial: the profile's, with the values that Optuna suggests.
-
-        Raises:
-            SettingsError: the values do not fit together.
-        """
-        suggested = [override(found.key, found.suggest(trial)) for found in self.ranges]
-        return load(self.profile, [*self.overrides, *suggested])
-
-
-def finished(study: optuna.Study) -> int:
-    """How many trials have a result: to the end, or pruned."""
-    from optuna.trial import TrialState
-
-    return len(study.get_trials(deepcopy=False, states=(TrialState.COMPLETE, TrialState.PRUNED)))
-
-
-def running(study: optuna.Study) -> int:
-    """How many trials a process works on."""
-    from optuna.trial import TrialState
-
-    return len(study.get_trials(deepcopy=False, states=(TrialState.RUNNING,)))
+from pipeline.tune.study import Search, finished, running, text
 
 
 def run(search: Search, jobs: int) -> int:
@@ -117,10 +42,6 @@ def run(search: Search, jobs: int) -> int:
 
 def _work(search: Search, number: int) -> None:
     """One process: trial after trial."""
-    import signal
-
-    import optuna
-
     with quiet():
         from components.trainer.cluster import end_with_parent
         from pipeline.tune.trial import train_trial
@@ -167,11 +88,6 @@ def _result(search: Search, trial: optuna.trial.FrozenTrial) -> str:
     if trial.value is None or trial.state.name == "PRUNED":
         return f"pruned after {len(trial.intermediate_values)} epochs, {seconds:.0f} s"
     return f"{search.metric} {trial.value:.4f}, {seconds:.0f} s"
-
-
-def text(value: Any) -> str:
-    """A value for people: four digits of a float."""
-    return f"{value:.4g}" if isinstance(value, float) else str(value)
 
 
 def _say(number: int, what: str) -> None:

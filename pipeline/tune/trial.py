@@ -14,8 +14,9 @@ from components.trainer.cluster import connect
 from components.trainer.fit import DivergedError
 from components.trainer.run import TrainingJob, learn
 from components.trainer.settings import TrainerSettings
+from components.trainer.strategy import with_precision
 from pipeline.config import Config
-from pipeline.tune.search import Search
+from pipeline.tune.study import Search
 
 
 def train_trial(search: Search, trial: optuna.Trial, config: Config) -> float:
@@ -31,7 +32,7 @@ def train_trial(search: Search, trial: optuna.Trial, config: Config) -> float:
         settings=TrainerSettings(
             example=config.data.example,
             model=config.model,
-            training=config.training,
+            training=with_precision(config.training),
             augmentation=config.augmentation,
             backup_dir=str(folder),
         ),

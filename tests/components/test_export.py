@@ -38,6 +38,8 @@ MODELS = {
     "gru, two layers, dropout": Model(cell="gru", units=16, layers=2, dropout=0.5),
     "simple_rnn, relu": Model(cell="simple_rnn", units=16, activation="relu"),
     "bidirectional lstm, two layers": Model(units=8, layers=2, bidirectional=True, dropout=0.2),
+    "gru, three layers, normalized": Model(cell="gru", units=8, layers=3, layer_norm=True, dropout=0.2),
+    "bidirectional gru, normalized": Model(cell="gru", units=8, layers=2, bidirectional=True, layer_norm=True),
 }
 
 

@@ -2,11 +2,9 @@
 
 from __future__ import annotations
 
-import logging
 import math
 from pathlib import Path
 from types import SimpleNamespace
-from typing import Any
 
 import numpy as np
 import pytest
@@ -15,7 +13,7 @@ import tensorflow_transform as tft
 import tf_keras
 
 from components.trainer.cluster import create_strategy
-from components.trainer.fit import compile_model, learning_rate
+from components.trainer.fit import compile_model, cross_entropy, learning_rate
 from components.trainer.input import read_splits
 from components.trainer.model import build_model
 from components.trainer.run import run_fn
@@ -24,41 +22,7 @@ from components.trainer.strategy import reserve_devices
 from data.errors import UserError
 from data.example import ExampleSpec
 from data.readers import Images
-
-
-def train(
-    folder: Path,
-    transform: tft.TFTransformOutput,
-    files: dict[str, list[str]],
-    caplog: pytest.LogCaptureFixture,
-    model: Model | None = None,
-    **training: Any,
-) -> list[dict[str, float]]:
-    """Runs run_fn as the Trainer does; returns each epoch's figures."""
-    options = {"batch_size": 50, "epochs": 2, "learning_rate": 5e-3, **training}
-    settings = TrainerSettings(
-        example=ExampleSpec(),
-        model=model or Model(units=32),
-        training=Training(**options),
-        backup_dir=str(folder / "backup"),
-    )
-    caplog.clear()
-    with caplog.at_level(logging.INFO, "components"):
-        run_fn(
-            SimpleNamespace(
-                custom_config=settings.model_dump(),
-                transform_output=transform.transform_savedmodel_dir.rsplit("/", 1)[0],
-                train_files=files["train"],
-                eval_files=files["eval"],
-                serving_model_dir=str(folder / "model"),
-                model_run_dir=str(folder / "logs"),
-            )
-        )
-    return [record.epoch_end for record in caplog.records if hasattr(record, "epoch_end")]
-
-
-def weights(folder: Path) -> list[np.ndarray]:
-    return [variable.numpy() for variable in tf.saved_model.load(str(folder / "model")).model_variables]
+from tests.components.trainings import train, weights
 
 
 def test_every_example_is_read_once_in_each_split(
@@ -208,3 +172,34 @@ def test_too_few_devices_is_a_sentence() -> None:
     tf.config.list_logical_devices()
     with pytest.raises(UserError, match=r"training\.replicas = 3, but TensorFlow already runs with 2"):
         reserve_devices(3)
+
+
+def test_a_smoothed_label_is_spread_over_the_classes() -> None:
+    logits = np.random.default_rng(0).normal(size=(5, 4)).astype(np.float32)
+    labels = np.array([0, 3, 1, 1, 2])
+    targets = 0.8 * np.eye(4)[labels] + 0.2 / 4
+    expected = -(targets * (logits - np.log(np.exp(logits).sum(axis=1, keepdims=True)))).sum(axis=1)
+    for shape in ((5,), (5, 1)):
+        found = cross_entropy(0.2)(tf.constant(labels.reshape(shape)), tf.constant(logits))
+        np.testing.assert_allclose(found, expected, rtol=1e-5)
+    plain = -(np.eye(4)[labels] * (logits - np.log(np.exp(logits).sum(axis=1, keepdims=True)))).sum(axis=1)
+    assert float(cross_entropy(0.0)(tf.constant(labels), tf.constant(logits))) == pytest.approx(plain.mean(), rel=1e-5)
+
+
+@pytest.mark.slow
+@pytest.mark.parametrize("patience", [0, 3])
+def test_the_average_of_the_weights_is_what_validates_and_stays(
+    transform, example_files, tmp_path, caplog, patience: int
+) -> None:
+    options = {"epochs": 3, "patience": patience, "learning_rate": 2e-2, "warmup_epochs": 0.5}
+    averaged = train(tmp_path / "averaged", transform, example_files, caplog, ema_momentum=0.95, **options)
+    plain = train(tmp_path / "plain", transform, example_files, caplog, **options)
+    # The average changes what is validated, not how the weights learn.
+    for left, right in zip(averaged, plain, strict=True):
+        assert left["loss"] == pytest.approx(right["loss"], rel=1e-4) and left["val_loss"] != right["val_loss"]
+    network = build_model(Model(units=32), ExampleSpec())
+    network.set_weights(weights(tmp_path / "averaged"))
+    network.compile(loss=tf_keras.losses.SparseCategoricalCrossentropy(from_logits=True))
+    _, validation = read_splits(example_files["train"], example_files["eval"], transform, Training(), batch_size=50)
+    kept = min(averaged, key=lambda epoch: epoch["val_loss"]) if patience else averaged[-1]
+    assert network.evaluate(validation.dataset, verbose=0) == pytest.approx(kept["val_loss"], rel=1e-4)

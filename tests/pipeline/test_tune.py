@@ -1,0 +1,150 @@
+"""python -m pipeline.tune: real trials on real digits, what they leave, and what a user gets wrong."""
+
+from __future__ import annotations
+
+import subprocess
+import sys
+import time
+from pathlib import Path
+
+import optuna
+import pytest
+
+from pipeline.config import load
+from pipeline.exit_codes import INTERRUPTED, WRONG_USE
+from pipeline.tune.cli import main
+from pipeline.tune.ranges import Range, parse_range
+from pipeline.tune.report import importances, toml
+from pipeline.tune.study import Search
+from tests.conftest import ROOT, last_run
+
+RANGES = ("training.learning_rate=1e-3..3e-2", "model.units=8..16", "model.cell=gru,simple_rnn")
+QUICK = ("training.epochs=2", "training.batch_size=200", "model.units=8", "training.warmup_epochs=0.5")
+
+
+def command(root: Path, data: Path, *options: str) -> list[str]:
+    return [*("--run-root", str(root), "--set", f"data.path={data}", *QUICK, "--set-range", *RANGES), *options]
+
+
+def the_study(root: Path) -> optuna.Study:
+    (folder,) = (root / "tune").iterdir()
+    return optuna.load_study(study_name=folder.name, storage=f"sqlite:///{folder / 'study.db'}")
+
+
+def test_what_a_range_means() -> None:
+    assert parse_range("training.learning_rate=1e-3..3e-2") == Range("training.learning_rate", 1e-3, 3e-2)
+    assert parse_range("training.learning_rate=1e-3..3e-2").log and not parse_range("model.dropout=0.1..0.5").log
+    assert parse_range("model.units=64..256").ends == (64, 256)
+    assert parse_range("model.cell=lstm,gru").ends == ("lstm", "gru")
+    assert parse_range("model.bidirectional=true,false").ends == (True, False)
+    assert parse_range("model.cell=lstm,gru").holds("gru") and not parse_range("model.units=64..256").holds(300)
+
+
+@pytest.mark.parametrize(
+    ("options", "sentence"),
+    [
+        (["gates.accuracy=0.5..0.9"], "the search varies settings of model, training, augmentation only."),
+        (["training.learning_rate=3e-2..1e-3"], "it must be section.key=LOW..HIGH"),
+        (["training.learning_rate=fast"], "it must be section.key=LOW..HIGH"),
+        (["training.learning_rate"], "it must be section.key=LOW..HIGH"),
+        (["training.speed=1..2"], "--set training.speed=1: there is no setting training.speed"),
+        (["model.units=0..8"], "--set model.units=0: model.units = 0: input should be greater than or equal to 1."),
+        (["model.units=1.5..8.0"], "model.units = 1.5: input should be a valid integer"),
+        (["model.cell=lstm,transformer"], "model.cell = 'transformer'"),
+        (["model.units=8..16", "model.units=8..32"], "--set-range varies model.units twice: give it one range."),
+        (["training.label_smoothing=0.0..0.2"], "use --metric val_accuracy."),
+    ],
+    ids=lambda value: value[0] if isinstance(value, list) else "",
+)
+def test_a_wrong_range_is_a_sentence(
+    options: list[str], sentence: str, tmp_path: Path, capsys: pytest.CaptureFixture[str]
+) -> None:
+    assert main(["--run-root", str(tmp_path / "root"), "--set-range", *options]) == WRONG_USE
+    error = capsys.readouterr().err
+    assert error.startswith("tune: ") and sentence in error and not (tmp_path / "root").exists()
+
+
+def test_a_profile_is_written_as_toml(tmp_path: Path) -> None:
+    tree = {"name": 'a "name"', "model": {"units": 8, "bidirectional": True}, "data": {"class_names": ["ä", "b"]}}
+    (tmp_path / "p.toml").write_text("\n".join(toml(tree)))
+    config = load(str(tmp_path / "p.toml"), ["name=other", "data.classes=2"])
+    assert (config.model.units, config.model.bidirectional) == (8, True)
+    assert config.data.class_names == ("ä", "b")
+
+
+@pytest.mark.slow
+def test_a_search_leaves_a_profile_and_a_page_and_goes_on(
+    small_mnist: Path, tmp_path: Path, capfd: pytest.CaptureFixture[str]
+) -> None:
+    root = tmp_path / "root"
+    assert main(command(root, small_mnist, "--trials", "3", "--jobs", "2")) == 0
+    text = capfd.readouterr().out
+    study = the_study(root)
+    first = study.trials[0]
+    # It begins with the profile's own values. Its cell, lstm, is not among the choices.
+    assert (first.params["training.learning_rate"], first.params["model.units"]) == (1e-2, 8)
+    assert len(study.trials) == 3 and "The best of 3 trials" in text
+    assert not [step for step in last_run(root).steps if step.id == "Trainer"], "no run has a Trainer"
+
+    folder = root / "tune" / study.study_name
+    best = load(str(folder / "best.toml"))
+    for key, value in study.best_params.items():
+        section, name = key.split(".")
+        assert getattr(getattr(best, section), name) == value
+    assert best.training.epochs == 2 and best.data.path == str(small_mnist)
+    page = (folder / "report.html").read_text()
+    assert f"{study.best_value:.4f}" in page and page.count("<svg") == 4 and "<script" not in page
+
+    # The same command has nothing to do; with more trials it goes on.
+    assert main(command(root, small_mnist, "--trials", "3")) == 0 and len(the_study(root).trials) == 3
+    assert main(command(root, small_mnist, "--trials", "4")) == 0 and len(the_study(root).trials) == 4
+    values = [trial.params["training.learning_rate"] for trial in the_study(root).trials]
+    assert len(set(values)) == 4, "no trial is repeated after a restart"
+
+
+@pytest.mark.slow
+def test_an_interrupted_search_tries_its_trial_again(small_mnist: Path, tmp_path: Path) -> None:
+    root = tmp_path / "root"
+    options = command(root, small_mnist, "--trials", "1")
+    options[options.index("training.epochs=2")] = "training.epochs=400"
+    process = subprocess.Popen(
+        [sys.executable, "-m", "pipeline.tune", *options], cwd=ROOT, stderr=subprocess.PIPE, text=True
+    )
+    backups = "tune/*/trials/0/backup/state/chief/*.index"
+    deadline = time.monotonic() + 240
+    while not list(root.glob(backups)) and process.poll() is None and time.monotonic() < deadline:
+        time.sleep(0.5)
+    assert list(root.glob(backups)), "it saved an epoch"
+    process.terminate()
+    assert process.wait(60) == INTERRUPTED and process.stderr
+    assert process.stderr.read().splitlines()[-1] == "tune: Interrupted; the same command goes on with the search."
+    assert the_study(root).trials[0].state == optuna.trial.TrialState.RUNNING
+    time.sleep(21)  # two signs of life are missing then
+    optuna.storages.fail_stale_trials(_reopened(root))
+    again = the_study(root).trials
+    assert [trial.state.name for trial in again] == ["FAIL", "WAITING"]
+    assert again[1].params == again[0].params
+
+
+def _reopened(root: Path) -> optuna.Study:
+    (folder,) = (root / "tune").iterdir()
+    search = Search(folder, "default", (), (), "val_loss", 1, "", "")
+    return search.open_study()
+
+
+def test_a_trial_that_is_worse_than_the_others_is_pruned() -> None:
+    from pipeline.tune.trial import Pruning
+
+    study = optuna.create_study(pruner=optuna.pruners.MedianPruner(n_warmup_steps=2))
+    for number in range(6):
+        trial = study.ask({"x": optuna.distributions.FloatDistribution(0, 1)})
+        good = Pruning(trial, "val_loss")
+        for epoch in range(5):
+            good.on_epoch_end(epoch, {"val_loss": 0.1 + 0.001 * number, "val_accuracy": 0.9})
+        study.tell(trial, 0.1 + 0.001 * number)
+    assert 0 <= sum(importances(study).values()) <= 1.001
+    bad = Pruning(study.ask({"x": optuna.distributions.FloatDistribution(0, 1)}), "val_loss")
+    bad.on_epoch_end(0, {"val_loss": float("nan")})
+    bad.on_epoch_end(1, {"val_loss": 3.0})
+    with pytest.raises(optuna.TrialPruned):
+        bad.on_epoch_end(3, {"val_loss": 3.0})
