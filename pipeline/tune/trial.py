@@ -3,7 +3,8 @@
 from __future__ import annotations
 
 import math
-from collections.abc import Mapping
+from collections.abc import Mapping, Sequence
+from pathlib import Path
 
 import optuna
 import tensorflow_transform as tft
@@ -28,6 +29,32 @@ def train_trial(search: Search, trial: optuna.Trial, config: Config) -> float:
     # A trial whose process was lost continues from its last finished epoch.
     first = RetryHeartbeatStaleTrialCallback.retried_trial_number(trial.study.trials[trial.number])
     folder = search.folder / "trials" / str(trial.number if first is None else first)
+    try:
+        kept = judge(config, search.transform_output, search.examples, folder, [Pruning(trial, search.metric)])
+    except DivergedError as error:
+        raise optuna.TrialPruned from error
+    return kept[search.metric]
+
+
+def judge(
+    config: Config,
+    transform_output: str,
+    examples: str,
+    folder: Path,
+    callbacks: Sequence[tf_keras.callbacks.Callback] = (),
+) -> dict[str, float]:
+    """Trains as the Trainer does, and returns the val_loss and val_accuracy of the weights that it would keep.
+
+    Args:
+        config: the settings.
+        transform_output: the folder that Transform wrote.
+        examples: the folder that ExampleGen wrote. The test split in it is not read.
+        folder: where an interrupted training leaves its state, and TensorBoard finds its curves.
+        callbacks: of Keras, beside the Trainer's own.
+
+    Raises:
+        DivergedError: the training gave no usable weights.
+    """
     job = TrainingJob(
         settings=TrainerSettings(
             example=config.data.example,
@@ -36,25 +63,22 @@ def train_trial(search: Search, trial: optuna.Trial, config: Config) -> float:
             augmentation=config.augmentation,
             backup_dir=str(folder),
         ),
-        transform_output=search.transform_output,
-        train_files=[f"{search.examples}/Split-train/*"],
-        eval_files=[f"{search.examples}/Split-eval/*"],
+        transform_output=transform_output,
+        train_files=[f"{examples}/Split-train/*"],
+        eval_files=[f"{examples}/Split-eval/*"],
         serving_model_dir="",
         model_run_dir=str(folder),
         backup_dir=str(folder / "backup"),
     )
     try:
         with connect(config.training.replicas) as cluster:
-            transform = tft.TFTransformOutput(job.transform_output)
-            model, validation = learn(job, transform, cluster, [Pruning(trial, search.metric)])
+            model, validation = learn(job, tft.TFTransformOutput(transform_output), cluster, callbacks)
             kept = model.evaluate(
                 validation.distribute(cluster.strategy), steps=validation.steps, verbose=0, return_dict=True
             )
-    except DivergedError as error:
-        raise optuna.TrialPruned from error
     finally:
         tf_keras.backend.clear_session()
-    return float(kept[search.metric.removeprefix("val_")])
+    return {f"val_{name}": float(value) for name, value in kept.items()}
 
 
 class Pruning(tf_keras.callbacks.Callback):

@@ -1,4 +1,9 @@
-"""Images per second in the second epoch: python -m tests.benchmarks.throughput ours PROFILE | keras CELL."""
+"""Images per second in the second epoch.
+
+python -m tests.benchmarks.throughput ours PROFILE [KEY=VALUE …]    the Trainer's input and network
+python -m tests.benchmarks.throughput no-input PROFILE […]          the same network, always with the same batch
+python -m tests.benchmarks.throughput keras CELL                    the script of the first article
+"""
 
 import os
 
@@ -9,6 +14,7 @@ import tempfile
 import time
 from pathlib import Path
 
+import tensorflow as tf
 import tensorflow_transform as tft
 import tf_keras
 
@@ -34,29 +40,42 @@ class Clock(tf_keras.callbacks.Callback):
         self.seconds.append(self._last - self._began)
 
 
-def ours(profile: str) -> float:
+def ours(profile: str, *overrides: str, same_batch: bool = False) -> float:
     """The input, network and compile settings of the Trainer, after real ExampleGen and Transform steps."""
     from components.trainer.cluster import create_strategy
     from components.trainer.fit import compile_model
     from components.trainer.input import read_splits
     from components.trainer.model import build_model
+    from components.trainer.strategy import with_precision
     from pipeline.config import load
     from pipeline.local.cli import main
 
-    config, clock = load(profile), Clock()
+    config, clock = load(profile, overrides), Clock()
+    training = with_precision(config.training)
     with tempfile.TemporaryDirectory() as root:
         assert main(["--profile", profile, "--run-root", root, "--to", "Transform"]) == 0
         artifacts = Path(root, "artifacts")
         examples = next((artifacts / "ExampleGen" / "examples").iterdir())
         transform = tft.TFTransformOutput(str(next((artifacts / "Transform" / "transform_graph").iterdir())))
         files = [[f"{examples}/Split-{split}/*"] for split in ("train", "eval")]
-        strategy = create_strategy(config.training.replicas)
-        train, _ = read_splits(*files, transform, config.training, config.training.batch_size)
+        strategy = create_strategy(training.replicas)
+        train, _ = read_splits(*files, transform, training, training.batch_size, config.augmentation)
         with strategy.scope():
-            network = build_model(config.model, config.data.example)
-            compile_model(network, config.training, len(train.dataset))
-        network.fit(train.dataset.repeat(), epochs=2, steps_per_epoch=len(train.dataset), verbose=0, callbacks=[clock])
+            network = build_model(config.model, config.data.example, training.precision)
+            compile_model(network, training, train.steps)
+        batches = train.distribute(strategy)
+        if same_batch:
+            (batch,) = list(train.dataset.take(1))
+            options = tf.data.Options()
+            options.autotune.enabled = False
+            batches = tf.data.Dataset.from_tensors(batch).repeat().with_options(options)
+        network.fit(batches, epochs=2, steps_per_epoch=train.steps, verbose=0, callbacks=[clock])
     return train.examples / clock.seconds[1]
+
+
+def no_input(profile: str, *overrides: str) -> float:
+    """As `ours`, without reading, parsing and augmenting."""
+    return ours(profile, *overrides, same_batch=True)
 
 
 def keras(cell: str) -> float:
@@ -71,4 +90,4 @@ def keras(cell: str) -> float:
 
 
 if __name__ == "__main__":
-    print({"ours": ours, "keras": keras}[sys.argv[1]](sys.argv[2]))
+    print({"ours": ours, "no-input": no_input, "keras": keras}[sys.argv[1]](*sys.argv[2:]))

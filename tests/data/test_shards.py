@@ -16,7 +16,7 @@ from data.example import ExampleSpec
 from data.records import examine, list_shards
 from data.splits import Files, LocalFiles, check_shards, shard_name
 
-NO_RECORDS = gzip.compress(b"")
+NO_RECORDS = gzip.compress(b"", mtime=0)
 Folder = tuple[str, Files]
 
 

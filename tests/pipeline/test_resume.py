@@ -26,6 +26,14 @@ LINES = {
     "Evaluator": "Evaluating model.",
     "Pusher": "Model version:",
 }
+# What the state of a training must hold beside the weights.
+STATEFUL = (
+    "training.ema_momentum=0.9",
+    "augmentation.shift=1.0",
+    "augmentation.elastic_alpha=20.0",
+    "gates.accuracy=0.5",
+    "gates.class_accuracy=0.0",
+)
 # Loads the libraries once. Each line of the input is a command; it runs in a fork, which kills itself at its log line.
 DRIVER = """
 import json, logging, os, signal, sys
@@ -105,7 +113,7 @@ def test_a_run_that_was_killed_in_five_steps_pushes_the_model_of_an_undisturbed_
     driver: Driver, tmp_path: Path, small_mnist: Path, capfd: pytest.CaptureFixture[str]
 ) -> None:
     root = tmp_path / "killed"
-    command = ["--run-root", str(root), "--set", f"data.path={small_mnist}", *QUICK]
+    command = ["--run-root", str(root), "--set", f"data.path={small_mnist}", *QUICK, *STATEFUL]
     resume = ["--run-root", str(root), "--resume"]
     assert driver.run(*command, killed_in="ExampleGen")[0] == -9
     assert driver.run(*resume, killed_in="Transform")[0] == -9
@@ -126,7 +134,7 @@ def test_a_run_that_was_killed_in_five_steps_pushes_the_model_of_an_undisturbed_
     epochs = (Path(run.output("Trainer", "model_run").uri) / "epochs.csv").read_text().splitlines()
     assert {line.split(",")[0] for line in epochs} == {"epoch", "0", "1", "2"}
 
-    assert run_pipeline(tmp_path / "undisturbed", small_mnist).code == PUSHED
+    assert run_pipeline(tmp_path / "undisturbed", small_mnist, *STATEFUL).code == PUSHED
     expected, found = weights(tmp_path / "undisturbed"), weights(root)
     assert len(found) == 5
     for one, other in zip(expected, found, strict=True):

@@ -140,8 +140,8 @@ def test_a_trial_that_is_worse_than_the_others_is_pruned() -> None:
         trial = study.ask({"x": optuna.distributions.FloatDistribution(0, 1)})
         good = Pruning(trial, "val_loss")
         for epoch in range(5):
-            good.on_epoch_end(epoch, {"val_loss": 0.1 + 0.001 * number, "val_accuracy": 0.9})
-        study.tell(trial, 0.1 + 0.001 * number)
+            good.on_epoch_end(epoch, {"val_loss": 0.1 - 0.001 * number, "val_accuracy": 0.9})
+        study.tell(trial, 0.1 - 0.001 * number)
     assert 0 <= sum(importances(study).values()) <= 1.001
     bad = Pruning(study.ask({"x": optuna.distributions.FloatDistribution(0, 1)}), "val_loss")
     bad.on_epoch_end(0, {"val_loss": float("nan")})
