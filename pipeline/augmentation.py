@@ -14,6 +14,7 @@ import numpy as np
 from data.errors import SettingsError, UserError
 from data.quiet import quiet
 from data.storage import storage_problem
+from pipeline.arguments import add_settings
 from pipeline.config import Config, load
 from pipeline.exit_codes import exit_code
 from pipeline.local.cli import check_data
@@ -27,10 +28,7 @@ def main(argv: Sequence[str] | None = None) -> int:
         prog="python -m pipeline.augmentation",
         description=f"Draw {EXAMPLES} training images, and under each {DISTORTIONS} distortions of it.",
     )
-    parser.add_argument("--profile", default="best", metavar="NAME", help="a profile's name, or a .toml file")
-    parser.add_argument(
-        "--set", nargs="+", action="extend", default=[], metavar="KEY=VALUE", help="override, e.g. augmentation.shift=3"
-    )
+    add_settings(parser, "best")
     parser.add_argument("-o", "--output", type=Path, default=Path("augmentation.png"), metavar="FILE")
     args = parser.parse_args(argv)
     os.environ["TF_USE_LEGACY_KERAS"] = "1"
@@ -52,7 +50,7 @@ def main(argv: Sequence[str] | None = None) -> int:
 
 
 def draw(config: Config) -> np.ndarray:
-    """The picture, uint8 [height, width]: originals on top, the distortions of the first epochs below; black is 0.
+    """The picture, uint8 [height, width]: originals on top, under each some random distortions; black is 0.
 
     The training split's first example of each class comes first.
     """
@@ -93,10 +91,12 @@ def _write(picture: np.ndarray, file: Path) -> None:
 
     try:
         Image.fromarray(picture).save(file)
-    except ValueError:
+    except (ValueError, KeyError):
         raise UserError(f"{file} names no kind of picture: let it end with .png.") from None
     except OSError as error:
-        raise UserError(f"The picture {file} cannot be written: {storage_problem(error) or error.strerror}.") from None
+        raise UserError(
+            f"The picture {file} cannot be written: {storage_problem(error) or error.strerror or error}."
+        ) from None
 
 
 if __name__ == "__main__":

@@ -99,14 +99,27 @@ def load(profile: str, overrides: Sequence[str] = (), beam_args: Sequence[str] =
         raise SettingsError(f"{path} is not valid TOML: {error}.") from None
     except OSError as error:
         raise SettingsError(f"The profile {path} cannot be read: {error.strerror}.") from None
+    config = _validated(tree, overrides, path.name)
+    beam = config.beam.model_copy(update={"args": (*config.beam.args, *beam_args)})
+    return config.model_copy(update={"beam": beam})
+
+
+def with_overrides(config: Config, overrides: Sequence[str]) -> Config:
+    """`config` with `section.key=value` overrides.
+
+    Raises:
+        SettingsError: an unknown key, a value out of range, or values that do not fit together.
+    """
+    return _validated(config.model_dump(exclude_unset=True), overrides, "the settings")
+
+
+def _validated(tree: dict[str, Any], overrides: Sequence[str], place: str) -> Config:
     for override in overrides:
         _apply(tree, override)
     try:
-        config = Config.model_validate(tree)
-        beam = config.beam.model_copy(update={"args": (*config.beam.args, *beam_args)})
-        return config.model_copy(update={"beam": beam})
+        return Config.model_validate(tree)
     except ValidationError as error:
-        sentences = (_sentence(problem, path, overrides) for problem in error.errors())
+        sentences = (_sentence(problem, place, overrides) for problem in error.errors())
         raise SettingsError("\n".join(sentences)) from None
 
 
@@ -126,10 +139,10 @@ def _apply(tree: dict[str, Any], override: str) -> None:
     tree[keys[-1]] = value
 
 
-def _sentence(problem: Any, path: Path, overrides: Sequence[str]) -> str:
+def _sentence(problem: Any, profile: str, overrides: Sequence[str]) -> str:
     """One pydantic error as a sentence: the place, the key, what is wrong and what would be right."""
     where = ".".join(str(part) for part in problem["loc"])
-    place = _place(where, path, overrides)
+    place = _place(where, profile, overrides)
     if problem["type"] == "extra_forbidden":
         section: Any = Config
         for part in problem["loc"][:-1]:
@@ -144,10 +157,10 @@ def _sentence(problem: Any, path: Path, overrides: Sequence[str]) -> str:
     return f"{place}: {where}{value}: {message[0].lower()}{message[1:]}."
 
 
-def _place(where: str, path: Path, overrides: Sequence[str]) -> str:
+def _place(where: str, profile: str, overrides: Sequence[str]) -> str:
     """The overrides that set `where` or a part of it; else the profile."""
     keys = {override: override.partition("=")[0].strip() for override in overrides}
     given = [
         override for override, key in keys.items() if f"{key}.".startswith(f"{where}.") or where.startswith(f"{key}.")
     ]
-    return f"--set {' '.join(given)}" if given else path.name
+    return f"--set {' '.join(given)}" if given else profile

@@ -21,6 +21,7 @@ from typing import Any
 
 from data.errors import UserError
 from data.quiet import quiet
+from pipeline.arguments import add_settings, count
 from pipeline.config import Config, load
 from pipeline.exit_codes import MODEL_REFUSED, PUSHED, exit_code
 from pipeline.local import cli
@@ -41,12 +42,9 @@ def main(argv: Sequence[str] | None = None) -> int:
     parser = argparse.ArgumentParser(
         prog="python -m pipeline.seeds", description="Train a profile with several seeds, and say how sure it is."
     )
-    parser.add_argument("--profile", default="default", metavar="NAME", help="a profile's name, or a .toml file")
-    parser.add_argument(
-        "--set", nargs="+", action="extend", default=[], metavar="KEY=VALUE", help="override, e.g. training.epochs=3"
-    )
+    add_settings(parser)
     parser.add_argument("--run-root", type=Path, default=Path("runs"), metavar="DIR", help="(default: runs)")
-    parser.add_argument("--n", type=_count, default=3, metavar="N", help="how many seeds (default: 3)")
+    parser.add_argument("--n", type=count, default=3, metavar="N", help="how many seeds (default: 3)")
     args = parser.parse_args(argv)
     try:
         config = load(args.profile, args.set)
@@ -136,13 +134,6 @@ def _read(file: Path) -> dict[str, Row]:
         return {}
     except ValueError:
         raise UserError(f"{file} is not what this command wrote: remove it, and the figures are read again.") from None
-
-
-def _count(text: str) -> int:
-    number = int(text)
-    if number < 1:
-        raise argparse.ArgumentTypeError(f"{number} is no number of seeds")
-    return number
 
 
 if __name__ == "__main__":

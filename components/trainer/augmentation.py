@@ -18,17 +18,17 @@ def augment(images: tf.Tensor, seed: tf.Tensor, settings: Augmentation) -> tf.Te
     Every image is resampled once, bilinearly. Each output pixel comes from the place that `_sources` gives it. The
     whole batch is computed together. The same `seed`, int64 [2], gives the same distortions.
     """
-    _, rows, columns = images.shape
-    y, x = tf.unstack(_sources(tf.shape(images)[0], rows, columns, seed, settings))
+    count, (_, rows, columns) = tf.shape(images)[0], images.shape
+    y, x = tf.unstack(_sources(count, rows, columns, seed, settings))
     # A border of zeros takes in what lies outside.
     y, x = tf.clip_by_value(y + 1.0, 0.0, rows + 1.0), tf.clip_by_value(x + 1.0, 0.0, columns + 1.0)
     top, left = tf.minimum(tf.floor(y), float(rows)), tf.minimum(tf.floor(x), float(columns))
     width = columns + 2
-    pixels = tf.reshape(tf.pad(images, [[0, 0], [1, 1], [1, 1]]), [-1, (rows + 2) * width])
-    corner = tf.cast(top * width + left, tf.int32)
+    pixels = tf.reshape(tf.pad(images, [[0, 0], [1, 1], [1, 1]]), [-1])
+    corner = tf.cast(top * width + left, tf.int32) + tf.range(count)[:, tf.newaxis] * (rows + 2) * width
 
     def at(offset: int) -> tf.Tensor:
-        return tf.gather(pixels, corner + offset, batch_dims=1)
+        return tf.gather(pixels, corner + offset)
 
     down, right = y - top, x - left
     upper = at(0) + (at(1) - at(0)) * right

@@ -42,6 +42,8 @@ def compile_model(model: tf_keras.Model, training: Training, steps_per_epoch: in
     if training.precision == "mixed_float16":
         # float16 has few exponents: small gradients would become 0.
         optimizer = tf_keras.mixed_precision.LossScaleOptimizer(optimizer)
+    # A training that was interrupted after its last epoch takes no further step, which would build it.
+    optimizer.build(model.trainable_variables)
     model.compile(
         optimizer,
         cross_entropy(training.label_smoothing),
@@ -101,7 +103,7 @@ def fit(
 ) -> None:
     """Trains, and leaves in `model` the weights of the epoch with the lowest validation loss.
 
-    If `training.patience` is 0, all epochs run and the last weights stay.
+    If `training.patience` is 0, all epochs run and the last weights stay: with `training.ema_momentum`, their average.
 
     An interrupted training continues from its last finished epoch if `backup_dir` is the same, with the batches that it
     would have seen. Without dropout it ends with the weights of an uninterrupted training. Only the chief of several
@@ -118,7 +120,7 @@ def fit(
     tf.io.gfile.makedirs(backup_dir)
     history = model.fit(
         data.distribute(cluster.strategy, finished),
-        epochs=training.epochs,
+        epochs=finished if best and best.stopped else training.epochs,
         steps_per_epoch=data.steps,
         validation_data=validation.distribute(cluster.strategy),
         validation_steps=validation.steps,
@@ -167,14 +169,22 @@ class BestWeights(tf_keras.callbacks.EarlyStopping):
         super().__init__(monitor="val_loss", patience=patience, restore_best_weights=True)
         self._writes = writes
         self._file = os.path.join(folder, "best.npz")
+        self._saved: dict[str, np.ndarray] = {}
+        if tf.io.gfile.exists(self._file):
+            with np.load(io.BytesIO(tf.io.gfile.GFile(self._file, "rb").read())) as saved:
+                self._saved = dict(saved)
+
+    @property
+    def stopped(self) -> bool:
+        """True if the interrupted training had stopped early."""
+        return bool(self._saved.get("stopped", False))
 
     def on_train_begin(self, logs: dict | None = None) -> None:
         super().on_train_begin(logs)
-        if tf.io.gfile.exists(self._file):
-            with np.load(io.BytesIO(tf.io.gfile.GFile(self._file, "rb").read())) as saved:
-                self.best, self.best_epoch, last = saved["best"].item(), saved["epoch"].item(), saved["last"].item()
-                self.best_weights = [saved[f"w{i}"] for i in range(len(saved.files) - 3)]
-            self.wait = last - self.best_epoch
+        if self._saved:
+            self.best, self.best_epoch = self._saved["best"].item(), self._saved["epoch"].item()
+            count = sum(name.startswith("w") for name in self._saved)
+            self.best_weights = [self._saved[f"w{i}"] for i in range(count)]
 
     def on_epoch_begin(self, epoch: int, logs: dict | None = None) -> None:
         super().on_epoch_begin(epoch, logs)
@@ -187,7 +197,7 @@ class BestWeights(tf_keras.callbacks.EarlyStopping):
             return
         content = io.BytesIO()
         weights = {f"w{i}": array for i, array in enumerate(self.best_weights or [])}
-        np.savez(content, best=self.best, epoch=self.best_epoch, last=epoch, **weights)
+        np.savez(content, best=self.best, epoch=self.best_epoch, stopped=self.model.stop_training, **weights)
         tf.io.gfile.makedirs(os.path.dirname(self._file))
         with tf.io.gfile.GFile(f"{self._file}.new", "wb") as file:
             file.write(content.getvalue())

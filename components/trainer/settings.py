@@ -32,7 +32,9 @@ class Augmentation(Section):
     rotation: float = Field(0.0, ge=0, le=180, description="degrees")
     zoom: float = Field(0.0, ge=0, lt=1, description="0.1: heights and widths of 0.9 to 1.1 times the original")
     shear: float = Field(0.0, ge=0, description="0.1: each row moves by up to a tenth of its distance from the middle")
-    elastic_alpha: float = Field(0.0, ge=0, description="strength of the elastic distortion, in pixels (Simard 2003)")
+    elastic_alpha: float = Field(
+        0.0, ge=0, description="factor of the elastic distortion; 34 with sigma 5 moves a pixel by about 1"
+    )
     elastic_sigma: float = Field(4.0, gt=0, description="smoothness of the elastic distortion, in pixels")
 
     @property
@@ -58,7 +60,7 @@ class Training(Section):
     )
     schedule: Literal["cosine", "constant"] = "cosine"
     warmup_epochs: float = Field(1.0, ge=0)
-    weight_decay: float = Field(1e-3, ge=0, description="AdamW's decoupled decay; biases are left out")
+    weight_decay: float = Field(1e-3, ge=0, description="AdamW's decoupled decay; only of the layers' matrices")
     clip_norm: float = Field(1.0, ge=0, description="largest global norm of the gradients; 0 clips nothing")
     label_smoothing: float = Field(0.0, ge=0, lt=1, description="share of each label that is spread over all classes")
     ema_momentum: float = Field(
@@ -67,14 +69,14 @@ class Training(Section):
     precision: Literal["float32", "mixed_bfloat16", "mixed_float16", "auto"] = Field(
         "float32",
         description="Keras' policy of the training's arithmetic; the served model is float32. auto: mixed_bfloat16 on"
-        " a CPU with instructions for it, else float32",
+        " an x86 CPU with instructions for it, else float32",
     )
     patience: int = Field(
         3,
         ge=0,
         le=1_000_000,
         description="epochs without a lower validation loss before stopping with the best weights;"
-        " 0 trains all epochs and keeps the last weights",
+        " 0 trains all epochs and keeps the last weights, or their average",
     )
     validation_split: float = Field(
         0.0,

@@ -2,19 +2,26 @@
 
 from __future__ import annotations
 
+import json
 import tomllib
 from collections.abc import Sequence
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 from typing import TYPE_CHECKING, Any
 
 from data.errors import SettingsError
-from pipeline.config import Config, load
+from pipeline.config import Config, with_overrides
 from pipeline.definition import STEP_OF_SECTION
 
 if TYPE_CHECKING:
     import optuna
 
 SECTIONS = tuple(section for section, step in STEP_OF_SECTION.items() if step == "Trainer")
+FIXED = {
+    "training.seed": "a seed is luck: use python -m pipeline.seeds for the profile that was found",
+    "training.replicas": "TensorFlow takes the number of devices once, when it starts: use --set",
+    "training.validation_split": "trials must be judged on the same examples: use --set",
+}
+"""Settings of the Trainer that no search can vary, and why."""
 
 
 @dataclass(frozen=True)
@@ -60,11 +67,14 @@ def parse_range(text: str) -> Range:
     key = key.strip()
     if key.split(".")[0] not in SECTIONS:
         raise SettingsError(f"--set-range {text}: the search varies settings of {', '.join(SECTIONS)} only.")
+    if key in FIXED:
+        raise SettingsError(f"--set-range {text}: {FIXED[key]}.")
     low, dots, high = values.partition("..")
     found = [_value(part) for part in ((low, high) if dots else values.split(","))]
-    if not dots and len(set(found)) > 1:
-        return Range(key, choices=tuple(found))
-    if dots and all(isinstance(value, int | float) for value in found) and found[0] < found[1]:
+    plain = all(isinstance(value, str | bool | int | float) for value in found)
+    if not dots and plain and len(set(found)) > 1:
+        return Range(key, choices=tuple(dict.fromkeys(found)))
+    if dots and all(type(value) in (int, float) for value in found) and found[0] < found[1]:
         return Range(key, *found)
     raise SettingsError(
         f"--set-range {text}: it must be section.key=LOW..HIGH, such as training.learning_rate=1e-3..3e-2,"
@@ -72,8 +82,8 @@ def parse_range(text: str) -> Range:
     )
 
 
-def check_ranges(ranges: Sequence[Range], profile: str, overrides: Sequence[str]) -> Config:
-    """The profile's own settings, if the ends of each range are valid in it.
+def check_ranges(ranges: Sequence[Range], config: Config) -> tuple[Range, ...]:
+    """The ranges, whole numbers only where the setting is one, if both ends of each are valid in `config`.
 
     Raises:
         SettingsError: a setting that does not exist, a value out of its bounds, or a setting that is varied twice.
@@ -83,13 +93,18 @@ def check_ranges(ranges: Sequence[Range], profile: str, overrides: Sequence[str]
         raise SettingsError(f"--set-range varies {twice[0]} twice: give it one range.")
     for found in ranges:
         for end in found.ends:
-            load(profile, [*overrides, override(found.key, end)])
-    return load(profile, overrides)
+            with_overrides(config, [override(found.key, end)])
+    return tuple(
+        replace(found, low=float(found.low), high=float(found.high))
+        if isinstance(value_of(config, found.key), float)
+        else found
+        for found in ranges
+    )
 
 
 def override(key: str, value: Any) -> str:
-    """As `pipeline.config.load` takes it."""
-    return f"{key}={str(value).lower() if isinstance(value, bool) else value!r}"
+    """As `pipeline.config.with_overrides` takes it."""
+    return f"{key}={json.dumps(value)}"
 
 
 def value_of(config: Config, key: str) -> Any:

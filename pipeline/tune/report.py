@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import json
+import re
 from collections.abc import Iterator, Mapping, Sequence
 from importlib.resources import files
 from typing import TYPE_CHECKING, Any
@@ -12,7 +13,7 @@ from matplotlib.axes import Axes
 from matplotlib.axis import Axis
 from matplotlib.ticker import FuncFormatter, LogLocator, MaxNLocator, NullFormatter
 
-from pipeline.config import Config, load, without_defaults
+from pipeline.config import Config, with_overrides, without_defaults
 from pipeline.history.tables import console, table
 from pipeline.report.svg import FIRST, GRID, SECOND, Chart, figure, style, to_svg
 from pipeline.report.write import write_page
@@ -48,12 +49,12 @@ def write_report(search: Search, study: optuna.Study) -> Iterator[str]:
     if importance:
         yield "\nImportance  " + "  ".join(f"{key} {share:.0%}" for key, share in importance.items())
     best = [override(key, value) for key, value in ranked[0].params.items()]
-    config = load(search.profile, [*search.overrides, *best])
+    config = with_overrides(search.config, best)
     place = search.folder / BEST
     write_page(profile_text(search, config, ranked[0]), place)
     write_page(page(search, study, trials, [row(search, trial) for trial in ranked], importance), search.folder / PAGE)
     yield f"Profile     {place}"
-    yield f"            python -m pipeline.run_local --profile {place}"
+    yield f"            python -m pipeline.run_local --run-root {search.folder.parents[1]} --profile {place}"
     yield f"Report      {search.folder / PAGE}"
     yield f"TensorBoard tensorboard --logdir {search.folder / 'trials'}"
 
@@ -78,11 +79,7 @@ def importances(study: optuna.Study) -> dict[str, float]:
 
 def profile_text(search: Search, config: Config, best: FrozenTrial) -> str:
     """The settings as a TOML profile."""
-    from pydantic_core import to_jsonable_python
-
-    tree = without_defaults(
-        to_jsonable_python(config.model_dump(exclude={"metadata", "notify"})), to_jsonable_python(Config().model_dump())
-    )
+    tree = without_defaults(json.loads(config.model_dump_json()), json.loads(Config().model_dump_json()))
     lines = [f"# Trial {best.number} of {search.folder.name}: {search.metric} {best.value:.4f} on the eval split."]
     return "\n".join([*lines, *toml(tree), ""])
 
@@ -93,10 +90,14 @@ def toml(tree: Mapping[str, Any], section: str = "") -> Iterator[str]:
     if section and plain:
         yield f"\n[{section}]"
     for key, value in plain.items():
-        yield f"{key} = {json.dumps(value, ensure_ascii=False)}"
+        yield f"{_key(key)} = {json.dumps(value, ensure_ascii=False)}"
     for key, value in tree.items():
         if isinstance(value, Mapping):
-            yield from toml(value, f"{section}.{key}" if section else key)
+            yield from toml(value, f"{section}.{_key(key)}" if section else _key(key))
+
+
+def _key(name: str) -> str:
+    return name if re.fullmatch(r"[A-Za-z0-9_-]+", name) else json.dumps(name)
 
 
 def page(

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import math
+import shutil
 from collections.abc import Mapping, Sequence
 from pathlib import Path
 
@@ -23,17 +24,22 @@ from pipeline.tune.study import Search
 def train_trial(search: Search, trial: optuna.Trial, config: Config) -> float:
     """Trains with the settings of `trial`, and returns the metric of the weights that the Trainer would keep.
 
+    It is NaN if the training diverged.
+
     Raises:
-        optuna.TrialPruned: other trials were better at the same epoch, or the training diverged.
+        optuna.TrialPruned: other trials were better at the same epoch.
     """
     # A trial whose process was lost continues from its last finished epoch.
     first = RetryHeartbeatStaleTrialCallback.retried_trial_number(trial.study.trials[trial.number])
     folder = search.folder / "trials" / str(trial.number if first is None else first)
     try:
-        kept = judge(config, search.transform_output, search.examples, folder, [Pruning(trial, search.metric)])
-    except DivergedError as error:
-        raise optuna.TrialPruned from error
-    return kept[search.metric]
+        return judge(config, search.transform_output, search.examples, folder, [Pruning(trial, search.metric)])[
+            search.metric
+        ]
+    except DivergedError:
+        return math.nan
+    finally:
+        shutil.rmtree(folder / "backup", ignore_errors=True)  # a trial that ended does not continue
 
 
 def judge(

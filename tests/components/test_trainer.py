@@ -123,9 +123,16 @@ def test_one_replica_and_two_give_the_same_curve(transform, example_files, tmp_p
 
 
 @pytest.mark.slow
-def test_it_stops_early_and_keeps_the_best_epoch(transform, example_files, tmp_path, caplog) -> None:
+def test_it_stops_early_and_keeps_the_best_epoch(transform, example_files, tmp_path, caplog, monkeypatch) -> None:
     # A rate this high makes the validation loss rise sooner or later.
-    epochs = train(tmp_path, transform, example_files, caplog, epochs=30, patience=1, learning_rate=0.03, clip_norm=0.0)
+    options = {"epochs": 30, "patience": 1, "learning_rate": 0.03, "clip_norm": 0.0}
+    with monkeypatch.context() as broken:
+        broken.delattr("components.trainer.run.export")
+        with pytest.raises(NameError):
+            train(tmp_path, transform, example_files, caplog, **options)
+    epochs = [record.epoch_end for record in caplog.records if hasattr(record, "epoch_end")]
+    # A training that stopped early and was interrupted in its export does not go on.
+    assert train(tmp_path, transform, example_files, caplog, **options) == []
     assert len(epochs) < 30
     best = min(epochs, key=lambda epoch: epoch["val_loss"])
     assert best["epoch"] == len(epochs) - 1

@@ -18,11 +18,12 @@ from pipeline.history.records import RESUMED
 from pipeline.local.cli import main
 from tests.conftest import QUICK, ROOT, last_run, run_pipeline, states, versions
 
-# In each of these steps, a log line of the work itself.
+# At each of these places, a log line of the work itself.
 LINES = {
     "ExampleGen": "Generating examples.",
     "Transform": "Analyze the 'train' split",
     "Trainer": "epoch 2/3",
+    "Trainer, after its last epoch": "epoch 3/3",
     "Evaluator": "Evaluating model.",
     "Pusher": "Model version:",
 }
@@ -109,7 +110,7 @@ def weights(root: Path) -> list[np.ndarray]:
 
 
 @pytest.mark.slow
-def test_a_run_that_was_killed_in_five_steps_pushes_the_model_of_an_undisturbed_run(
+def test_a_run_that_was_killed_at_six_places_pushes_the_model_of_an_undisturbed_run(
     driver: Driver, tmp_path: Path, small_mnist: Path, capfd: pytest.CaptureFixture[str]
 ) -> None:
     root = tmp_path / "killed"
@@ -119,6 +120,7 @@ def test_a_run_that_was_killed_in_five_steps_pushes_the_model_of_an_undisturbed_
     assert driver.run(*resume, killed_in="Transform")[0] == -9
     assert driver.run(*command, killed_in="Trainer")[0] == -9  # the same command goes on as well
     assert last_run(root).verdict == "stopped in Trainer" and not last_run(root).finished
+    assert driver.run(*resume, killed_in="Trainer, after its last epoch")[0] == -9
     assert driver.run(*resume, killed_in="Evaluator")[0] == -9
     assert states(root)["Transform"] == "CACHED"
     assert driver.run(*resume, killed_in="Pusher")[0] == -9

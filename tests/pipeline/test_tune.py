@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import re
 import subprocess
 import sys
 import time
@@ -11,11 +12,10 @@ import optuna
 import pytest
 
 from pipeline.config import load
-from pipeline.exit_codes import INTERRUPTED, WRONG_USE
+from pipeline.exit_codes import FAILED, INTERRUPTED, WRONG_USE
 from pipeline.tune.cli import main
-from pipeline.tune.ranges import Range, parse_range
+from pipeline.tune.ranges import Range, check_ranges, parse_range
 from pipeline.tune.report import importances, toml
-from pipeline.tune.study import Search
 from tests.conftest import ROOT, last_run
 
 RANGES = ("training.learning_rate=1e-3..3e-2", "model.units=8..16", "model.cell=gru,simple_rnn")
@@ -31,12 +31,23 @@ def the_study(root: Path) -> optuna.Study:
     return optuna.load_study(study_name=folder.name, storage=f"sqlite:///{folder / 'study.db'}")
 
 
+def test_several_hosts_are_refused(monkeypatch: pytest.MonkeyPatch, capsys: pytest.CaptureFixture[str]) -> None:
+    monkeypatch.setenv("TF_CONFIG", "{}")
+    assert main(["--set-range", RANGES[0]]) == WRONG_USE
+    assert "a search trains on this host alone" in capsys.readouterr().err
+
+
 def test_what_a_range_means() -> None:
     assert parse_range("training.learning_rate=1e-3..3e-2") == Range("training.learning_rate", 1e-3, 3e-2)
     assert parse_range("training.learning_rate=1e-3..3e-2").log and not parse_range("model.dropout=0.1..0.5").log
     assert parse_range("model.units=64..256").ends == (64, 256)
     assert parse_range("model.cell=lstm,gru").ends == ("lstm", "gru")
     assert parse_range("model.bidirectional=true,false").ends == (True, False)
+    assert parse_range("model.cell=gru,lstm,gru").choices == ("gru", "lstm")
+    config = load("default")
+    assert check_ranges([parse_range("model.dropout=0..0.5"), parse_range("model.bidirectional=true,false")], config)
+    (floats,) = check_ranges([parse_range("augmentation.shift=0..4")], config)
+    assert isinstance(floats.low, float) and isinstance(floats.high, float), "a shift of 1.5 is among them"
     assert parse_range("model.cell=lstm,gru").holds("gru") and not parse_range("model.units=64..256").holds(300)
 
 
@@ -53,6 +64,12 @@ def test_what_a_range_means() -> None:
         (["model.cell=lstm,transformer"], "model.cell = 'transformer'"),
         (["model.units=8..16", "model.units=8..32"], "--set-range varies model.units twice: give it one range."),
         (["training.label_smoothing=0.0..0.2"], "use --metric val_accuracy."),
+        (["training.seed=1..9"], "a seed is luck: use python -m pipeline.seeds"),
+        (["training.replicas=1..2"], "TensorFlow takes the number of devices once"),
+        (["training.validation_split=0.1..0.2"], "trials must be judged on the same examples"),
+        (["model.units=[64],[128]"], "it must be section.key=LOW..HIGH"),
+        (["model.bidirectional=false..true"], "it must be section.key=LOW..HIGH"),
+        (["model.bidirectional=yes,no"], "model.bidirectional = 'yes': input should be a valid boolean"),
     ],
     ids=lambda value: value[0] if isinstance(value, list) else "",
 )
@@ -67,6 +84,7 @@ def test_a_wrong_range_is_a_sentence(
 def test_a_profile_is_written_as_toml(tmp_path: Path) -> None:
     tree = {"name": 'a "name"', "model": {"units": 8, "bidirectional": True}, "data": {"class_names": ["ä", "b"]}}
     (tmp_path / "p.toml").write_text("\n".join(toml(tree)))
+    assert list(toml({"a": {"cloud.org/kind": "x"}})) == ["\n[a]", '"cloud.org/kind" = "x"']
     config = load(str(tmp_path / "p.toml"), ["name=other", "data.classes=2"])
     assert (config.model.units, config.model.bidirectional) == (8, True)
     assert config.data.class_names == ("ä", "b")
@@ -92,6 +110,7 @@ def test_a_search_leaves_a_profile_and_a_page_and_goes_on(
         section, name = key.split(".")
         assert getattr(getattr(best, section), name) == value
     assert best.training.epochs == 2 and best.data.path == str(small_mnist)
+    assert not list(folder.glob("trials/*/backup")), "what a trial would continue from is gone"
     page = (folder / "report.html").read_text()
     assert f"{study.best_value:.4f}" in page and page.count("<svg") == 4 and "<script" not in page
 
@@ -103,33 +122,46 @@ def test_a_search_leaves_a_profile_and_a_page_and_goes_on(
 
 
 @pytest.mark.slow
-def test_an_interrupted_search_tries_its_trial_again(small_mnist: Path, tmp_path: Path) -> None:
+def test_an_interrupted_search_continues_its_trial(
+    small_mnist: Path, tmp_path: Path, capfd: pytest.CaptureFixture[str]
+) -> None:
     root = tmp_path / "root"
     options = command(root, small_mnist, "--trials", "1")
-    options[options.index("training.epochs=2")] = "training.epochs=400"
+    options[options.index("training.epochs=2")] = "training.epochs=12"
     process = subprocess.Popen(
         [sys.executable, "-m", "pipeline.tune", *options], cwd=ROOT, stderr=subprocess.PIPE, text=True
     )
-    backups = "tune/*/trials/0/backup/state/chief/*.index"
     deadline = time.monotonic() + 240
-    while not list(root.glob(backups)) and process.poll() is None and time.monotonic() < deadline:
-        time.sleep(0.5)
-    assert list(root.glob(backups)), "it saved an epoch"
+    while not list(root.glob("tune/*/trials/0/backup/state/chief/*.index")) and time.monotonic() < deadline:
+        time.sleep(0.1)
     process.terminate()
     assert process.wait(60) == INTERRUPTED and process.stderr
     assert process.stderr.read().splitlines()[-1] == "tune: Interrupted; the same command goes on with the search."
     assert the_study(root).trials[0].state == optuna.trial.TrialState.RUNNING
-    time.sleep(21)  # two signs of life are missing then
-    optuna.storages.fail_stale_trials(_reopened(root))
-    again = the_study(root).trials
-    assert [trial.state.name for trial in again] == ["FAIL", "WAITING"]
-    assert again[1].params == again[0].params
 
-
-def _reopened(root: Path) -> optuna.Study:
+    # Two signs of life must be missing before the trial is tried again.
+    assert main(options) == 0
+    first, again = the_study(root).trials
+    assert (first.state.name, again.state.name) == ("FAIL", "COMPLETE") and first.params == again.params
     (folder,) = (root / "tune").iterdir()
-    search = Search(folder, "default", (), (), "val_loss", 1, "", "")
-    return search.open_study()
+    assert "Continues a training that was interrupted after epoch" in (folder / "search.log").read_text()
+    assert "The best of 1 trials" in capfd.readouterr().out
+
+
+@pytest.mark.slow
+def test_a_full_disk_is_a_sentence(small_mnist: Path, small_disk: Path, tmp_path: Path) -> None:
+    root = tmp_path / "root"
+    root.mkdir()
+    (root / "tune").symlink_to(small_disk)
+    (small_disk / "ballast").write_bytes(bytes(4 * 2**20 - 2**16))
+    options = command(root, small_mnist, "--trials", "1")
+    done = subprocess.run(
+        [sys.executable, "-m", "pipeline.tune", *options], cwd=ROOT, capture_output=True, text=True, check=False
+    )
+    assert done.returncode == FAILED and "Traceback" not in done.stderr
+    assert re.search(
+        r"^tune: The search .* cannot be written: no space is left on the device", done.stderr, re.MULTILINE
+    )
 
 
 def test_a_trial_that_is_worse_than_the_others_is_pruned() -> None:
