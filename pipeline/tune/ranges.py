@@ -93,7 +93,10 @@ def check_ranges(ranges: Sequence[Range], config: Config) -> tuple[Range, ...]:
         raise SettingsError(f"--set-range varies {twice[0]} twice: give it one range.")
     for found in ranges:
         for end in found.ends:
-            with_overrides(config, [override(found.key, end)])
+            try:
+                with_overrides(config, [override(found.key, end)])
+            except SettingsError as error:
+                raise SettingsError(str(error).replace("--set ", "--set-range ")) from None
     return tuple(
         replace(found, low=float(found.low), high=float(found.high))
         if isinstance(value_of(config, found.key), float)

@@ -20,7 +20,7 @@ from data.errors import UserError
 from data.example import ExampleSpec
 from tests.components.trainings import train, weights
 
-MODEL, SPEC = Model(units=32, layers=2, bidirectional=True, layer_norm=True, dropout=0.2), ExampleSpec()
+MODEL, SPEC = Model(units=32, bidirectional=True, layer_norm=True, dropout=0.2), ExampleSpec()
 
 
 @pytest.fixture(scope="module")

@@ -58,8 +58,11 @@ def test_what_a_range_means() -> None:
         (["training.learning_rate=3e-2..1e-3"], "it must be section.key=LOW..HIGH"),
         (["training.learning_rate=fast"], "it must be section.key=LOW..HIGH"),
         (["training.learning_rate"], "it must be section.key=LOW..HIGH"),
-        (["training.speed=1..2"], "--set training.speed=1: there is no setting training.speed"),
-        (["model.units=0..8"], "--set model.units=0: model.units = 0: input should be greater than or equal to 1."),
+        (["training.speed=1..2"], "--set-range training.speed=1: there is no setting training.speed"),
+        (
+            ["model.units=0..8"],
+            "--set-range model.units=0: model.units = 0: input should be greater than or equal to 1.",
+        ),
         (["model.units=1.5..8.0"], "model.units = 1.5: input should be a valid integer"),
         (["model.cell=lstm,transformer"], "model.cell = 'transformer'"),
         (["model.units=8..16", "model.units=8..32"], "--set-range varies model.units twice: give it one range."),
