@@ -118,11 +118,12 @@ def _search(args: argparse.Namespace, config: Config, ranges: tuple[Range, ...])
 def _run(search: Search, jobs: int) -> int:
     from pipeline.tune.report import write_report
     from pipeline.tune.search import run, sentence
+    from pipeline.tune.study import finished
 
     print(f"\nSearch {search.folder}", flush=True)
     try:
         study = search.open_study()
-        code = run(search, jobs)
+        code = run(search, jobs) if finished(study) < search.trials else 0
         for line in write_report(search, study):
             print(line)
     except Exception as error:

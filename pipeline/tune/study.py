@@ -18,7 +18,7 @@ from pipeline.config import Config, with_overrides
 from pipeline.tune.ranges import Range, override, value_of
 
 Metric = Literal["val_loss", "val_accuracy"]
-HEARTBEAT = 10
+HEARTBEAT = 5
 """Seconds between the signs of life of a process. After two of them are missing, its trial is tried again."""
 RETRIES = 3
 """How often a trial is tried again. One that takes all memory would end its process each time."""
