@@ -6,13 +6,16 @@ import base64
 import io
 from datetime import datetime
 from importlib.resources import files
-from typing import Any
+from typing import TYPE_CHECKING, Any
 
 import numpy as np
 
 from pipeline.report import evaluated, lineage
 from pipeline.report.collect import Facts
 from pipeline.report.dataset import SAMPLE
+
+if TYPE_CHECKING:
+    from jinja2 import Environment
 
 SECTIONS = {
     "verdict": "Was the model pushed?",
@@ -31,30 +34,35 @@ SECTIONS = {
 """The sections by their ids, in the order of the page."""
 
 
-def render(facts: Facts) -> str:
-    """The HTML of the report. It contains everything that it shows, and no script."""
+def templates(package: str) -> Environment:
+    """The templates of `package`, which know `css`, the style of all pages, and `svg`, a mark for inline pictures."""
     from jinja2 import Environment, PackageLoader, StrictUndefined
     from markupsafe import Markup
 
     environment = Environment(
-        loader=PackageLoader("pipeline.report", "."),
+        loader=PackageLoader(package, "."),
         autoescape=True,
         trim_blocks=True,
         lstrip_blocks=True,
         undefined=StrictUndefined,
     )
-    environment.filters |= {"picture": data_uri, "duration": _duration, "number": _number}
     css = Markup(files("pipeline.report").joinpath("page.css").read_text(encoding="utf-8"))
+    environment.globals |= {"css": css, "svg": Markup}
+    return environment
+
+
+def render(facts: Facts) -> str:
+    """The HTML of the report. It contains everything that it shows, and no script."""
+    environment = templates("pipeline.report")
+    environment.filters |= {"picture": data_uri, "duration": _duration, "number": _number}
     return environment.get_template("page.html.j2").render(
         facts=facts,
         run=facts.run,
-        css=css,
         sections=SECTIONS,
         made=datetime.now().astimezone(),
         sample=SAMPLE,
         main_packages=lineage.main_packages(facts.packages),
         missing=lambda value: isinstance(value, str),
-        svg=Markup,
         written={artifact.id for step in facts.steps for artifact in step.outputs.values()},
         **_numbers(facts),
         **_charts(facts),

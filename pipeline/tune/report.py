@@ -5,24 +5,22 @@ from __future__ import annotations
 import json
 import re
 from collections.abc import Iterator, Mapping, Sequence
-from importlib.resources import files
-from typing import TYPE_CHECKING, Any
+from typing import Any
 
 import numpy as np
+import optuna
 from matplotlib.axes import Axes
 from matplotlib.axis import Axis
 from matplotlib.ticker import FuncFormatter, LogLocator, MaxNLocator, NullFormatter
+from optuna.trial import FrozenTrial, TrialState
 
 from pipeline.config import Config, with_overrides, without_defaults
 from pipeline.history.tables import console, table
+from pipeline.report.page import templates
 from pipeline.report.svg import FIRST, GRID, SECOND, Chart, figure, style, to_svg
 from pipeline.report.write import write_page
-from pipeline.tune.ranges import override
+from pipeline.tune.ranges import Range, override
 from pipeline.tune.study import Search, finished, text
-
-if TYPE_CHECKING:
-    import optuna
-    from optuna.trial import FrozenTrial
 
 BEST, PAGE = "best.toml", "report.html"
 _SHOWN = 10
@@ -34,10 +32,8 @@ def write_report(search: Search, study: optuna.Study) -> Iterator[str]:
     Yields:
         lines for the screen.
     """
-    from optuna.trial import TrialState
-
     trials = study.get_trials(deepcopy=False, states=(TrialState.COMPLETE, TrialState.PRUNED))
-    complete = [trial for trial in trials if trial.state == TrialState.COMPLETE]
+    complete = [trial for trial in trials if _complete(trial)]
     if not complete:
         yield "\nNo trial came to its end: all were pruned or diverged. Give the search other ranges."
         return
@@ -69,8 +65,6 @@ def row(search: Search, trial: FrozenTrial) -> dict[str, str]:
 
 def importances(study: optuna.Study) -> dict[str, float]:
     """How much each setting decides, as shares, the largest first (PED-ANOVA). Empty for too few trials to say."""
-    import optuna
-
     try:
         return optuna.importance.get_param_importances(study, evaluator=optuna.importance.PedAnovaImportanceEvaluator())
     except (ValueError, RuntimeError):
@@ -108,20 +102,16 @@ def page(
     importance: Mapping[str, float],
 ) -> str:
     """The HTML of the report. It contains everything that it shows, and no script."""
-    from jinja2 import Environment, PackageLoader, StrictUndefined
-    from markupsafe import Markup
-
-    environment = Environment(
-        loader=PackageLoader("pipeline.tune", "."), autoescape=True, trim_blocks=True, undefined=StrictUndefined
-    )
-    return environment.get_template("page.html.j2").render(
-        css=Markup(files("pipeline.report").joinpath("page.css").read_text(encoding="utf-8")),
-        search=search,
-        rows=rows,
-        pruned=len(trials) - len(rows),
-        importance=importance,
-        charts=[history_chart(search, trials), *(range_chart(search, trials, found.key) for found in search.ranges)],
-        svg=Markup,
+    return (
+        templates("pipeline.tune")
+        .get_template("page.html.j2")
+        .render(
+            search=search,
+            rows=rows,
+            pruned=len(trials) - len(rows),
+            importance=importance,
+            charts=[history_chart(search, trials), *(range_chart(search, trials, found) for found in search.ranges)],
+        )
     )
 
 
@@ -138,18 +128,17 @@ def history_chart(search: Search, trials: Sequence[FrozenTrial]) -> Chart:
     return _chart(search, "history", "trial", "Each trial, and the best so far", draw)
 
 
-def range_chart(search: Search, trials: Sequence[FrozenTrial], key: str) -> Chart:
+def range_chart(search: Search, trials: Sequence[FrozenTrial], found: Range) -> Chart:
     """The trials' values over one of the settings."""
-    (found,) = (candidate for candidate in search.ranges if candidate.key == key)
 
     def draw(axes: Axes) -> None:
-        values = [trial.params[key] for trial in trials]
+        values = [trial.params[found.key] for trial in trials]
         _points(axes, [str(value) for value in values] if found.choices else values, trials)
         if found.log:
             axes.set_xscale("log")
             _plain(axes.xaxis)
 
-    return _chart(search, key.replace(".", "-"), key, f"Each trial, by {key}", draw)
+    return _chart(search, found.key.replace(".", "-"), found.key, f"Each trial, by {found.key}", draw)
 
 
 def _points(axes: Axes, places: Sequence[Any], trials: Sequence[FrozenTrial]) -> None:
@@ -171,7 +160,7 @@ def _plain(axis: Axis) -> None:
 
 
 def _complete(trial: FrozenTrial) -> bool:
-    return trial.state.name == "COMPLETE"
+    return trial.state == TrialState.COMPLETE
 
 
 def _chart(search: Search, name: str, label: str, title: str, draw: Any) -> Chart:
