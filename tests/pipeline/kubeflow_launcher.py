@@ -22,13 +22,16 @@ import os
 import shutil
 import subprocess
 import sys
+import tempfile
 import uuid
-from collections.abc import Container, Iterator, Mapping
+from collections.abc import Callable, Container, Iterator, Mapping
 from dataclasses import dataclass, field
 from pathlib import Path
 from typing import Any
 
 import yaml
+
+from tests import processes
 
 ROOT = Path(__file__).parents[2]
 SECRET = "pa55word-of-the-object-store"
@@ -47,6 +50,35 @@ class Step:
     attempts: int = 0
 
 
+Execute = Callable[[list[str], Mapping[str, str], Path], tuple[int, str]]
+
+
+def in_new_process(command: list[str], environment: Mapping[str, str], folder: Path) -> tuple[int, str]:
+    """Runs a container's command; returns the exit code, and what it printed."""
+    done = subprocess.run(
+        command,
+        cwd=folder,
+        env=environment,
+        stdout=subprocess.PIPE,
+        stderr=subprocess.STDOUT,
+        text=True,
+        timeout=600,
+        check=False,
+    )
+    return done.returncode, done.stdout
+
+
+def in_fork(command: list[str], environment: Mapping[str, str], folder: Path) -> tuple[int, str]:
+    """The same in a fourth of the time: TFX is imported already. The command must be this Python's."""
+    python, option, module, *arguments = command
+    assert (python, option, folder) == (sys.executable, "-m", ROOT)
+    with tempfile.NamedTemporaryFile() as log:
+        process = processes.start(Path(log.name), processes.python, module, arguments, environment=environment)
+        process.join(600)
+        assert process.exitcode is not None
+        return process.exitcode, log.read().decode()
+
+
 class Launcher:
     """A backend of a release with its own object store, cache and volume in `work`.
 
@@ -60,9 +92,10 @@ class Launcher:
         app: Path = ROOT,
         path: Path | None = ROOT,
         release: tuple[int, int] = (2, 17),
+        execute: Execute = in_new_process,
     ) -> None:
         self.work, self.python, self.app, self.path = work, python, app, path
-        self.release = release
+        self.release, self.execute = release, execute
         self.volume = work / "volume"
         self.volume.mkdir(parents=True)
         self._ids = 0
@@ -143,19 +176,10 @@ class Launcher:
                 for pair in item["keyToEnv"]
             }
             command = self._mounted(name, [*container["command"], *container["args"]], invocation, disk, platform)
-            done = subprocess.run(
-                command,
-                cwd=self.app,
-                env=self._environment(disk, {**(environment or {}), **secrets}),
-                stdout=subprocess.PIPE,
-                stderr=subprocess.STDOUT,
-                text=True,
-                timeout=600,
-                check=False,
-            )
-            printed, code = printed + done.stdout, done.returncode
+            code, output = self.execute(command, self._environment(disk, {**(environment or {}), **secrets}), self.app)
+            printed += output
             for uri in _uris({LOG: invocation["outputs"]["artifacts"].get(LOG, {"artifacts": []})}):
-                _copy(disk, uri).write_text(done.stdout)
+                _copy(disk, uri).write_text(output)
             if not code:
                 return Step("SUCCEEDED", self._publish(disk, invocation), printed, code, attempt)
             if LOG in invocation["outputs"]["artifacts"]:

@@ -12,7 +12,7 @@ from pipeline.exit_codes import DATA_REFUSED, MODEL_REFUSED
 from pipeline.kubeflow.cli import main
 from pipeline.kubeflow.report import REPORT, VERDICT
 from tests.conftest import QUICK
-from tests.pipeline.kubeflow_launcher import SECRET, Launcher, Step
+from tests.pipeline.kubeflow_launcher import SECRET, Launcher, Step, in_fork
 
 pytestmark = pytest.mark.slow
 
@@ -85,6 +85,7 @@ def test_a_model_worse_than_what_is_served_is_refused_and_the_run_is_red(
     launcher: Launcher, first: dict[str, Step], tmp_path: Path, small_mnist: Path
 ) -> None:
     before = served(launcher)
+    launcher.execute = in_fork
     weaker = compiled(tmp_path, "training.epochs=2", "gates.accuracy=0.1", "gates.class_accuracy=0.0")
     steps = launcher.run(weaker, {"data_path": str(small_mnist)})
     assert f"The baseline is version {before[0].name}" in steps["Baseline"].printed
@@ -109,7 +110,7 @@ def test_a_model_worse_than_what_is_served_is_refused_and_the_run_is_red(
 def test_data_that_the_gate_refuses_stops_the_run_before_the_training_on_an_older_kubeflow(
     tmp_path: Path, small_mnist: Path
 ) -> None:
-    launcher = Launcher(tmp_path / "kubeflow", release=(2, 3))
+    launcher = Launcher(tmp_path / "kubeflow", release=(2, 3), execute=in_fork)
     launcher.secrets["store"] = {"AWS_SECRET_ACCESS_KEY": SECRET}
     steps = launcher.run(compiled(tmp_path, "data.classes=7"), {"data_path": str(small_mnist)})
     assert steps["DataGate"].state == "FAILED" and steps["DataGate"].code == DATA_REFUSED

@@ -2,11 +2,10 @@
 
 from __future__ import annotations
 
-import json
+import logging
 import os
-import subprocess
-import sys
-from collections.abc import Iterator
+import signal
+from collections.abc import Callable
 from pathlib import Path
 
 import numpy as np
@@ -16,7 +15,8 @@ import tensorflow as tf
 from pipeline.exit_codes import FAILED, PUSHED, WRONG_USE
 from pipeline.history.records import RESUMED
 from pipeline.local.cli import main
-from tests.conftest import QUICK, ROOT, last_run, run_pipeline, states, versions
+from tests import processes
+from tests.conftest import QUICK, last_run, run_pipeline, states, versions
 
 # At each of these places, a log line of the work itself.
 LINES = {
@@ -35,70 +35,33 @@ STATEFUL = (
     "gates.accuracy=0.5",
     "gates.class_accuracy=0.0",
 )
-# Loads the libraries once. Each line of the input is a command; it runs in a fork, which kills itself at its log line.
-DRIVER = """
-import json, logging, os, signal, sys
-import tensorflow_model_analysis, tfx.v1
-from pipeline.local.cli import main
 
-def run(line, arguments):
-    def kill(record):
+
+def run_until(line: str | None, arguments: list[str]) -> int:
+    """Runs the pipeline in this process, which kills itself at a log line."""
+
+    def kill(record: logging.LogRecord) -> bool:
         if line and line in record.getMessage():
             os.kill(os.getpid(), signal.SIGKILL)
         return True
+
     for name in ("absl", "components.trainer.fit"):
         logging.getLogger(name).addFilter(kill)
     return main(arguments)
 
-for text in sys.stdin:
-    child = os.fork()
-    if not child:
-        code = run(*json.loads(text))
-        sys.stdout.flush()
-        os._exit(code)
-    _, status = os.waitpid(child, 0)
-    print("ended:", os.waitstatus_to_exitcode(status), flush=True)
-"""
-
-
-class Driver:
-    """Runs commands, one after the other."""
-
-    def __init__(self) -> None:
-        self._process = subprocess.Popen(
-            [sys.executable, "-c", DRIVER],
-            cwd=ROOT,
-            stdin=subprocess.PIPE,
-            stdout=subprocess.PIPE,
-            stderr=subprocess.DEVNULL,
-            text=True,
-            env={**os.environ, "TF_USE_LEGACY_KERAS": "1"},
-        )
-
-    def run(self, *arguments: str, killed_in: str = "") -> tuple[int, str]:
-        """The exit code, -9 after SIGKILL, and what was printed."""
-        assert self._process.stdin is not None and self._process.stdout is not None
-        self._process.stdin.write(json.dumps([LINES.get(killed_in), arguments]) + "\n")
-        self._process.stdin.flush()
-        text = ""
-        for line in self._process.stdout:
-            if line.startswith("ended: "):
-                return int(line.removeprefix("ended: ")), text
-            text += line
-        raise AssertionError(f"the driver ended:\n{text}")
-
-    def stop(self) -> None:
-        """Ends the driver."""
-        self._process.communicate()
-
 
 @pytest.fixture
-def driver() -> Iterator[Driver]:
-    driver = Driver()
-    try:
-        yield driver
-    finally:
-        driver.stop()
+def driver(tmp_path: Path) -> Callable[..., tuple[int, str]]:
+    """driver(*arguments, killed_in=""): the exit code, -9 after SIGKILL, and what was printed."""
+
+    def driver(*arguments: str, killed_in: str = "") -> tuple[int, str]:
+        log = tmp_path / f"{len(list(tmp_path.glob('*.log')))}.log"
+        process = processes.start(log, run_until, LINES.get(killed_in), arguments)
+        process.join()
+        assert process.exitcode is not None
+        return process.exitcode, log.read_text()
+
+    return driver
 
 
 def weights(root: Path) -> list[np.ndarray]:
@@ -111,23 +74,23 @@ def weights(root: Path) -> list[np.ndarray]:
 
 @pytest.mark.slow
 def test_a_run_that_was_killed_at_six_places_pushes_the_model_of_an_undisturbed_run(
-    driver: Driver, tmp_path: Path, small_mnist: Path, capfd: pytest.CaptureFixture[str]
+    driver: Callable[..., tuple[int, str]], tmp_path: Path, small_mnist: Path, capfd: pytest.CaptureFixture[str]
 ) -> None:
     root = tmp_path / "killed"
     command = ["--run-root", str(root), "--set", f"data.path={small_mnist}", *QUICK, *STATEFUL]
     resume = ["--run-root", str(root), "--resume"]
-    assert driver.run(*command, killed_in="ExampleGen")[0] == -9
-    assert driver.run(*resume, killed_in="Transform")[0] == -9
-    assert driver.run(*command, killed_in="Trainer")[0] == -9  # the same command goes on as well
+    assert driver(*command, killed_in="ExampleGen")[0] == -9
+    assert driver(*resume, killed_in="Transform")[0] == -9
+    assert driver(*command, killed_in="Trainer")[0] == -9  # the same command goes on as well
     assert last_run(root).verdict == "stopped in Trainer" and not last_run(root).finished
-    assert driver.run(*resume, killed_in="Trainer, after its last epoch")[0] == -9
-    assert driver.run(*resume, killed_in="Evaluator")[0] == -9
+    assert driver(*resume, killed_in="Trainer, after its last epoch")[0] == -9
+    assert driver(*resume, killed_in="Evaluator")[0] == -9
     assert states(root)["Transform"] == "CACHED"
-    assert driver.run(*resume, killed_in="Pusher")[0] == -9
+    assert driver(*resume, killed_in="Pusher")[0] == -9
     assert versions(root) == [] and last_run(root).verdict == "stopped in Pusher"
     killed = last_run(root).id
 
-    code, text = driver.run(*resume)
+    code, text = driver(*resume)
     assert code == PUSHED, text
     run = last_run(root)
     assert run.properties[RESUMED] == killed and f"resumes the run {killed}" in text

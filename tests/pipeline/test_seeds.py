@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import json
 from collections.abc import Callable
+from dataclasses import dataclass
 from pathlib import Path
 
 import numpy as np
@@ -12,11 +13,11 @@ from tfx.utils import path_utils
 
 from components.assets_extra import model_id
 from data.readers import Images
+from pipeline.config import Config
 from pipeline.exit_codes import PUSHED, WRONG_USE
+from pipeline.local.run_root import RunRoot
 from pipeline.seeds import main, summarize
-from tests.conftest import QUICK, Outcome, last_run, states, write_folder
-
-Run = Callable[..., Outcome]
+from tests.conftest import QUICK, Outcome, captured, last_run, states, write_folder
 
 
 def test_the_summary_is_that_of_a_sample() -> None:
@@ -36,42 +37,64 @@ def test_wrong_settings_are_a_sentence(tmp_path: Path, capsys: pytest.CaptureFix
     assert capsys.readouterr().err.startswith("seeds: --set training.epoch=3: ") and not (tmp_path / "root").exists()
 
 
+@dataclass(frozen=True)
+class Seeds:
+    """A run root in which two seeds were trained, the command's options, and what it printed."""
+
+    root: Path
+    options: list[str]
+    printed: str
+
+
+@pytest.fixture(scope="module")
+def seeds(small_mnist: Path, tmp_path_factory: pytest.TempPathFactory) -> Seeds:
+    root = tmp_path_factory.mktemp("seeds") / "root"
+    options = ["--run-root", str(root), "--n", "2", "--set", f"data.path={small_mnist}", *QUICK, "training.epochs=2"]
+    options.append("gates.accuracy=0.999")
+    with captured() as file:
+        assert main(options) == 0  # a gate that refuses stops nothing
+        file.flush()
+        file.seek(0)
+        return Seeds(root, options, file.read())
+
+
+def trained_model(root: Path, number: int) -> str | None:
+    """The id of a run's model: a digest of its weights and graph."""
+    history = RunRoot(root, Config()).history("digit-rows")
+    model = history.run(history.ids()[number]).output("Trainer", "model")
+    return model_id(path_utils.serving_model_path(model.uri)) if model else None
+
+
 @pytest.mark.slow
-def test_two_seeds_are_trained_stored_and_not_trained_again(
-    small_mnist: Path, tmp_path: Path, capfd: pytest.CaptureFixture[str]
-) -> None:
-    root = tmp_path / "root"
-    command = ["--run-root", str(root), "--n", "2", "--set", f"data.path={small_mnist}", *QUICK, "training.epochs=2"]
-    assert main([*command, "gates.accuracy=0.999"]) == 0  # a gate that refuses stops nothing
+def test_two_seeds_are_trained_stored_and_not_trained_again(seeds: Seeds) -> None:
+    root = seeds.root
     (file,) = root.glob("seeds/default-*.json")
     rows = json.loads(file.read_text())
     assert list(rows) == ["17", "18"] and rows["17"]["accuracy"] != rows["18"]["accuracy"]
     assert last_run(root).figures["accuracy"] == rows["18"]["accuracy"] > 0.5
-    printed = capfd.readouterr().out
-    assert "Seed 18, 2 of 2" in printed and f"{rows['17']['accuracy']:.4f}" in printed.split("Seed 18")[-1]
+    assert "Seed 18, 2 of 2" in seeds.printed and f"{rows['17']['accuracy']:.4f}" in seeds.printed.split("Seed 18")[-1]
     assert {step.id for step in last_run(root).steps if step.state == "COMPLETE"} == {
         "Trainer",
         "Baseline",
         "Evaluator",
     }
-    assert main([*command, "gates.accuracy=0.999"]) == 0
+    assert main(seeds.options) == 0
     assert json.loads(file.read_text()) == rows and states(root)["Trainer"] == "CACHED"
     assert not (root / "serving_models").exists()
 
 
 @pytest.mark.slow
-def test_no_test_example_influences_a_choice(run: Run, digits: dict[str, Images], tmp_path: Path) -> None:
+def test_no_test_example_influences_a_choice(
+    seeds: Seeds, run: Callable[..., Outcome], digits: dict[str, Images], tmp_path: Path
+) -> None:
     """With permuted test labels the Trainer leaves the same weights, and only the figures of the test differ."""
     labels = np.random.default_rng(0).permutation(digits["test"].labels)
-    permuted = {**digits, "test": Images(digits["test"].pixels, labels)}
-    runs = []
-    for name, splits in (("as_they_are", digits), ("permuted", permuted)):
-        folder = write_folder(tmp_path / f"data_{name}", splits)
-        options = ("--to", "Evaluator")
-        outcome = run(tmp_path / name, folder, "gates.accuracy=0.0", "gates.class_accuracy=0.0", options=options)
-        assert outcome.code == PUSHED, outcome.text
-        runs.append(last_run(tmp_path / name))
-    models = [run_.output("Trainer", "model") for run_ in runs]
-    ids = [model_id(path_utils.serving_model_path(model.uri)) for model in models if model]
-    assert len(ids) == 2 and ids[0] == ids[1] is not None
-    assert runs[0].figures["accuracy"] > 0.7 and runs[1].figures["accuracy"] < 0.3
+    folder = write_folder(tmp_path / "permuted", {**digits, "test": Images(digits["test"].pixels, labels)})
+    root = tmp_path / "root"
+    overrides = ("training.epochs=2", "gates.accuracy=0.0", "gates.class_accuracy=0.0")
+    outcome = run(root, folder, *overrides, options=("--to", "Evaluator"))
+    assert outcome.code == PUSHED, outcome.text
+    assert trained_model(root, 0) == trained_model(seeds.root, 0) is not None
+    assert trained_model(root, 0) != trained_model(seeds.root, 1)
+    first = RunRoot(seeds.root, Config()).history("digit-rows")
+    assert first.run(first.ids()[0]).figures["accuracy"] > 0.5 and last_run(root).figures["accuracy"] < 0.3

@@ -5,9 +5,6 @@ from __future__ import annotations
 import json
 import os
 import re
-import signal
-import subprocess
-import sys
 import time
 from collections.abc import Callable, Iterator
 from pathlib import Path
@@ -16,7 +13,8 @@ import pytest
 
 from pipeline.exit_codes import FAILED, PUSHED
 from serving.launch import free_port
-from tests.conftest import QUICK, ROOT, versions
+from tests import processes
+from tests.conftest import QUICK, versions
 
 pytestmark = pytest.mark.slow
 EPOCH = re.compile(r"epoch (\d)/\d  loss (\S+)  accuracy (\S+)  val_loss (\S+)  val_accuracy (\S+)")
@@ -29,16 +27,11 @@ class Host:
     def __init__(
         self, log: Path, root: Path, folder: Path, overrides: tuple[str, ...], config: dict, *options: str
     ) -> None:
-        command = [sys.executable, "-m", "pipeline.run_local", "--run-root", str(root), *options]
+        arguments = ["--run-root", str(root), *options, "--set", f"data.path={folder}", *QUICK, *overrides]
+        environment = {**os.environ, "TF_CONFIG": json.dumps(config)}
         self._log = log
-        with open(log, "w") as file:
-            self.process = subprocess.Popen(
-                [*command, "--set", f"data.path={folder}", *QUICK, *overrides],
-                cwd=ROOT,
-                env={**os.environ, "TF_CONFIG": json.dumps(config)},
-                stdout=file,
-                stderr=subprocess.STDOUT,
-            )
+        log.touch()
+        self.process = processes.start(log, processes.python, "pipeline.run_local", arguments, environment=environment)
 
     @property
     def text(self) -> str:
@@ -47,12 +40,13 @@ class Host:
     def wait_for(self, words: str) -> None:
         deadline = time.monotonic() + PATIENCE
         while words not in self.text:
-            assert self.process.poll() is None, f"ended before {words!r}:\n{self.text}"
+            assert self.process.is_alive(), f"ended before {words!r}:\n{self.text}"
             assert time.monotonic() < deadline, self.text
             time.sleep(0.05)
 
     def end(self, expected: int) -> str:
-        assert self.process.wait(PATIENCE) == expected, self.text
+        self.process.join(PATIENCE)
+        assert self.process.exitcode == expected, self.text
         assert "Traceback" not in self.text
         return self.text
 
@@ -71,9 +65,8 @@ def start(tmp_path: Path, small_mnist: Path) -> Iterator[Callable[..., list[Host
 
     yield start
     for host in started:
-        if host.process.poll() is None:
-            host.process.kill()
-            host.process.wait()
+        host.process.kill()
+        host.process.join()
 
 
 def curve(text: str) -> list[list[float]]:
@@ -108,7 +101,7 @@ def test_a_lost_host_ends_the_run_which_then_goes_on(tmp_path: Path, start: Call
     chief, helper = start(root, *longer)
     chief.wait_for("epoch 1/5")
     time.sleep(0.5)
-    helper.process.send_signal(signal.SIGKILL)
+    helper.process.kill()
     lost = re.search(r"A training host was lost in epoch (\d) of 5: .+ Start the same command", chief.end(FAILED))
     finished = len(curve(chief.text))
     assert lost and int(lost[1]) == finished + 1
@@ -117,7 +110,7 @@ def test_a_lost_host_ends_the_run_which_then_goes_on(tmp_path: Path, start: Call
     chief, helper = start(root, *longer)
     chief.wait_for(f"Continues a training that was interrupted after epoch {finished}.")
     chief.wait_for(f"epoch {finished + 1}/5")
-    chief.process.send_signal(signal.SIGKILL)
+    chief.process.kill()
     assert re.search(r"Worker 1 of 1: A training host was lost in epoch \d of 5: ", helper.end(FAILED))
 
     chief, helper = start(root, *longer)
