@@ -112,7 +112,10 @@ class _Scan:
         if package in sys.stdlib_module_names or package in _NAMESPACES:
             return
         for distribution in _distributions().get(package, []):
-            self.libraries.add(f"{distribution}=={version(distribution)}")
+            self.libraries.add(f"{distribution}=={_version(distribution)}")
+
+
+_version = cache(version)  # it reads a file each time
 
 
 @cache

@@ -137,7 +137,7 @@ def test_a_change_of_code_re_runs_the_steps_that_run_it(
 def test_a_changed_library_re_runs_what_it_computes(before: dict[str, str], monkeypatch: pytest.MonkeyPatch) -> None:
     def with_new(library: str) -> set[str]:
         with monkeypatch.context() as patch:
-            patch.setattr("components.fingerprint.version", lambda name: "0" if name == library else version(name))
+            patch.setattr("components.fingerprint._version", lambda name: "0" if name == library else version(name))
             return changed(before, cache_keys())
 
     assert with_new("tensorflow-data-validation") == {
