@@ -20,16 +20,30 @@ _CONTEXT.set_forkserver_preload([__name__, "tensorflow_model_analysis", "tfx.v1"
 def start(
     log: Path, function: Callable[..., Any], *arguments: Any, environment: Mapping[str, str] | None = None
 ) -> ForkServerProcess:
-    """A process that calls the function, which may return an exit code. What it prints is added to `log`."""
+    """A process that calls the function, which may return an exit code. What it prints is added to `log`.
+
+    Only TFX is imported already: the project's modules come from the path of the process.
+    """
     process = _CONTEXT.Process(target=_call, args=(str(log), dict(environment or os.environ), function, arguments))
     process.start()
     return process
 
 
-def python(module: str, arguments: Sequence[str]) -> None:
-    """Does what `python -m module arguments` does."""
-    sys.argv = ["", *arguments]
-    runpy.run_module(module, run_name="__main__", alter_sys=True)
+def python(arguments: Sequence[str], folder: str = "") -> None:
+    """Does what `python arguments` does in that folder: -m MODULE, -c CODE or a script, and their arguments."""
+    if folder:
+        os.chdir(folder)
+        sys.path.insert(0, folder)
+    first, *rest = arguments
+    if first == "-m":
+        sys.argv = rest
+        runpy.run_module(rest[0], run_name="__main__", alter_sys=True)
+    elif first == "-c":
+        sys.argv = ["-c", *rest[1:]]
+        exec(rest[0], {"__name__": "__main__"})
+    else:
+        sys.argv = [first, *rest]
+        runpy.run_path(first, run_name="__main__")
 
 
 def _call(log: str, environment: dict[str, str], function: Callable[..., Any], arguments: Sequence[Any]) -> None:

@@ -74,7 +74,9 @@ def importances(study: optuna.Study) -> dict[str, float]:
 def profile_text(search: Search, config: Config, best: FrozenTrial) -> str:
     """The settings as a TOML profile."""
     tree = without_defaults(json.loads(config.model_dump_json()), json.loads(Config().model_dump_json()))
-    lines = [f"# Trial {best.number} of {search.folder.name}: {search.metric} {best.value:.4f} on the validation examples."]
+    lines = [
+        f"# Trial {best.number} of {search.folder.name}: {search.metric} {best.value:.4f} on the validation examples."
+    ]
     return "\n".join([*lines, *toml(tree), ""])
 
 

@@ -11,7 +11,6 @@ import pytest
 import tensorflow as tf
 
 from data.example import IMAGE, LABEL, serialize
-from data.readers import Images
 from pipeline.exit_codes import DATA_REFUSED, FAILED
 from tests.conftest import Outcome, states, versions
 
@@ -48,38 +47,31 @@ def assert_refused(outcome: Outcome, root: Path) -> None:
 
 
 @pytest.mark.slow
-def test_images_of_a_wrong_size_are_counted_and_placed(run: Run, folder: Path, tmp_path: Path) -> None:
+def test_every_problem_of_every_split_is_named_and_mended_data_runs_on_the_same_root(
+    run: Run, folder: Path, tmp_path: Path, small_mnist: Path
+) -> None:
     def shorten(records: list[bytes]) -> list[bytes]:
         for position in (7, 9):
             records[position] = serialize(np.zeros(783, np.uint8), 3)
-        return records
+        return [*records, example(bytes(784), [10])]
 
     rewrite(folder, "eval", shorten)
+    rewrite(folder, "train", lambda records: [*records, example(None, [1]), example(bytes(784), [])])
+    rewrite(folder, "test", lambda records: [])
     outcome = run(tmp_path / "root", folder)
     assert_refused(outcome, tmp_path / "root")
     assert "eval: image: expected 784 bytes; seen: 783 to 784 bytes" in outcome.text
     assert "image of 783 bytes, expected 28 × 28 = 784: 2 in split eval" in outcome.text
     assert "eval-00000-of-00001.tfrecord.gz, record 7" in outcome.text
-
-
-@pytest.mark.slow
-def test_a_label_out_of_range_is_placed(run: Run, folder: Path, tmp_path: Path) -> None:
-    rewrite(folder, "train", lambda records: [*records, example(bytes(784), [10])])
-    outcome = run(tmp_path / "root", folder)
-    assert_refused(outcome, tmp_path / "root")
-    assert "train: label: expected 1 INT value in every example, 0 … 9; seen: " in outcome.text
-    assert "label 10, expected 0 … 9: 1 in split train" in outcome.text
-
-
-@pytest.mark.slow
-def test_missing_features_and_an_empty_split_are_named(run: Run, folder: Path, tmp_path: Path) -> None:
-    rewrite(folder, "train", lambda records: [*records, example(None, [1]), example(bytes(784), [])])
-    rewrite(folder, "test", lambda records: [])
-    outcome = run(tmp_path / "root", folder)
-    assert_refused(outcome, tmp_path / "root")
+    assert "eval: label: expected 1 INT value in every example, 0 … 9; seen: " in outcome.text
+    assert "label 10, expected 0 … 9: 1 in split eval" in outcome.text
     assert "train: image: expected 1 BYTES value in every example" in outcome.text
     assert "train: label: expected 1 INT value in every example" in outcome.text
     assert "test: expected examples; seen: none" in outcome.text
+
+    shutil.copytree(small_mnist, folder, dirs_exist_ok=True)
+    assert run(tmp_path / "root", folder, options=("--to", "Transform")).code == 0
+    assert states(tmp_path / "root")["Transform"] == "COMPLETE"
 
 
 @pytest.mark.slow
@@ -153,12 +145,3 @@ def test_an_incomplete_folder_stops_before_anything_is_loaded(
     outcome = run(tmp_path / "root", folder)
     assert outcome.code == FAILED and f"run_local: {folder} {words}" in outcome.text
     assert outcome.text.count("\n") == 1 and not (tmp_path / "root").exists()
-
-
-@pytest.mark.slow
-def test_mended_data_runs_on_the_same_root(run: Run, folder: Path, tmp_path: Path, digits: dict[str, Images]) -> None:
-    rewrite(folder, "eval", lambda records: [*records, example(bytes(784), [11])])
-    assert run(tmp_path / "root", folder, options=("--to", "Transform")).code == DATA_REFUSED
-    rewrite(folder, "eval", lambda records: records[:-1])
-    assert run(tmp_path / "root", folder, options=("--to", "Transform")).code == 0
-    assert states(tmp_path / "root")["Transform"] == "COMPLETE"

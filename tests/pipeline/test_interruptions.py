@@ -9,29 +9,21 @@ import signal
 import subprocess
 import sys
 import time
+from multiprocessing.context import ForkServerProcess
 from pathlib import Path
 
 import pytest
 
 from pipeline.exit_codes import FAILED, INTERRUPTED, PUSHED
+from tests import processes
 from tests.conftest import PACKAGES, QUICK, ROOT, states, versions
 
 COMMAND = [sys.executable, "-m", "pipeline.run_local"]
 
 
-def start(root: Path, folder: Path, *overrides: str) -> subprocess.Popen:
-    command = [*COMMAND, "--run-root", str(root), "--set", f"data.path={folder}", *QUICK, *overrides]
-    return subprocess.Popen(command, cwd=ROOT, stdout=subprocess.PIPE, stderr=subprocess.STDOUT, text=True)
-
-
-def wait_for(process: subprocess.Popen, words: str) -> str:
-    text = ""
-    assert process.stdout is not None
-    for line in process.stdout:
-        text += line
-        if words in line:
-            return text
-    raise AssertionError(f"ended with {process.wait()} before {words!r}:\n{text}")
+def start(log: Path, root: Path, folder: Path) -> ForkServerProcess:
+    options = ["--run-root", str(root), "--set", f"data.path={folder}", *QUICK]
+    return processes.start(log, processes.python, ["-m", "pipeline.run_local", *options])
 
 
 @pytest.mark.slow
@@ -41,22 +33,28 @@ def wait_for(process: subprocess.Popen, words: str) -> str:
 def test_an_interrupted_run_says_how_to_go_on(
     tmp_path: Path, small_mnist: Path, sent: signal.Signals, step: str, after: str
 ) -> None:
-    process = start(tmp_path, small_mnist)
-    wait_for(process, after)
+    log = tmp_path / "log"
+    process = start(log, tmp_path, small_mnist)
+    while not log.exists() or after not in log.read_text():
+        assert process.is_alive(), log.read_text()
+        time.sleep(0.05)
     time.sleep(1.5)  # Beam wraps the KeyboardInterrupt in an error of its own
-    process.send_signal(sent)
-    text, _ = process.communicate(timeout=60)
-    assert process.returncode == INTERRUPTED, text
+    assert process.pid
+    os.kill(process.pid, sent)
+    process.join(60)
+    text = log.read_text()
+    assert process.exitcode == INTERRUPTED, text
     assert f"Interrupted in {step}. --resume, or the same command, continues" in text and "Traceback" not in text
     assert versions(tmp_path) == []
 
 
 @pytest.mark.slow
-def test_a_full_disk_is_a_sentence(small_disk: Path, small_mnist: Path) -> None:
+def test_a_full_disk_is_a_sentence(small_disk: Path, small_mnist: Path, tmp_path: Path) -> None:
     (small_disk / "ballast").write_bytes(bytes(3_600_000))
-    process = start(small_disk / "root", small_mnist)
-    text, _ = process.communicate()
-    assert process.returncode == FAILED, text
+    process = start(tmp_path / "log", small_disk / "root", small_mnist)
+    process.join()
+    text = (tmp_path / "log").read_text()
+    assert process.exitcode == FAILED, text
     assert "no space is left on the device" in text and "Traceback" not in text
     assert str(small_disk / "root") in text
     assert versions(small_disk / "root") == []
@@ -114,11 +112,18 @@ def test_a_changed_source_file_runs_its_step_again(tmp_path: Path, small_mnist: 
     tree = tmp_path / "tree"
     for package in PACKAGES:
         shutil.copytree(ROOT / package, tree / package, ignore=shutil.ignore_patterns("*.gz", "__pycache__"))
-    command = [*COMMAND, "--run-root", str(tmp_path / "root"), "--to", "Transform", "--set", f"data.path={small_mnist}"]
-    subprocess.run(command, cwd=tree, check=True, stdout=subprocess.DEVNULL)
+    options = ["--run-root", str(tmp_path / "root"), "--to", "Transform", "--set", f"data.path={small_mnist}"]
+
+    def run() -> None:
+        log, arguments = tmp_path / "log", ["-m", "pipeline.run_local", *options]
+        process = processes.start(log, processes.python, arguments, str(tree))
+        process.join()
+        assert process.exitcode == PUSHED, log.read_text()
+
+    run()
     example = tree / "data" / "example.py"
     example.write_text(example.read_text().replace("/ 255.0", "/ 256.0"))
-    subprocess.run(command, cwd=tree, check=True, stdout=subprocess.DEVNULL)
+    run()
     after = states(tmp_path / "root")
     assert after.pop("Transform") == "COMPLETE"
     assert set(after.values()) == {"CACHED"}

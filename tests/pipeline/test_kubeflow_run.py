@@ -1,5 +1,6 @@
 """The compiled spec, executed: every container command as a process, on real digits, to a pushed model or to a stop."""
 
+from collections.abc import Mapping
 from pathlib import Path
 
 import numpy as np
@@ -12,15 +13,22 @@ from pipeline.exit_codes import DATA_REFUSED, MODEL_REFUSED
 from pipeline.kubeflow.cli import main
 from pipeline.kubeflow.report import REPORT, VERDICT
 from tests.conftest import QUICK
-from tests.pipeline.kubeflow_launcher import SECRET, Launcher, Step, in_fork
+from tests.pipeline.kubeflow_launcher import SECRET, Launcher, Step, in_fork, in_new_process
 
 pytestmark = pytest.mark.slow
+
+
+def execute(command: list[str], environment: Mapping[str, str], folder: Path) -> tuple[int, str]:
+    """Runs a step. Those that differ most from each other have a Python of their own, as in their containers."""
+    step = command[command.index("--executor_class_path") + 1]
+    own = any(name in step for name in ("example_gen", "trainer", "evaluator", "report"))
+    return (in_new_process if own else in_fork)(command, environment, folder)
 
 
 @pytest.fixture(scope="module")
 def launcher(tmp_path_factory: pytest.TempPathFactory) -> Launcher:
     """One backend, with its object store, cache and volume."""
-    launcher = Launcher(tmp_path_factory.mktemp("kubeflow"))
+    launcher = Launcher(tmp_path_factory.mktemp("kubeflow"), execute=execute)
     launcher.secrets["store"] = {"AWS_SECRET_ACCESS_KEY": SECRET}
     return launcher
 

@@ -17,7 +17,7 @@ pytest.importorskip("tensorflow_io", reason="there is no tensorflow-io for Tenso
 
 from pipeline.kubeflow.cli import main
 from tests.conftest import ROOT
-from tests.pipeline.kubeflow_launcher import SECRET, Launcher
+from tests.pipeline.kubeflow_launcher import SECRET, Launcher, in_fork
 
 pytestmark = pytest.mark.slow
 
@@ -78,7 +78,7 @@ def test_beams_steps_read_and_write_a_bucket(store: dict[str, str], bucket, tmp_
     assert main(["compile", *options, "--set", "data.path=s3://bucket/mnist", keys]) == 0
     assert SECRET not in package.read_text()
     package.write_text(by_address(package.read_text()))
-    launcher = Launcher(tmp_path / "kubeflow")
+    launcher = Launcher(tmp_path / "kubeflow", execute=in_fork)
     only = ["CuratedSchema", "ExampleGen", "StatisticsGen"]
     launcher.secrets["store"] = store
     where = {name: value for name, value in store.items() if "KEY" not in name}

@@ -4,12 +4,12 @@ from __future__ import annotations
 
 import os
 import shutil
-import subprocess
-import sys
+import tempfile
 from pathlib import Path
 
 import pytest
 
+from tests import processes
 from tests.conftest import PACKAGES, ROOT
 
 pytestmark = pytest.mark.slow
@@ -48,12 +48,15 @@ def fork(tmp_path: Path) -> Path:
     return tmp_path
 
 
-def python(fork: Path, *arguments: str) -> str:
-    command = [sys.executable, *arguments]
-    environment = {**os.environ, "PYTHONPATH": str(fork), "TF_CPP_MIN_LOG_LEVEL": "3"}
-    done = subprocess.run(command, cwd=fork, env=environment, capture_output=True, text=True, check=False)
-    assert done.returncode == 0, done.stdout + done.stderr
-    return done.stdout
+def python(fork: Path, *arguments: str, code: int = 0) -> str:
+    """What `python …` prints in the fork, where it ends with that exit code."""
+    with tempfile.NamedTemporaryFile() as log:
+        environment = {**os.environ, "PYTHONPATH": str(fork)}
+        process = processes.start(Path(log.name), processes.python, arguments, str(fork), environment=environment)
+        process.join()
+        text = log.read().decode()
+    assert process.exitcode == code, text
+    return text
 
 
 def test_float_sequences_go_from_records_to_a_grpc_answer(fork: Path) -> None:
@@ -73,8 +76,6 @@ def test_the_data_gate_knows_the_other_example(fork: Path) -> None:
         "write_split(Path('cells'), 'eval', [np.ones(30), np.ones(29)], [0, 1], shards=1)"
     )
     python(fork, "-c", shorten)
-    command = [sys.executable, "-m", "pipeline.run_local", "--profile", str(FORK / "profile.toml")]
-    done = subprocess.run(command, cwd=fork, capture_output=True, text=True, check=False)
-    assert done.returncode == 4, done.stdout + done.stderr
-    assert "eval: values: expected" in done.stdout
-    assert "example with 29 values, expected 3 × 10 = 30: 1 in split eval" in done.stdout
+    shown = python(fork, "-m", "pipeline.run_local", "--profile", str(FORK / "profile.toml"), code=4)
+    assert "eval: values: expected" in shown
+    assert "example with 29 values, expected 3 × 10 = 30: 1 in split eval" in shown

@@ -238,7 +238,7 @@ def test_a_killed_engine_ends_the_run_with_a_sentence_and_the_same_command_goes_
     def command(on: Engine) -> Outcome:
         if step == "Evaluator":
             return evaluate_again(run, root, small_mnist, 0.51, *on.overrides)
-        return run(root, ROOT / "data" / "mnist", *on.overrides, options=("--to", step))
+        return run(root, small_mnist, *on.overrides, options=("--to", step))
 
     killer = kill_during_a_job(own_engine, victim)
     outcome = command(own_engine)

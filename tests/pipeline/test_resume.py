@@ -64,10 +64,9 @@ def driver(tmp_path: Path) -> Callable[..., tuple[int, str]]:
     return driver
 
 
-def weights(root: Path) -> list[np.ndarray]:
-    """The weights of the pushed model."""
-    (version,) = versions(root)
-    checkpoint = tf.train.load_checkpoint(str(root / "serving_models" / "mnist" / version / "variables" / "variables"))
+def weights(model: Path) -> list[np.ndarray]:
+    """The weights of a SavedModel."""
+    checkpoint = tf.train.load_checkpoint(str(model / "variables" / "variables"))
     names = [name for name in sorted(checkpoint.get_variable_to_shape_map()) if "model_variables" in name]
     return [checkpoint.get_tensor(name) for name in names]
 
@@ -99,8 +98,10 @@ def test_a_run_that_was_killed_at_six_places_pushes_the_model_of_an_undisturbed_
     epochs = (Path(run.output("Trainer", "model_run").uri) / "epochs.csv").read_text().splitlines()
     assert {line.split(",")[0] for line in epochs} == {"epoch", "0", "1", "2"}
 
-    assert run_pipeline(tmp_path / "undisturbed", small_mnist, *STATEFUL).code == PUSHED
-    expected, found = weights(tmp_path / "undisturbed"), weights(root)
+    undisturbed = tmp_path / "undisturbed"
+    assert run_pipeline(undisturbed, small_mnist, *STATEFUL, options=("--to", "Trainer")).code == PUSHED
+    (trained,), (version,) = undisturbed.glob("artifacts/Trainer/model/*/Format-Serving"), versions(root)
+    expected, found = weights(trained), weights(root / "serving_models" / "mnist" / version)
     assert len(found) == 5
     for one, other in zip(expected, found, strict=True):
         np.testing.assert_array_equal(one, other)

@@ -75,8 +75,9 @@ def test_a_damaged_metadata_store_is_a_sentence(tmp_path: Path, capfd: pytest.Ca
     assert "file is not a database. Restore it from a backup" in shown and "CREATE TABLE" not in shown
 
 
-def test_a_reader_that_goes_away_does_not_end_the_run(tmp_path: Path) -> None:
-    command = f"{sys.executable} -m pipeline.run_local --run-root {tmp_path} --to ExampleGen | head -1"
+def test_a_reader_that_goes_away_does_not_end_the_run(tmp_path: Path, small_mnist: Path) -> None:
+    options = f"--run-root {tmp_path} --to ExampleGen --set data.path={small_mnist}"
+    command = f"{sys.executable} -m pipeline.run_local {options} | head -1"
     done = subprocess.run(
         ["bash", "-o", "pipefail", "-c", command], cwd=ROOT, capture_output=True, text=True, check=False
     )

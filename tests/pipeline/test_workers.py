@@ -31,7 +31,9 @@ class Host:
         environment = {**os.environ, "TF_CONFIG": json.dumps(config)}
         self._log = log
         log.touch()
-        self.process = processes.start(log, processes.python, "pipeline.run_local", arguments, environment=environment)
+        self.process = processes.start(
+            log, processes.python, ["-m", "pipeline.run_local", *arguments], environment=environment
+        )
 
     @property
     def text(self) -> str:

@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from collections.abc import Callable
+from collections.abc import Callable, Iterator
 from pathlib import Path
 
 import grpc
@@ -10,7 +10,7 @@ import numpy as np
 import pytest
 from tensorflow_serving.apis import classification_pb2
 
-from serving.launch import model_server
+from serving.launch import ModelServer, model_server
 from tests.serving.models import CLASSIFY
 from tests.serving.rpc import PREDICTION, Rpc, model_spec, predict_request, refusal, rss
 
@@ -39,12 +39,20 @@ BAD: dict[str, tuple[str, Callable[[], bytes]]] = {
 }
 
 
+@pytest.fixture(scope="module")
+def server(models: Path, tmp_path_factory: pytest.TempPathFactory) -> Iterator[ModelServer]:
+    flags = ["--model_name=half_plus_two", f"--model_base_path={models / 'half_plus_two'}"]
+    log = tmp_path_factory.mktemp("server") / "log"
+    with model_server(flags, log, real=False) as server:
+        yield server
+    assert "Traceback" not in log.read_text()
+
+
 @pytest.mark.parametrize("kind", BAD)
-def test_refused_large_requests_are_freed(kind: str, models: Path, tmp_path: Path) -> None:
+def test_refused_large_requests_are_freed(kind: str, server: ModelServer) -> None:
     method, make = BAD[kind]
     content = make()
-    flags = ["--model_name=half_plus_two", f"--model_base_path={models / 'half_plus_two'}"]
-    with model_server(flags, tmp_path / "log", real=False) as server, Rpc(server.address) as rpc:
+    with Rpc(server.address) as rpc:
         held = []
         for _ in range(3):
             for _ in range(10):
@@ -55,4 +63,3 @@ def test_refused_large_requests_are_freed(kind: str, models: Path, tmp_path: Pat
             held.append(rss(server))
         # Twenty requests of 20 MB: what is kept would be 400 MB.
         assert held[2] - held[0] < 100, held
-        assert "Traceback" not in (tmp_path / "log").read_text()
