@@ -8,6 +8,7 @@ TFRecords as the Trainer does.
 from __future__ import annotations
 
 import argparse
+import os
 import subprocess
 import sys
 import tempfile
@@ -29,6 +30,7 @@ def main() -> None:
     parser = argparse.ArgumentParser(prog="python -m tests.benchmarks.pytorch", description=__doc__)
     parser.add_argument("--environment", type=Path, metavar="DIR", help="keep PyTorch in DIR, about 6 GB")
     args = parser.parse_args()
+    os.environ.setdefault("TF_CPP_MIN_LOG_LEVEL", "3")
     with tempfile.TemporaryDirectory() as folder:
         python = environment(args.environment or Path(folder, "environment"))
         write_digits(Path(folder, "digits.npz"))

@@ -58,7 +58,7 @@ def test_what_the_trainer_is_given_survives_the_trip_through_json() -> None:
         ("model.cell=transformer", "model.cell = 'transformer': input should be 'lstm', 'gru' or 'simple_rnn'"),
         ("model.dropout=1.0", "model.dropout = 1.0: input should be less than 1"),
         ("gates.accuracy=98", "gates.accuracy = 98: input should be less than or equal to 1"),
-        ("training.warmup_epochs=8", "warmup_epochs = 8.0 must be smaller than epochs = 8"),
+        ("training.warmup_epochs=7", "warmup_epochs = 7.0 must be smaller than epochs = 7"),
         ("training.validation_split=1.0", "training.validation_split = 1.0: input should be less than 1"),
         ("serving.model_name=a/b", "serving.model_name = 'a/b': it must match the pattern"),
         ("serving.model_name=..", "serving.model_name = '..': it must match the pattern"),
