@@ -37,6 +37,7 @@ QUICK = (
     "training.epochs=3",
     "training.learning_rate=1e-2",
     "model.units=64",
+    "augmentation.shift=0.0",
     "gates.accuracy=0.75",
     "gates.class_accuracy=0.4",
     "infra.max_latency_ratio=1000",  # the machine may be busy

@@ -138,7 +138,7 @@ def test_the_report_is_an_html_artifact_of_a_step_that_ends_well(documents: list
     parameters = tasks[REPORT]["inputs"]["parameters"]
     assert parameters["data_path"] == {"componentInputParameter": "data_path"}
     record = json.loads(parameters["record"]["runtimeValue"]["constant"])
-    assert record["settings"]["training"]["epochs"] == 8 and len(record["fingerprints"]["Trainer"]) == 16
+    assert record["settings"]["training"]["epochs"] == 7 and len(record["fingerprints"]["Trainer"]) == 16
     assert "metadata" not in record["settings"]
 
 
