@@ -22,7 +22,6 @@ import os
 import shutil
 import subprocess
 import sys
-import tempfile
 import uuid
 from collections.abc import Callable, Container, Iterator, Mapping
 from dataclasses import dataclass, field
@@ -72,11 +71,7 @@ def in_fork(command: list[str], environment: Mapping[str, str], folder: Path) ->
     """The same in a fourth of the time: TFX is imported already. The command must be this Python's."""
     python, *arguments = command
     assert (python, folder) == (sys.executable, ROOT)
-    with tempfile.NamedTemporaryFile() as log:
-        process = processes.start(Path(log.name), processes.python, arguments, environment=environment)
-        process.join(600)
-        assert process.exitcode is not None
-        return process.exitcode, log.read().decode()
+    return processes.run(processes.python, arguments, environment=environment)
 
 
 class Launcher:

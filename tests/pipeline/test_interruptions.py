@@ -9,7 +9,6 @@ import signal
 import subprocess
 import sys
 import time
-from multiprocessing.context import ForkServerProcess
 from pathlib import Path
 
 import pytest
@@ -21,9 +20,8 @@ from tests.conftest import PACKAGES, QUICK, ROOT, states, versions
 COMMAND = [sys.executable, "-m", "pipeline.run_local"]
 
 
-def start(log: Path, root: Path, folder: Path) -> ForkServerProcess:
-    options = ["--run-root", str(root), "--set", f"data.path={folder}", *QUICK]
-    return processes.start(log, processes.python, ["-m", "pipeline.run_local", *options])
+def arguments(root: Path, folder: Path) -> list[str]:
+    return ["-m", "pipeline.run_local", "--run-root", str(root), "--set", f"data.path={folder}", *QUICK]
 
 
 @pytest.mark.slow
@@ -34,7 +32,7 @@ def test_an_interrupted_run_says_how_to_go_on(
     tmp_path: Path, small_mnist: Path, sent: signal.Signals, step: str, after: str
 ) -> None:
     log = tmp_path / "log"
-    process = start(log, tmp_path, small_mnist)
+    process = processes.start(log, processes.python, arguments(tmp_path, small_mnist))
     while not log.exists() or after not in log.read_text():
         assert process.is_alive(), log.read_text()
         time.sleep(0.05)
@@ -49,12 +47,10 @@ def test_an_interrupted_run_says_how_to_go_on(
 
 
 @pytest.mark.slow
-def test_a_full_disk_is_a_sentence(small_disk: Path, small_mnist: Path, tmp_path: Path) -> None:
+def test_a_full_disk_is_a_sentence(small_disk: Path, small_mnist: Path) -> None:
     (small_disk / "ballast").write_bytes(bytes(3_600_000))
-    process = start(tmp_path / "log", small_disk / "root", small_mnist)
-    process.join()
-    text = (tmp_path / "log").read_text()
-    assert process.exitcode == FAILED, text
+    code, text = processes.run(processes.python, arguments(small_disk / "root", small_mnist))
+    assert code == FAILED, text
     assert "no space is left on the device" in text and "Traceback" not in text
     assert str(small_disk / "root") in text
     assert versions(small_disk / "root") == []
@@ -115,10 +111,8 @@ def test_a_changed_source_file_runs_its_step_again(tmp_path: Path, small_mnist: 
     options = ["--run-root", str(tmp_path / "root"), "--to", "Transform", "--set", f"data.path={small_mnist}"]
 
     def run() -> None:
-        log, arguments = tmp_path / "log", ["-m", "pipeline.run_local", *options]
-        process = processes.start(log, processes.python, arguments, str(tree))
-        process.join()
-        assert process.exitcode == PUSHED, log.read_text()
+        code, text = processes.run(processes.python, ["-m", "pipeline.run_local", *options], str(tree))
+        assert code == PUSHED, text
 
     run()
     example = tree / "data" / "example.py"

@@ -4,7 +4,6 @@ from __future__ import annotations
 
 import os
 import shutil
-import tempfile
 from pathlib import Path
 
 import pytest
@@ -50,12 +49,9 @@ def fork(tmp_path: Path) -> Path:
 
 def python(fork: Path, *arguments: str, code: int = 0) -> str:
     """What `python …` prints in the fork, where it ends with that exit code."""
-    with tempfile.NamedTemporaryFile() as log:
-        environment = {**os.environ, "PYTHONPATH": str(fork)}
-        process = processes.start(Path(log.name), processes.python, arguments, str(fork), environment=environment)
-        process.join()
-        text = log.read().decode()
-    assert process.exitcode == code, text
+    environment = {**os.environ, "PYTHONPATH": str(fork)}
+    ended, text = processes.run(processes.python, arguments, str(fork), environment=environment)
+    assert ended == code, text
     return text
 
 

@@ -5,7 +5,6 @@ from __future__ import annotations
 import logging
 import os
 import signal
-from collections.abc import Callable
 from pathlib import Path
 
 import numpy as np
@@ -50,18 +49,9 @@ def run_until(line: str | None, arguments: list[str]) -> int:
     return main(arguments)
 
 
-@pytest.fixture
-def driver(tmp_path: Path) -> Callable[..., tuple[int, str]]:
-    """driver(*arguments, killed_in=""): the exit code, -9 after SIGKILL, and what was printed."""
-
-    def driver(*arguments: str, killed_in: str = "") -> tuple[int, str]:
-        log = tmp_path / f"{len(list(tmp_path.glob('*.log')))}.log"
-        process = processes.start(log, run_until, LINES.get(killed_in), arguments)
-        process.join()
-        assert process.exitcode is not None
-        return process.exitcode, log.read_text()
-
-    return driver
+def driver(*arguments: str, killed_in: str = "") -> tuple[int, str]:
+    """The exit code, -9 after SIGKILL, and what was printed."""
+    return processes.run(run_until, LINES.get(killed_in), arguments)
 
 
 def weights(model: Path) -> list[np.ndarray]:
@@ -73,7 +63,7 @@ def weights(model: Path) -> list[np.ndarray]:
 
 @pytest.mark.slow
 def test_a_run_that_was_killed_at_six_places_pushes_the_model_of_an_undisturbed_run(
-    driver: Callable[..., tuple[int, str]], tmp_path: Path, small_mnist: Path, capfd: pytest.CaptureFixture[str]
+    tmp_path: Path, small_mnist: Path, capfd: pytest.CaptureFixture[str]
 ) -> None:
     root = tmp_path / "killed"
     command = ["--run-root", str(root), "--set", f"data.path={small_mnist}", *QUICK, *STATEFUL]
