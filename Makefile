@@ -12,6 +12,8 @@ VENV    ?= .venv
 READY   := $(VENV)/.ready
 PY      := $(VENV)/bin/python
 ARGS    ?=
+# The model that `serve` and `demo` take: a profile's serving.model_name.
+MODEL   ?= mnist
 # Two processes share the test files, so that a long file does not wait for all others.
 PARALLEL := -n 2 --dist loadfile --no-loadscope-reorder
 
@@ -47,12 +49,12 @@ run: $(READY)  ## run the whole pipeline on all 70,000 digits; push the model if
 	@$(PY) -m pipeline.run_local $(ARGS)
 
 serve: $(READY)  ## serve the last pushed model on localhost:8500, with the stand-in for TensorFlow Serving
-	@ls -d runs/serving_models/mnist/[0-9]* >/dev/null 2>&1 || { \
-	  echo "make: runs/serving_models/mnist holds no model yet; push one with make run" >&2; exit 1; }
-	@$(PY) -m serving.model_server --model_name=mnist --model_base_path=runs/serving_models/mnist $(ARGS)
+	@ls -d runs/serving_models/$(MODEL)/[0-9]* >/dev/null 2>&1 || { \
+	  echo "make: runs/serving_models/$(MODEL) holds no model yet; push one with make run" >&2; exit 1; }
+	@$(PY) -m serving.model_server --model_name=$(MODEL) --model_base_path=runs/serving_models/$(MODEL) $(ARGS)
 
 demo: $(READY)  ## draw a digit on localhost:8600 and watch the last pushed model read it row by row
-	@$(PY) -m serving.demo $(ARGS)
+	@$(PY) -m serving.demo --model $(MODEL) $(ARGS)
 
 flink: $(READY)  ## start Flink, Beam's job server and workers here; needs Java and Maven
 	@VENV=$(VENV) pipeline/engines/flink.sh start

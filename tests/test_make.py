@@ -20,7 +20,7 @@ def make(folder: Path, target: str, glibc: str, pythons: tuple[str, ...], *optio
     for name, line in tools.items():
         (folder / "bin" / name).write_text(f"#!/bin/sh\n{line}\n")
         (folder / "bin" / name).chmod(0o755)
-    for name in ("make", "sh", "cut", "sort", "uname", "rm", "awk", "touch"):
+    for name in ("make", "sh", "cut", "sort", "uname", "rm", "awk", "touch", "ls"):
         (folder / "bin" / name).symlink_to(shutil.which(name) or name)
     done = subprocess.run(
         ["make", *options, target, f"VENV={folder / 'venv'}"],
@@ -75,3 +75,10 @@ def test_a_named_python_that_does_not_fit(tmp_path: Path) -> None:
     python = f"{tmp_path}/bin/python3.13"
     code, printed = make(tmp_path, "run", "2.36", ("3.13", "3.11"), f"PYTHON={python}")
     assert code == 2 and f"{python} is Python 3.13: TFX takes Python 3.11 with glibc 2.36." in printed
+
+
+def test_serve_takes_the_model_of_another_profile(tmp_path: Path) -> None:
+    (tmp_path / "venv").mkdir()
+    (tmp_path / "venv" / ".ready").touch()
+    code, printed = make(tmp_path, "serve", "2.36", ("3.11",), "MODEL=mnist-none")
+    assert code == 2 and "runs/serving_models/mnist-none holds no model yet" in printed
