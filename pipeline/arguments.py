@@ -3,6 +3,9 @@
 from __future__ import annotations
 
 import argparse
+import os
+
+from data.errors import SettingsError
 
 
 def add_settings(parser: argparse.ArgumentParser, profile: str = "default") -> None:
@@ -11,6 +14,16 @@ def add_settings(parser: argparse.ArgumentParser, profile: str = "default") -> N
     parser.add_argument(
         "--set", nargs="+", action="extend", default=[], metavar="KEY=VALUE", help="override, e.g. training.epochs=3"
     )
+
+
+def refuse_several_hosts(command: str) -> None:
+    """For a command that trains several times, on this host.
+
+    Raises:
+        SettingsError: TF_CONFIG is set.
+    """
+    if "TF_CONFIG" in os.environ:
+        raise SettingsError(f"TF_CONFIG is set, but {command} trains on this host alone: unset it.")
 
 
 def count(text: str) -> int:

@@ -1,7 +1,7 @@
 """python -m pipeline.seeds: how sure the figures of a profile are.
 
 It trains a profile with several seeds and evaluates each model on the test split. The other steps come from the cache.
-The same command goes on where it stopped. Nothing is pushed.
+The same command goes on where it stopped: what is trained comes from the cache. Nothing is pushed.
 
 No example of the test split influences a choice. The Trainer is given the splits train and eval alone
 (`pipeline/definition.py`), chooses the epoch by the loss on eval (`components/trainer/fit.py`), and the schema is
@@ -15,17 +15,21 @@ import hashlib
 import json
 import statistics
 import sys
-from collections.abc import Mapping, Sequence
+from collections.abc import Sequence
 from pathlib import Path
-from typing import Any
+from typing import TYPE_CHECKING, Any
 
 from data.errors import UserError
 from data.quiet import quiet
-from pipeline.arguments import add_settings, count
+from data.storage import storage_problem
+from pipeline.arguments import add_settings, count, refuse_several_hosts
 from pipeline.config import Config, load
-from pipeline.exit_codes import MODEL_REFUSED, PUSHED, exit_code
+from pipeline.exit_codes import FAILED, INTERRUPTED, MODEL_REFUSED, PUSHED, exit_code
 from pipeline.local import cli
 from pipeline.local.run_root import RunRoot
+
+if TYPE_CHECKING:
+    from pipeline.history.records import Run
 
 COLUMNS = {
     "accuracy": "test accuracy",
@@ -47,25 +51,57 @@ def main(argv: Sequence[str] | None = None) -> int:
     parser.add_argument("--n", type=count, default=3, metavar="N", help="how many seeds (default: 3)")
     args = parser.parse_args(argv)
     try:
+        refuse_several_hosts("pipeline.seeds")
         config = load(args.profile, args.set)
         file = args.run_root / "seeds" / f"{Path(args.profile).stem}-{_digest(config)}.json"
-        rows = {int(seed): row for seed, row in _read(file).items()}
-        seeds = range(config.training.seed, config.training.seed + args.n)
-        for number, seed in enumerate(seeds, start=1):
-            print(f"\nSeed {seed}, {number} of {args.n}", flush=True)
-            options = ["--run-root", str(args.run_root), "--profile", args.profile, "--to", "Evaluator"]
-            code = cli.main([*options, "--set", *args.set, f"training.seed={seed}"])
-            if code not in (PUSHED, MODEL_REFUSED):
-                return code
-            rows[seed] = _row(RunRoot(args.run_root, config), config.name, rows.get(seed, {}))
-            file.parent.mkdir(exist_ok=True)
-            file.write_text(json.dumps(rows, indent=2) + "\n")
+        return _train(args, config, file)
     except UserError as error:
         print(f"seeds: {error}", file=sys.stderr)
         return exit_code(error)
-    _print([(str(seed), rows[seed]) for seed in seeds])
+    except OSError as error:
+        print(f"seeds: {file} cannot be written: {storage_problem(error) or error}.", file=sys.stderr)
+        return FAILED
+    except KeyboardInterrupt:
+        print("seeds: Interrupted; the same command goes on.", file=sys.stderr)
+        return INTERRUPTED
+
+
+def _train(args: argparse.Namespace, config: Config, file: Path) -> int:
+    rows: dict[int, Row] = {}
+    for number in range(args.n):
+        seed = config.training.seed + number
+        print(f"\nSeed {seed}, {number + 1} of {args.n}", flush=True)
+        options = ["--run-root", str(args.run_root), "--profile", args.profile, "--to", "Evaluator"]
+        code = cli.main([*options, "--set", *args.set, f"training.seed={seed}"])
+        if code not in (PUSHED, MODEL_REFUSED):
+            return code
+        with quiet():
+            from pipeline.report.write import write_file
+
+            runs = RunRoot(args.run_root, config).history(config.name).runs()
+        rows[seed] = row([run for run in runs if run.figures][-1], runs)
+        stored = {"seeds": rows, "summary": summarize(list(rows.values()))}
+        write_file(json.dumps(stored, indent=2) + "\n", file)
+    _print([(str(seed), row) for seed, row in rows.items()])
     print(f"\nStored in {file}")
     return 0
+
+
+def row(evaluated: Run, runs: Sequence[Run]) -> Row:
+    """The figures of the run `evaluated`, and the seconds of its training, which may be an earlier run's.
+
+    The time of a training that was interrupted and continued is not known.
+    """
+    trainer = evaluated.step("Trainer")
+    trainings = [
+        step
+        for run in runs
+        if (step := run.step("Trainer")) and trainer and step.state != "CACHED"
+        if (step.properties, step.inputs) == (trainer.properties, trainer.inputs)
+    ]
+    at_once = trainings and all(step.state == "COMPLETE" for step in trainings[-2:])
+    seconds = trainings[-1].seconds if at_once else None
+    return {column: evaluated.figures.get(column) for column in COLUMNS} | {"seconds": seconds}
 
 
 def summarize(rows: Sequence[Row]) -> dict[str, dict[str, float | None]]:
@@ -85,15 +121,6 @@ def summarize(rows: Sequence[Row]) -> dict[str, dict[str, float | None]]:
                 "largest": max(values),
             }
     return summary
-
-
-def _row(root: RunRoot, pipeline: str, before: Mapping[str, float | None]) -> Row:
-    """The figures of the last run. The time of a training that came from the cache is the one stored before."""
-    with quiet():
-        run = root.history(pipeline).run("last")
-    trainer = run.step("Trainer")
-    seconds = trainer.seconds if trainer and trainer.state == "COMPLETE" else before.get("seconds")
-    return {column: run.figures.get(column) for column in COLUMNS} | {"seconds": seconds}
 
 
 def _print(rows: Sequence[tuple[str, Row]]) -> None:
@@ -125,15 +152,6 @@ def _digest(config: Config) -> str:
     """Of all settings but the seed."""
     tree = config.model_dump(mode="json", exclude={"metadata": True, "notify": True, "training": {"seed"}})
     return hashlib.sha256(json.dumps(tree, sort_keys=True).encode()).hexdigest()[:8]
-
-
-def _read(file: Path) -> dict[str, Row]:
-    try:
-        return json.loads(file.read_text())
-    except FileNotFoundError:
-        return {}
-    except ValueError:
-        raise UserError(f"{file} is not what this command wrote: remove it, and the figures are read again.") from None
 
 
 if __name__ == "__main__":

@@ -10,6 +10,7 @@ import logging
 import multiprocessing
 import re
 import signal
+import sys
 import time
 from collections.abc import Callable, Iterator
 from contextlib import contextmanager
@@ -266,10 +267,13 @@ class _PipeHandler(QueueHandler):
 
 
 def end_with_parent() -> None:
-    """Asks Linux to kill this process when its parent ends."""
+    """Asks Linux to kill this process when its parent ends, and ends it if that has happened."""
     prctl = getattr(ctypes.CDLL(None), "prctl", None)
     if prctl:
         prctl(1, signal.SIGKILL)  # PR_SET_PDEATHSIG
+    parent = multiprocessing.parent_process()
+    if parent and not parent.is_alive():
+        sys.exit(1)
 
 
 def short_message(error: BaseException) -> str:

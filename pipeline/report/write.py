@@ -1,4 +1,4 @@
-"""Writes the report of a run."""
+"""Writes the report of a run, and files in one step."""
 
 from __future__ import annotations
 
@@ -20,12 +20,12 @@ def write_report(run: Run, path: Path) -> Path:
     from pipeline.report.collect import collect
     from pipeline.report.page import render
 
-    write_page(render(collect(run)), path)
+    write_file(render(collect(run)), path)
     return path
 
 
-def write_page(page: str, path: Path) -> None:
-    """Replaces the file `path` by `page`, in UTF-8, in one step.
+def write_file(text: str, path: Path) -> None:
+    """Replaces the file `path` by `text`, in UTF-8, in one step.
 
     Raises:
         OSError: the file cannot be written. Then nothing of it is left.
@@ -35,7 +35,7 @@ def write_page(page: str, path: Path) -> None:
     unfinished = Path(name)
     try:
         with open(number, "w", encoding="utf-8") as file:
-            file.write(page)
+            file.write(text)
         unfinished.chmod(0o666 & ~_umask())
         unfinished.replace(path)
     except BaseException:

@@ -5,7 +5,6 @@ from __future__ import annotations
 import argparse
 import hashlib
 import json
-import os
 import sys
 from collections.abc import Sequence
 from dataclasses import asdict
@@ -15,7 +14,7 @@ from typing import TYPE_CHECKING
 from components.digests import DIGESTS
 from data.errors import SettingsError, UserError
 from data.quiet import quiet
-from pipeline.arguments import add_settings, count
+from pipeline.arguments import add_settings, count, refuse_several_hosts
 from pipeline.config import Config, load
 from pipeline.exit_codes import FAILED, INTERRUPTED, exit_code
 from pipeline.local import cli
@@ -57,8 +56,7 @@ def main(argv: Sequence[str] | None = None) -> int:
     """Entry point: 0, or run_local's exit codes."""
     args = parse_args(argv)
     try:
-        if "TF_CONFIG" in os.environ:
-            raise SettingsError("TF_CONFIG is set, but a search trains on this host alone: unset it.")
+        refuse_several_hosts("pipeline.tune")
         config = load(args.profile, args.set)
         ranges = check_ranges([parse_range(text) for text in args.set_range], config)
         if args.metric == "val_loss" and "training.label_smoothing" in [found.key for found in ranges]:
@@ -117,7 +115,7 @@ def _search(args: argparse.Namespace, config: Config, ranges: tuple[Range, ...])
 
 def _run(search: Search, jobs: int) -> int:
     from pipeline.tune.report import write_report
-    from pipeline.tune.search import run, sentence
+    from pipeline.tune.search import run, tell
     from pipeline.tune.study import finished
 
     print(f"\nSearch {search.folder}", flush=True)
@@ -127,6 +125,5 @@ def _run(search: Search, jobs: int) -> int:
         for line in write_report(search, study):
             print(line)
     except Exception as error:
-        print(f"tune: {sentence(error, search)}", file=sys.stderr)
-        return exit_code(error)
+        return tell(error, search)
     return code

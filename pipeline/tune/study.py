@@ -6,20 +6,21 @@ import fcntl
 import shutil
 import warnings
 from collections.abc import Iterator
-from contextlib import contextmanager
+from contextlib import contextmanager, suppress
 from dataclasses import dataclass
 from pathlib import Path
 from typing import Any, Literal
 
 import optuna
-from optuna.trial import TrialState
+from optuna.storages import RetryHeartbeatStaleTrialCallback
+from optuna.trial import FrozenTrial, TrialState
 
 from pipeline.config import Config, with_overrides
 from pipeline.tune.ranges import Range, override, value_of
 
 Metric = Literal["val_loss", "val_accuracy"]
-HEARTBEAT = 5
-"""Seconds between the signs of life of a process. After two of them are missing, its trial is tried again."""
+BACKUP = "backup"
+"""Where a trial keeps what it continues from, in its folder."""
 RETRIES = 3
 """How often a trial is tried again. One that takes all memory would end its process each time."""
 
@@ -41,7 +42,7 @@ class Search:
     examples: str
 
     def open_study(self) -> optuna.Study:
-        """The study, new or as it was left. A trial whose process was lost is tried again.
+        """The study, new or as it was left.
 
         A new study begins with the profile's own values, where they lie in the ranges.
         """
@@ -51,8 +52,6 @@ class Search:
             storage = optuna.storages.RDBStorage(
                 f"sqlite:///{self.folder / 'study.db'}",
                 engine_kwargs={"connect_args": {"timeout": 60}},
-                heartbeat_interval=HEARTBEAT,
-                heartbeat_stale_trial_callback=optuna.storages.RetryHeartbeatStaleTrialCallback(RETRIES),
             )
             study = optuna.create_study(
                 storage=storage,
@@ -75,6 +74,32 @@ class Search:
             fcntl.flock(file, fcntl.LOCK_EX)
             yield
 
+    @contextmanager
+    def owns(self, number: int) -> Iterator[None]:
+        """Marks a trial as one of this process, until the block or the process ends.
+
+        Raises:
+            BlockingIOError: the trial is another process's.
+        """
+        folder = self.folder / "trials"
+        folder.mkdir(exist_ok=True)
+        with open(folder / f"{number}.lock", "w") as file:
+            fcntl.flock(file, fcntl.LOCK_EX | fcntl.LOCK_NB)
+            yield
+
+    def retry_lost(self, study: optuna.Study) -> None:
+        """Queues the running trials whose processes ended. Only for a process that is alone."""
+        for trial in study.get_trials(states=(TrialState.RUNNING,)):
+            with suppress(BlockingIOError), self.owns(trial.number):
+                if study.trials[trial.number].state == TrialState.RUNNING:  # it may just have ended
+                    study.tell(trial.number, state=TrialState.FAIL)
+                    retry(study, trial)
+
+    def trial_folder(self, trial: FrozenTrial) -> Path:
+        """Where a trial trains. One that is tried again continues in the folder of the first."""
+        first = RetryHeartbeatStaleTrialCallback.retried_trial_number(trial)
+        return self.folder / "trials" / str(trial.number if first is None else first)
+
     def settings(self, trial: optuna.Trial) -> Config:
         """The settings of a trial: the profile's, with the values that Optuna suggests.
 
@@ -82,6 +107,11 @@ class Search:
             SettingsError: the values do not fit together.
         """
         return with_overrides(self.config, [override(found.key, found.suggest(trial)) for found in self.ranges])
+
+
+def retry(study: optuna.Study, trial: FrozenTrial) -> None:
+    """Queues a trial that failed with the same values; it continues from the last finished epoch."""
+    RetryHeartbeatStaleTrialCallback(RETRIES)(study, trial)
 
 
 def count(study: optuna.Study, *states: TrialState) -> int:

@@ -3,14 +3,12 @@
 from __future__ import annotations
 
 import math
-import shutil
 from collections.abc import Mapping, Sequence
 from pathlib import Path
 
 import optuna
 import tensorflow_transform as tft
 import tf_keras
-from optuna.storages import RetryHeartbeatStaleTrialCallback
 
 from components.trainer.cluster import connect
 from components.trainer.fit import DivergedError
@@ -18,7 +16,7 @@ from components.trainer.run import TrainingJob, learn
 from components.trainer.settings import TrainerSettings
 from components.trainer.strategy import with_precision
 from pipeline.config import Config
-from pipeline.tune.study import Search
+from pipeline.tune.study import BACKUP, Search
 
 
 def train_trial(search: Search, trial: optuna.Trial, config: Config) -> float:
@@ -29,17 +27,12 @@ def train_trial(search: Search, trial: optuna.Trial, config: Config) -> float:
     Raises:
         optuna.TrialPruned: other trials were better at the same epoch.
     """
-    # A trial whose process was lost continues from its last finished epoch.
-    first = RetryHeartbeatStaleTrialCallback.retried_trial_number(trial.study.trials[trial.number])
-    folder = search.folder / "trials" / str(trial.number if first is None else first)
+    folder = search.trial_folder(trial.study.trials[trial.number])
     try:
-        return judge(config, search.transform_output, search.examples, folder, [Pruning(trial, search.metric)])[
-            search.metric
-        ]
+        kept = judge(config, search.transform_output, search.examples, folder, [Pruning(trial, search.metric)])
     except DivergedError:
         return math.nan
-    finally:
-        shutil.rmtree(folder / "backup", ignore_errors=True)  # a trial that ended does not continue
+    return kept[search.metric]
 
 
 def judge(
@@ -74,7 +67,7 @@ def judge(
         eval_files=[f"{examples}/Split-eval/*"],
         serving_model_dir="",
         model_run_dir=str(folder),
-        backup_dir=str(folder / "backup"),
+        backup_dir=str(folder / BACKUP),
     )
     try:
         with connect(config.training.replicas) as cluster:

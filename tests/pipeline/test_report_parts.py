@@ -18,7 +18,7 @@ from pipeline.history.records import Run
 from pipeline.report import charts, dataset, evaluated
 from pipeline.report.epochs import Epoch, kept_epoch
 from pipeline.report.lineage import flat_settings
-from pipeline.report.write import write_page
+from pipeline.report.write import write_file
 from tests.conftest import MNIST, ROOT
 from tests.own_sequences import example as own_sequences
 
@@ -79,11 +79,11 @@ def test_an_example_of_a_fork_is_drawn_as_a_heat_map() -> None:
 
 def test_a_page_is_replaced_as_a_whole(small_disk: Path) -> None:
     file = small_disk / "report.html"
-    write_page("the first page, ä", file)
+    write_file("the first page, ä", file)
     with pytest.raises(OSError, match="No space left"):
-        write_page("x" * 2**23, file)
+        write_file("x" * 2**23, file)
     assert file.read_text(encoding="utf-8") == "the first page, ä" and list(small_disk.iterdir()) == [file]
-    write_page("the second page", file)
+    write_file("the second page", file)
     assert file.read_text() == "the second page" and file.stat().st_mode & 0o044
 
 

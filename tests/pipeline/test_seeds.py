@@ -5,6 +5,7 @@ from __future__ import annotations
 import json
 from collections.abc import Callable
 from dataclasses import dataclass
+from datetime import UTC, datetime
 from pathlib import Path
 
 import numpy as np
@@ -14,9 +15,10 @@ from tfx.utils import path_utils
 from components.assets_extra import model_id
 from data.readers import Images
 from pipeline.config import Config
-from pipeline.exit_codes import PUSHED, WRONG_USE
+from pipeline.exit_codes import FAILED, PUSHED, WRONG_USE
+from pipeline.history.records import Run, Step
 from pipeline.local.run_root import RunRoot
-from pipeline.seeds import main, summarize
+from pipeline.seeds import main, row, summarize
 from tests.conftest import QUICK, Outcome, captured, last_run, states, write_folder
 
 
@@ -35,6 +37,27 @@ def test_the_summary_is_that_of_a_sample() -> None:
 def test_wrong_settings_are_a_sentence(tmp_path: Path, capsys: pytest.CaptureFixture[str]) -> None:
     assert main(["--run-root", str(tmp_path / "root"), "--set", "training.epoch=3"]) == WRONG_USE
     assert capsys.readouterr().err.startswith("seeds: --set training.epoch=3: ") and not (tmp_path / "root").exists()
+
+
+def test_several_hosts_are_refused(monkeypatch: pytest.MonkeyPatch, capsys: pytest.CaptureFixture[str]) -> None:
+    monkeypatch.setenv("TF_CONFIG", "{}")
+    assert main([]) == WRONG_USE
+    assert "pipeline.seeds trains on this host alone" in capsys.readouterr().err
+
+
+def test_the_time_is_that_of_a_whole_training() -> None:
+    def a_run(state: str, seconds: float, seed: int = 1) -> Run:
+        moment = datetime(2026, 1, 1, tzinfo=UTC)
+        return Run("", "", moment, {}, [Step("Trainer", state, moment, seconds, {"seed": seed})])
+
+    def seconds(*runs: Run) -> float | None:
+        return row(runs[-1], runs)["seconds"]
+
+    assert seconds(a_run("COMPLETE", 9.0)) == 9.0
+    assert seconds(a_run("COMPLETE", 9.0), a_run("COMPLETE", 8.0, seed=2), a_run("CACHED", 0.1)) == 9.0
+    assert seconds(a_run("RUNNING", 0.0), a_run("COMPLETE", 3.0)) is None, "continued: 3 s are a part of it"
+    assert seconds(a_run("FAILED", 5.0), a_run("COMPLETE", 3.0), a_run("CACHED", 0.1)) is None
+    assert seconds(a_run("FAILED", 5.0, seed=2), a_run("COMPLETE", 9.0)) == 9.0
 
 
 @dataclass(frozen=True)
@@ -66,10 +89,11 @@ def trained_model(root: Path, number: int) -> str | None:
 
 
 @pytest.mark.slow
-def test_two_seeds_are_trained_stored_and_not_trained_again(seeds: Seeds) -> None:
+def test_two_seeds_are_trained_stored_and_not_trained_again(seeds: Seeds, capsys: pytest.CaptureFixture[str]) -> None:
     root = seeds.root
     (file,) = root.glob("seeds/default-*.json")
-    rows = json.loads(file.read_text())
+    stored = json.loads(file.read_text())
+    rows = stored["seeds"]
     assert list(rows) == ["17", "18"] and rows["17"]["accuracy"] != rows["18"]["accuracy"]
     assert last_run(root).figures["accuracy"] == rows["18"]["accuracy"] > 0.5
     assert "Seed 18, 2 of 2" in seeds.printed and f"{rows['17']['accuracy']:.4f}" in seeds.printed.split("Seed 18")[-1]
@@ -78,9 +102,20 @@ def test_two_seeds_are_trained_stored_and_not_trained_again(seeds: Seeds) -> Non
         "Baseline",
         "Evaluator",
     }
+    assert stored["summary"]["accuracy"]["mean"] == pytest.approx((rows["17"]["accuracy"] + rows["18"]["accuracy"]) / 2)
+    assert rows["17"]["seconds"] > 0 and not (root / "serving_models").exists()
+
+    # Again: all comes from the cache, and the times are those of the trainings.
+    file.unlink()
     assert main(seeds.options) == 0
-    assert json.loads(file.read_text()) == rows and states(root)["Trainer"] == "CACHED"
-    assert not (root / "serving_models").exists()
+    assert json.loads(file.read_text()) == stored and states(root)["Trainer"] == "CACHED"
+
+    file.unlink()
+    file.parent.rmdir()
+    file.parent.touch()
+    assert main([*seeds.options, "--n", "1"]) == FAILED
+    assert f"seeds: {file} cannot be written: " in capsys.readouterr().err
+    file.parent.unlink()
 
 
 @pytest.mark.slow

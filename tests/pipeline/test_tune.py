@@ -8,14 +8,18 @@ import sys
 import time
 from pathlib import Path
 
+import numpy as np
 import optuna
 import pytest
 
+from data.errors import UserError
 from pipeline.config import load
 from pipeline.exit_codes import FAILED, INTERRUPTED, WRONG_USE
 from pipeline.tune.cli import main
 from pipeline.tune.ranges import Range, check_ranges, parse_range
 from pipeline.tune.report import importances, toml
+from pipeline.tune.search import Worker
+from pipeline.tune.study import Search
 from tests.conftest import ROOT, last_run
 
 RANGES = ("training.learning_rate=1e-3..3e-2", "model.units=8..16", "model.cell=gru,simple_rnn")
@@ -34,7 +38,7 @@ def the_study(root: Path) -> optuna.Study:
 def test_several_hosts_are_refused(monkeypatch: pytest.MonkeyPatch, capsys: pytest.CaptureFixture[str]) -> None:
     monkeypatch.setenv("TF_CONFIG", "{}")
     assert main(["--set-range", RANGES[0]]) == WRONG_USE
-    assert "a search trains on this host alone" in capsys.readouterr().err
+    assert "pipeline.tune trains on this host alone" in capsys.readouterr().err
 
 
 def test_what_a_range_means() -> None:
@@ -142,7 +146,6 @@ def test_an_interrupted_search_continues_its_trial(
     assert process.stderr.read().splitlines()[-1] == "tune: Interrupted; the same command goes on with the search."
     assert the_study(root).trials[0].state == optuna.trial.TrialState.RUNNING
 
-    # Two signs of life must be missing before the trial is tried again.
     assert main(options) == 0
     first, again = the_study(root).trials
     assert (first.state.name, again.state.name) == ("FAIL", "COMPLETE") and first.params == again.params
@@ -157,6 +160,7 @@ def test_a_full_disk_is_a_sentence(small_disk: Path) -> None:
     script = f"""
 import sys
 from pathlib import Path
+from data.errors import UserError
 from pipeline.config import load
 from pipeline.tune.cli import _run
 from pipeline.tune.study import Search
@@ -165,6 +169,51 @@ sys.exit(_run({search}, jobs=1))
     done = subprocess.run([sys.executable, "-c", script], cwd=ROOT, capture_output=True, text=True, check=False)
     assert done.returncode == FAILED and "Traceback" not in done.stderr
     assert re.match(r"tune: The search .* cannot be written: no space is left on the device", done.stderr)
+
+
+def a_search(folder: Path) -> Search:
+    ranges = (parse_range("training.learning_rate=1e-3..3e-2"),)
+    return Search(folder, "default", load("default"), ranges, "val_loss", 2, str(folder / "none"), str(folder / "none"))
+
+
+def test_a_running_trial_is_tried_again_when_its_process_ended(tmp_path: Path) -> None:
+    search = a_search(tmp_path)
+    study = search.open_study()
+    search.settings(study.ask())
+    with search.owns(0):
+        search.retry_lost(study)  # a suspended process keeps its trial
+        assert [trial.state.name for trial in study.trials] == ["RUNNING"]
+    search.retry_lost(study)
+    first, again = study.trials
+    assert (first.state.name, again.state.name) == ("FAIL", "WAITING")
+    assert again.system_attrs["fixed_params"] == first.params == {"training.learning_rate": 1e-2}
+    assert search.trial_folder(again) == search.trial_folder(first)
+
+
+def test_a_trial_that_fails_is_tried_again_with_the_same_values(tmp_path: Path) -> None:
+    search = a_search(tmp_path)
+    with pytest.raises(UserError, match="holds no examples"):  # what ExampleGen wrote was removed
+        Worker(search).work()
+    first, again = search.open_study().trials
+    assert (first.state.name, again.state.name) == ("FAIL", "WAITING")
+    assert again.system_attrs["fixed_params"] == first.params
+
+
+def test_the_importance_names_the_setting_that_decides() -> None:
+    study, random = optuna.create_study(), np.random.default_rng(0)
+    spaces = {name: optuna.distributions.FloatDistribution(0, 1) for name in ("none", "much")}
+    for number in range(20):
+        assert importances(study) == {} or number >= 10, "too few trials to say"
+        values = {name: random.random() for name in spaces}
+        study.add_trial(optuna.trial.create_trial(params=values, distributions=spaces, value=values["much"] ** 2))
+    assert next(iter(importances(study))) == "much" and sum(importances(study).values()) == pytest.approx(1)
+
+
+def test_trials_that_are_all_alike_have_no_important_setting() -> None:
+    study, space = optuna.create_study(), {"x": optuna.distributions.FloatDistribution(0, 1)}
+    for _ in range(10):
+        study.add_trial(optuna.trial.create_trial(params={"x": 0.5}, distributions=space, value=1.0))
+    assert set(importances(study)) <= {"x"}
 
 
 def test_a_trial_that_is_worse_than_the_others_is_pruned() -> None:
@@ -177,7 +226,6 @@ def test_a_trial_that_is_worse_than_the_others_is_pruned() -> None:
         for epoch in range(5):
             good.on_epoch_end(epoch, {"val_loss": 0.1 - 0.001 * number, "val_accuracy": 0.9})
         study.tell(trial, 0.1 - 0.001 * number)
-    assert 0 <= sum(importances(study).values()) <= 1.001
     bad = Pruning(study.ask({"x": optuna.distributions.FloatDistribution(0, 1)}), "val_loss")
     bad.on_epoch_end(0, {"val_loss": float("nan")})
     bad.on_epoch_end(1, {"val_loss": 3.0})
