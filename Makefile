@@ -14,8 +14,8 @@ PY      := $(VENV)/bin/python
 ARGS    ?=
 # The model that `serve` and `demo` take: a profile's serving.model_name.
 MODEL   ?= mnist
-# Three processes share the test files: much of a test's time is waiting.
-PARALLEL := -n 3 --dist loadfile --no-loadscope-reorder
+# Two processes share the test files, so that a long file does not wait for all others.
+PARALLEL := -n 2 --dist loadfile --no-loadscope-reorder
 
 export TF_USE_LEGACY_KERAS := 1
 
