@@ -2,11 +2,24 @@
 
 from __future__ import annotations
 
+import os
+import sys
+from typing import NoReturn
+
 from components.data_validation import DataGateError
 from data.errors import SettingsError
 from data.storage import causes
 
 PUSHED, FAILED, WRONG_USE, MODEL_REFUSED, DATA_REFUSED, INTERRUPTED = 0, 1, 2, 3, 4, 130
+
+
+def leave(code: int) -> NoReturn:
+    """Ends the process. After an interruption it does not wait for threads: one of Beam's may wait without end."""
+    if code == INTERRUPTED:
+        sys.stdout.flush()
+        sys.stderr.flush()
+        os._exit(code)
+    sys.exit(code)
 
 
 def exit_code(error: BaseException) -> int:

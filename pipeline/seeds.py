@@ -24,7 +24,7 @@ from data.quiet import quiet
 from data.storage import storage_problem
 from pipeline.arguments import add_settings, count, refuse_several_hosts
 from pipeline.config import Config, load
-from pipeline.exit_codes import FAILED, INTERRUPTED, MODEL_REFUSED, PUSHED, exit_code
+from pipeline.exit_codes import FAILED, INTERRUPTED, MODEL_REFUSED, PUSHED, exit_code, leave
 from pipeline.local import cli
 from pipeline.local.run_root import RunRoot
 
@@ -155,4 +155,4 @@ def _digest(config: Config) -> str:
 
 
 if __name__ == "__main__":
-    sys.exit(main())
+    leave(main())

@@ -1,6 +1,5 @@
-import sys
-
+from pipeline.exit_codes import leave
 from pipeline.tune.cli import main
 
 if __name__ == "__main__":
-    sys.exit(main())
+    leave(main())

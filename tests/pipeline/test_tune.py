@@ -139,7 +139,7 @@ def test_an_interrupted_search_continues_its_trial(
         [sys.executable, "-m", "pipeline.tune", *options], cwd=ROOT, stderr=subprocess.PIPE, text=True
     )
     deadline = time.monotonic() + 240
-    while not list(root.glob("tune/*/trials/0/backup/state/chief/*.index")) and time.monotonic() < deadline:
+    while not list(root.glob("tune/*/trials/0/backup/state/chief/checkpoint")) and time.monotonic() < deadline:
         time.sleep(0.1)
     process.terminate()
     assert process.wait(60) == INTERRUPTED and process.stderr
