@@ -15,7 +15,7 @@ import hashlib
 import json
 import statistics
 import sys
-from collections.abc import Sequence
+from collections.abc import Mapping, Sequence
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
@@ -68,6 +68,7 @@ def main(argv: Sequence[str] | None = None) -> int:
 
 def _train(args: argparse.Namespace, config: Config, file: Path) -> int:
     rows: dict[int, Row] = {}
+    summary: dict[str, Row] = {}
     for number in range(args.n):
         seed = config.training.seed + number
         print(f"\nSeed {seed}, {number + 1} of {args.n}", flush=True)
@@ -80,9 +81,9 @@ def _train(args: argparse.Namespace, config: Config, file: Path) -> int:
 
             runs = RunRoot(args.run_root, config).history(config.name).runs()
         rows[seed] = row([run for run in runs if run.figures][-1], runs)
-        stored = {"seeds": rows, "summary": summarize(list(rows.values()))}
-        write_file(json.dumps(stored, indent=2) + "\n", file)
-    _print([(str(seed), row) for seed, row in rows.items()])
+        summary = summarize(list(rows.values()))
+        write_file(json.dumps({"seeds": rows, "summary": summary}, indent=2) + "\n", file)
+    _print(rows, summary)
     print(f"\nStored in {file}")
     return 0
 
@@ -104,12 +105,12 @@ def row(evaluated: Run, runs: Sequence[Run]) -> Row:
     return {column: evaluated.figures.get(column) for column in COLUMNS} | {"seconds": seconds}
 
 
-def summarize(rows: Sequence[Row]) -> dict[str, dict[str, float | None]]:
+def summarize(rows: Sequence[Row]) -> dict[str, Row]:
     """For each column the mean, the standard deviation, the least and the largest.
 
     The deviation is that of a sample (n - 1), and None for one row. A value that is not known in a row is left out.
     """
-    summary: dict[str, dict[str, float | None]] = {}
+    summary: dict[str, Row] = {}
     for column in COLUMNS:
         values = [value for row in rows if (value := row.get(column)) is not None]
         if values:
@@ -123,14 +124,13 @@ def summarize(rows: Sequence[Row]) -> dict[str, dict[str, float | None]]:
     return summary
 
 
-def _print(rows: Sequence[tuple[str, Row]]) -> None:
+def _print(rows: Mapping[int, Row], summary: Mapping[str, Row]) -> None:
     from pipeline.history.tables import console, table
 
     lines: list[dict[str, Any]] = [
-        {"seed": seed, **{title: _text(column, row.get(column)) for column, title in COLUMNS.items()}}
-        for seed, row in rows
+        {"seed": str(seed), **{title: _text(column, found.get(column)) for column, title in COLUMNS.items()}}
+        for seed, found in rows.items()
     ]
-    summary = summarize([row for _, row in rows])
     for title, cells in (
         ("mean ± standard deviation", ("mean", "deviation")),
         ("least to largest", ("least", "largest")),
