@@ -8,6 +8,7 @@ import hashlib
 import logging
 import os
 from collections.abc import Iterator, Mapping
+from pathlib import Path
 from typing import Any, NamedTuple
 
 import ml_metadata as mlmd
@@ -19,13 +20,15 @@ from tfx import types
 from tfx import v1 as tfx
 from tfx.dsl.io import fileio
 from tfx.types import artifact_utils
-from tfx.utils import io_utils, path_utils
+from tfx.utils import io_utils
 
-from components.assets_extra import read_labels, same_model
-from components.trainer.export import PROBABILITIES
+from components.trainer.signatures import PROBABILITIES
+from components.version_folder import read_labels, same_model, saved_model, version_folders
 
 VERSION = "version"
 """The custom property of a baseline: which pushed version it is a copy of."""
+UNFINISHED = ".unfinished"
+"""The ending of a folder that a killed run did not finish copying."""
 
 log = logging.getLogger(__name__)
 
@@ -40,61 +43,45 @@ class Signature(NamedTuple):
     outputs: Tensors
 
 
-def list_versions(serving_dir: str) -> list[int]:
-    """The versions that TensorFlow Serving would load from its base path, newest first; none without that folder.
-
-    In an object store a push is many copies, `saved_model.pb` last: a folder without it is an incomplete push.
-    """
-    if not fileio.isdir(serving_dir):
-        return []
-    # Object stores list a folder with a slash behind it.
-    names = [name.rstrip("/") for name in fileio.listdir(serving_dir)]
-    found = (name for name in names if name.isdecimal() and fileio.exists(f"{serving_dir}/{name}/saved_model.pb"))
-    return sorted(map(int, found), reverse=True)
-
-
-def find_baseline(serving_dir: str, candidate: str) -> int | None:
-    """The version of the newest pushed model that is not the SavedModel `candidate` and can be compared with it.
+def find_baseline(serving_dir: str, candidate: str) -> str | None:
+    """The version folder of the newest pushed model that is not the SavedModel `candidate` and can be compared with it.
 
     A model can be compared if the signatures that both have take the same inputs, and the outputs that both have are
     the same: dtypes, shapes, and so the number of classes. Its classes must also have the same names. Each version
     that cannot be compared is logged, and so is a missing baseline.
     """
-    wanted, labels, seen = _interface(candidate), read_labels(candidate), False
-    for version in list_versions(serving_dir):
-        folder = os.path.join(serving_dir, str(version))
+    labels, others = read_labels(candidate), False
+    for folder in version_folders(serving_dir):
         if same_model(folder, candidate):
             continue
-        seen = True
-        try:
-            found = _interface(folder)
-        except DecodeError:
-            log.warning("Version %d in %s is no baseline: its saved_model.pb is damaged.", version, serving_dir)
+        others = True
+        if problem := _problem(folder, candidate, labels):
+            log.warning("Version %s in %s is no baseline: %s.", Path(folder).name, serving_dir, problem)
             continue
-        if PROBABILITIES not in found.get(tf.saved_model.DEFAULT_SERVING_SIGNATURE_DEF_KEY, Signature({}, {})).outputs:
-            log.warning(
-                "Version %d in %s is no baseline: it has no signature serving_default that returns %s.",
-                *(version, serving_dir, PROBABILITIES),
-            )
-            continue
-        if different := next(_differences(wanted, found), None):
-            log.warning("Version %d in %s is no baseline: its %s.", version, serving_dir, different)
-            continue
-        if not has_weights(folder):
-            log.warning("Version %d in %s is no baseline: its variables are damaged.", version, serving_dir)
-            continue
-        other_labels = read_labels(folder)
-        if labels and other_labels and labels != other_labels:
-            log.warning(
-                "Version %d in %s is no baseline: its classes are %s, the candidate's are %s.",
-                *(version, serving_dir, ", ".join(other_labels), ", ".join(labels)),
-            )
-            continue
-        log.info("The baseline is version %d, the newest other model in %s.", version, serving_dir)
-        return version
-    others = "no other model in %s can be compared" if seen else "no other model was pushed to %s"
-    log.info(f"There is no baseline: {others}.", serving_dir)
+        log.info("The baseline is version %s, the newest other model in %s.", Path(folder).name, serving_dir)
+        return folder
+    why = "no other model in %s can be compared" if others else "no other model was pushed to %s"
+    log.info(f"There is no baseline: {why}.", serving_dir)
     return None
+
+
+def _problem(folder: str, candidate: str, labels: tuple[str, ...]) -> str:
+    """Why the model in `folder` cannot be compared with `candidate`, whose classes are `labels`; empty if it can."""
+    try:
+        wanted, found = _interface(candidate), _interface(folder)
+    except DecodeError:
+        return "its saved_model.pb is damaged"
+    default = tf.saved_model.DEFAULT_SERVING_SIGNATURE_DEF_KEY
+    if PROBABILITIES not in found.get(default, Signature({}, {})).outputs:
+        return f"it has no signature {default} that returns {PROBABILITIES}"
+    if different := next(_differences(wanted, found), None):
+        return f"its {different}"
+    if not has_weights(folder):
+        return "its variables are damaged"
+    other = read_labels(folder)
+    if labels and other and labels != other:
+        return f"its classes are {', '.join(other)}, the candidate's are {', '.join(labels)}"
+    return ""
 
 
 class LatestPushedModelStrategy(tfx.dsl.experimental.ResolverStrategy):
@@ -114,31 +101,34 @@ class LatestPushedModelStrategy(tfx.dsl.experimental.ResolverStrategy):
         self, store: mlmd.MetadataStore, input_dict: Mapping[str, list[types.Artifact]]
     ) -> dict[str, list[types.Artifact]]:
         (candidate,) = input_dict["candidate"]
-        version = find_baseline(self._serving_dir, _saved_model(candidate))
-        models = [self._register(store, version, candidate)] if version is not None else []
+        folder = find_baseline(self._serving_dir, saved_model(candidate))
+        models = [self._register(store, folder, candidate)] if folder else []
         return {**input_dict, "model": models}
 
-    def _register(self, store: mlmd.MetadataStore, version: int, candidate: types.Artifact) -> types.Artifact:
-        folder = os.path.join(self._serving_dir, str(version))
+    def _register(self, store: mlmd.MetadataStore, folder: str, candidate: types.Artifact) -> types.Artifact:
+        version = Path(folder).name
         baseline = tfx.types.standard_artifacts.Model()
         baseline.uri = os.path.join(self._baseline_dir, f"{version}-{_digest(folder)}")
-        if not fileio.exists(baseline.uri):
+        live = metadata_store_pb2.Artifact.LIVE
+        known = next(iter(store.get_artifacts_by_uri(baseline.uri)), None)
+        if known is None or known.state != live or not fileio.exists(baseline.uri):
+            # A copy whose files are gone or have changed is not live: pipeline.runs.store looks before each run.
             unfinished = tfx.types.standard_artifacts.Model()
-            unfinished.uri = f"{baseline.uri}.unfinished"
-            io_utils.copy_dir(folder, _saved_model(unfinished))
+            unfinished.uri = f"{baseline.uri}{UNFINISHED}"
+            for leftover in filter(fileio.exists, (unfinished.uri, baseline.uri)):
+                fileio.rmtree(leftover)
+            io_utils.copy_dir(folder, saved_model(unfinished))
             fileio.rename(unfinished.uri, baseline.uri)
-        known = store.get_artifacts_by_uri(baseline.uri)
-        if not known:
-            baseline.set_string_custom_property(VERSION, str(version))
-            baseline.mlmd_artifact.type_id = candidate.type_id
-            baseline.mlmd_artifact.state = metadata_store_pb2.Artifact.LIVE
-            (identifier,) = store.put_artifacts([baseline.mlmd_artifact])
-            known = store.get_artifacts_by_id([identifier])
-        elif known[0].state != metadata_store_pb2.Artifact.LIVE:  # the copy was missing
-            known[0].state = metadata_store_pb2.Artifact.LIVE
-            store.put_artifacts([known[0]])
+        if known is None:
+            baseline.set_string_custom_property(VERSION, version)
+            known = baseline.mlmd_artifact
+            known.type_id = candidate.type_id
+        if known.state != live:
+            known.state = live
+            (identifier,) = store.put_artifacts([known])
+            (known,) = store.get_artifacts_by_id([identifier])
         (artifact_type,) = store.get_artifact_types_by_id([candidate.type_id])
-        return artifact_utils.deserialize_artifact(artifact_type, known[0])
+        return artifact_utils.deserialize_artifact(artifact_type, known)
 
 
 @tfx.dsl.components.component
@@ -154,14 +144,9 @@ def LatestPushedModel(
         model: the copy; empty if there is no baseline.
         serving_dir: TensorFlow Serving's base path.
     """
-    version = find_baseline(serving_dir, _saved_model(candidate))
-    if version is not None:
-        io_utils.copy_dir(os.path.join(serving_dir, str(version)), _saved_model(model))
-        model.set_string_custom_property(VERSION, str(version))
-
-
-def _saved_model(artifact: types.Artifact) -> str:
-    return path_utils.serving_model_path(artifact.uri, path_utils.is_old_model_artifact(artifact))
+    if folder := find_baseline(serving_dir, saved_model(candidate)):
+        io_utils.copy_dir(folder, saved_model(model))
+        model.set_string_custom_property(VERSION, Path(folder).name)
 
 
 def _digest(folder: str) -> str:

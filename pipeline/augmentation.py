@@ -4,19 +4,16 @@ from __future__ import annotations
 
 import argparse
 import itertools
-import os
 import sys
 from collections.abc import Sequence
 from pathlib import Path
 
 import numpy as np
 
-from data.errors import SettingsError, UserError
-from data.quiet import quiet
-from data.storage import storage_problem
-from pipeline.arguments import add_settings
+from data.errors import SettingsError, UserError, storage_problem
+from data.process import quiet
+from pipeline.arguments import add_settings, run_command
 from pipeline.config import Config, load
-from pipeline.exit_codes import exit_code
 from pipeline.local.cli import check_data
 
 EXAMPLES, DISTORTIONS, SCALE, GAP = 10, 4, 3, 4
@@ -31,20 +28,19 @@ def main(argv: Sequence[str] | None = None) -> int:
     add_settings(parser, "best")
     parser.add_argument("-o", "--output", type=Path, default=Path("augmentation.png"), metavar="FILE")
     args = parser.parse_args(argv)
-    os.environ["TF_USE_LEGACY_KERAS"] = "1"
-    try:
-        config = load(args.profile, args.set)
-        if not config.augmentation.active:
-            raise SettingsError(
-                f"The profile {args.profile} has no augmentation: set one, such as --set augmentation.rotation=10."
-            )
-        check_data(config)
-        with quiet():
-            picture = draw(config)
-        _write(picture, args.output)
-    except UserError as error:
-        print(f"augmentation: {error}", file=sys.stderr)
-        return exit_code(error)
+    return run_command("augmentation", lambda: _run(args))
+
+
+def _run(args: argparse.Namespace) -> int:
+    config = load(args.profile, args.set)
+    if not config.augmentation.active:
+        raise SettingsError(
+            f"The profile {args.profile} has no augmentation: set one, such as --set augmentation.rotation=10."
+        )
+    check_data(config)
+    with quiet():
+        picture = draw(config)
+    _write(picture, args.output)
     print(args.output)
     return 0
 

@@ -18,8 +18,7 @@ from data.errors import SettingsError
 from data.example import ExampleSpec
 from data.settings import Section
 from pipeline.engines.settings import Beam
-from pipeline.kubeflow.settings import Kubeflow
-from pipeline.local.settings import Notify
+from pipeline.settings import Kubeflow, Metadata, Notify
 
 PROFILES = Path(__file__).parent / "profiles"
 
@@ -32,16 +31,6 @@ class Data(ExampleSpec):
     @property
     def example(self) -> ExampleSpec:
         return ExampleSpec.model_validate(self.model_dump(exclude={"path"}))
-
-
-class Metadata(Section):
-    """Where ML Metadata keeps its records."""
-
-    connection: str = Field(
-        "",
-        description="ml_metadata.ConnectionConfig in text format; $VARIABLES are filled in from the environment."
-        " Empty: SQLite under the run root",
-    )
 
 
 class Config(Section):

@@ -7,8 +7,7 @@ import sys
 from typing import NoReturn
 
 from components.data_validation import DataGateError
-from data.errors import SettingsError
-from data.storage import causes
+from data.errors import SettingsError, causes
 
 PUSHED, FAILED, WRONG_USE, MODEL_REFUSED, DATA_REFUSED, INTERRUPTED = 0, 1, 2, 3, 4, 130
 

@@ -14,22 +14,19 @@ import argparse
 import hashlib
 import json
 import statistics
-import sys
 from collections.abc import Mapping, Sequence
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
-from data.errors import UserError
-from data.quiet import quiet
-from data.storage import storage_problem
-from pipeline.arguments import add_settings, count, refuse_several_hosts
+from data.process import quiet
+from pipeline.arguments import add_run_root, add_settings, count, refuse_several_hosts, run_command
 from pipeline.config import Config, load
-from pipeline.exit_codes import FAILED, INTERRUPTED, MODEL_REFUSED, PUSHED, exit_code, leave
+from pipeline.exit_codes import MODEL_REFUSED, PUSHED, leave
 from pipeline.local import cli
-from pipeline.local.run_root import RunRoot
+from pipeline.runs.root import RunRoot
 
 if TYPE_CHECKING:
-    from pipeline.history.records import Run
+    from pipeline.runs.records import Run
 
 COLUMNS = {
     "accuracy": "test accuracy",
@@ -47,23 +44,16 @@ def main(argv: Sequence[str] | None = None) -> int:
         prog="python -m pipeline.seeds", description="Train a profile with several seeds, and say how sure it is."
     )
     add_settings(parser)
-    parser.add_argument("--run-root", type=Path, default=Path("runs"), metavar="DIR", help="(default: runs)")
+    add_run_root(parser)
     parser.add_argument("--n", type=count, default=3, metavar="N", help="how many seeds (default: 3)")
     args = parser.parse_args(argv)
-    try:
-        refuse_several_hosts("pipeline.seeds")
-        config = load(args.profile, args.set)
-        file = args.run_root / "seeds" / f"{Path(args.profile).stem}-{_digest(config)}.json"
-        return _train(args, config, file)
-    except UserError as error:
-        print(f"seeds: {error}", file=sys.stderr)
-        return exit_code(error)
-    except OSError as error:
-        print(f"seeds: {file} cannot be written: {storage_problem(error) or error}.", file=sys.stderr)
-        return FAILED
-    except KeyboardInterrupt:
-        print("seeds: Interrupted; the same command goes on.", file=sys.stderr)
-        return INTERRUPTED
+    return run_command("seeds", lambda: _run(args), "Interrupted; the same command goes on.")
+
+
+def _run(args: argparse.Namespace) -> int:
+    refuse_several_hosts("pipeline.seeds")
+    config = load(args.profile, args.set)
+    return _train(args, config, args.run_root / "seeds" / f"{Path(args.profile).stem}-{_digest(config)}.json")
 
 
 def _train(args: argparse.Namespace, config: Config, file: Path) -> int:
@@ -77,7 +67,7 @@ def _train(args: argparse.Namespace, config: Config, file: Path) -> int:
         if code not in (PUSHED, MODEL_REFUSED):
             return code
         with quiet():
-            from pipeline.report.write import write_file
+            from pipeline.runs.files import write_file
 
             runs = RunRoot(args.run_root, config).history(config.name).runs()
         rows[seed] = row([run for run in runs if run.figures][-1], runs)
@@ -125,7 +115,7 @@ def summarize(rows: Sequence[Row]) -> dict[str, Row]:
 
 
 def _print(rows: Mapping[int, Row], summary: Mapping[str, Row]) -> None:
-    from pipeline.history.tables import console, table
+    from pipeline.tables import console, table
 
     lines: list[dict[str, Any]] = [
         {"seed": str(seed), **{title: _text(column, found.get(column)) for column, title in COLUMNS.items()}}

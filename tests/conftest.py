@@ -26,7 +26,7 @@ import pytest
 from data.readers import Images
 
 if TYPE_CHECKING:
-    from pipeline.history.records import Run
+    from pipeline.runs.records import Run
 
 ROOT = Path(__file__).parents[1]
 MNIST = ROOT / "data" / "mnist"
@@ -157,7 +157,7 @@ def versions(root: Path) -> list[str]:
 def last_run(root: Path) -> Run:
     """The last run of a run root, as ML Metadata has it."""
     from pipeline.config import Config
-    from pipeline.local.run_root import RunRoot
+    from pipeline.runs.root import RunRoot
 
     return RunRoot(root, Config()).history("digit-rows").run("last")
 

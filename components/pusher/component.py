@@ -25,23 +25,27 @@ from tfx.types import artifact_utils, standard_artifacts, standard_component_spe
 from tfx.types.component_spec import ChannelParameter, ComponentSpec, ExecutionParameter
 from tfx.utils import io_utils, proto_utils
 
-from components.assets_extra import model_id, same_model
-from components.baseline import has_weights, list_versions
+from components.baseline import has_weights
 from components.digests import DIGEST
 from components.evaluator.report import read_evaluation
 from components.example_gen import read_digests
 from components.infra_validator.report import SERVER
-from components.provenance import environment, read_provenance, write_provenance
+from components.version_folder import (
+    MODELS,
+    ROLLED_BACK,
+    environment,
+    model_id,
+    read_provenance,
+    same_model,
+    version_folders,
+    write_provenance,
+)
 from data.errors import UserError
 from data.example import ExampleSpec
-from data.storage import remove_older
+from data.process import remove_older
 
-ROLLED_BACK = "rolled_back"
-"""The part of a version's provenance that says that it is a copy: of which version, and instead of which one."""
-MODELS = "models"
-"""In ROLLED_BACK: the models that were rolled back, as `model_id` of components.assets_extra gives them."""
-
-_HIDDEN = ".pushing-"
+HIDDEN = ".pushing-"
+"""The beginning of the name of a folder that becomes a version, or was to become one."""
 _LARGEST_VERSION = 2**63 - 1
 
 log = logging.getLogger(__name__)
@@ -51,8 +55,8 @@ log = logging.getLogger(__name__)
 def hidden_folder(base: str) -> Iterator[str]:
     """The path of a hidden folder in TensorFlow Serving's base path, for a version to be; removed at the end."""
     # A push that was killed leaves its folder. A younger folder may belong to a push that still runs.
-    remove_older(Path(base), f"{_HIDDEN}*", seconds=24 * 60 * 60)
-    hidden = os.path.join(base, f"{_HIDDEN}{uuid.uuid4().hex}")
+    remove_older(Path(base), f"{HIDDEN}*", seconds=24 * 60 * 60)
+    hidden = os.path.join(base, f"{HIDDEN}{uuid.uuid4().hex}")
     try:
         yield hidden
     finally:
@@ -79,14 +83,13 @@ def _is_whole(folder: str, model: str) -> bool:
     )
 
 
-def rolled_back(folder: str) -> dict[str, Any]:
-    """What the provenance of a version says about its roll-back; empty if it is no copy, or in an object store."""
+def rolled_back(folder: str) -> list[str]:
+    """The models that a roll-back, whose copy is the version `folder`, replaced; empty if the version is no copy."""
     try:
-        provenance = None if "://" in folder else read_provenance(Path(folder))
-    except ValueError:
-        return {}
-    found = provenance.get(ROLLED_BACK) if isinstance(provenance, dict) else None
-    return found if isinstance(found, dict) else {}
+        about = read_provenance(folder).get(ROLLED_BACK) or {}
+    except UserError:
+        return []
+    return about.get(MODELS, [])
 
 
 class AtomicExecutor(executor.Executor):
@@ -109,20 +112,20 @@ class AtomicExecutor(executor.Executor):
         proto_utils.json_to_proto(exec_properties["push_destination"], destination)
         base = destination.filesystem.base_directory
         pushed = artifact_utils.get_single_instance(output_dict["pushed_model"])
-        newest = next(iter(list_versions(base)), 0)
+        newest_folder = next(iter(version_folders(base)), None)
+        newest = int(Path(newest_folder).name) if newest_folder else 0
         if newest >= _LARGEST_VERSION:
             raise UserError(
                 f"No version can follow {newest} in {base}: it is the largest number of TensorFlow Serving."
                 " Remove this folder, or give it a smaller number."
             )
-        newest_folder = os.path.join(base, str(newest))
-        if self.CheckBlessing(input_dict):
+        if newest_folder and self.CheckBlessing(input_dict):
             model = self.GetModelPath(input_dict)
             if same_model(newest_folder, model) and _is_whole(newest_folder, model):
                 io_utils.copy_dir(newest_folder, pushed.uri)
                 self._MarkPushed(pushed, pushed_destination=newest_folder, pushed_version=str(newest))
                 return
-            if model_id(model) in rolled_back(newest_folder).get(MODELS, []):
+            if model_id(model) in rolled_back(newest_folder):
                 log.warning("The model is not pushed: a roll-back serves version %d instead of it.", newest)
                 self._mark_known(pushed, base, model)
                 return
@@ -145,11 +148,10 @@ class AtomicExecutor(executor.Executor):
 
     def _mark_known(self, pushed: types.Artifact, base: str, model: str) -> None:
         """Names the version that holds the model; without one, the model is not pushed."""
-        for version in list_versions(base):
-            folder = os.path.join(base, str(version))
+        for folder in version_folders(base):
             if same_model(folder, model):
                 io_utils.copy_dir(folder, pushed.uri)
-                self._MarkPushed(pushed, pushed_destination=folder, pushed_version=str(version))
+                self._MarkPushed(pushed, pushed_destination=folder, pushed_version=Path(folder).name)
                 return
         self._MarkNotPushed(pushed)
 

@@ -9,8 +9,7 @@ from pathlib import Path
 
 import grpc
 
-from data.errors import SettingsError, UserError
-from data.storage import causes
+from data.errors import SettingsError, UserError, causes
 from pipeline.engines.settings import Beam
 
 BEAM_STEPS = ("ExampleGen", "StatisticsGen", "Transform", "Evaluator")

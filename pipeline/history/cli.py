@@ -7,11 +7,8 @@ import json
 import sys
 from collections.abc import Callable, Sequence
 from importlib import import_module
-from pathlib import Path
 
-from data.errors import SettingsError, UserError
-from data.screen import lead_nowhere
-from data.storage import storage_problem
+from pipeline.arguments import add_run_root, add_set, connection_only, count, run_command
 
 LIST = """The runs, oldest first; a roll-back has a row of its own. An accuracy has its 95 % Wilson interval."""
 COMPARE = """What differs between runs: settings, the code of the steps, packages, data and metrics; and which examples
@@ -42,34 +39,19 @@ until another version is pushed or `rollback VERSION` names it."""
 def main(argv: Sequence[str] | None = None) -> int:
     """Runs a command. The exit code is 0 for success, 1 for an error, 2 for wrong use, 130 for an interruption."""
     args = _parser().parse_args(argv)
-    try:
-        return _run(args)
-    except UserError as error:
-        print(f"history: {error}", file=sys.stderr)
-        return 2 if isinstance(error, SettingsError) else 1
-    except KeyboardInterrupt:
-        return 130
-    except BrokenPipeError:  # the reader went away
-        lead_nowhere(sys.stdout)
-        return 0
-    except Exception as error:
-        problem = storage_problem(error)
-        if problem is None:
-            raise
-        print(f"history: {getattr(error, 'filename', None) or args.run_root}: {problem}.", file=sys.stderr)
-        return 1
+    return run_command("history", lambda: _run(args))
 
 
 def _run(args: argparse.Namespace) -> int:
     from pipeline.config import load
-    from pipeline.local.run_root import RunRoot
+    from pipeline.runs.root import RunRoot
 
     module = import_module(f"pipeline.history.{args.module}")
     result = getattr(module, args.function)(args, RunRoot(args.run_root, load("default", args.set)))
     if args.json:
         print(json.dumps(result, ensure_ascii=False))
     else:
-        from pipeline.history.tables import console
+        from pipeline.tables import console
 
         getattr(module, args.printer)(console(), result)
     sys.stdout.flush()
@@ -78,18 +60,8 @@ def _run(args: argparse.Namespace) -> int:
 
 def _parser() -> argparse.ArgumentParser:
     common = argparse.ArgumentParser(add_help=False)
-    common.add_argument(
-        "--run-root", type=Path, default=Path("runs"), metavar="DIR", help="folder of the runs (default: runs)"
-    )
-    common.add_argument(
-        "--set",
-        nargs="+",
-        action="extend",
-        default=[],
-        type=_override,
-        metavar="KEY=VALUE",
-        help="metadata.connection=…, if the runs had it",
-    )
+    add_run_root(common)
+    add_set(common, "metadata.connection=…, if the runs had it", connection_only)
     common.add_argument("--json", action="store_true", help="print JSON")
 
     parser = argparse.ArgumentParser(
@@ -113,20 +85,20 @@ def _parser() -> argparse.ArgumentParser:
         return added.add_argument
 
     add = command("list", LIST, "listing", "list_runs", "print_list", "the runs")
-    add("--limit", type=_count, metavar="N", help="only the newest N")
+    add("--limit", type=count, metavar="N", help="only the newest N")
     add = command("show", "Everything about one run.", "listing", "show_run", "print_run", "one run")
     add("run_id", metavar="RUN")
     add = command("compare", COMPARE, "compare", "compare_runs", "print_comparison", "what differs between runs")
     add("run_ids", metavar="RUN", nargs="+", action=_AtLeastTwo)
-    add("--limit", type=_count, default=20, metavar="N", help="show at most N changed examples (default: 20)")
+    add("--limit", type=count, default=20, metavar="N", help="show at most N changed examples (default: 20)")
     add = command("lineage", LINEAGE, "lineage", "show_lineage", "print_lineage", "where a served model comes from")
     add("version", metavar="VERSION")
     add = command("gc", GC, "gc", "collect", "print_collected", "remove the artifacts of old runs")
-    add("--keep", type=_count, required=True, metavar="N", help="keep the newest N runs of each pipeline")
-    add("--keep-versions", type=_count, metavar="M", help="keep the newest M versions of each model (default: all)")
+    add("--keep", type=count, required=True, metavar="N", help="keep the newest N runs of each pipeline")
+    add("--keep-versions", type=count, metavar="M", help="keep the newest M versions of each model (default: all)")
     add("--dry-run", action="store_true", help="remove nothing, and say what would be removed")
     add = command("rollback", ROLLBACK, "rollback", "roll_back", "print_rollback", "serve a version again")
-    add("version", metavar="VERSION", nargs="?", type=_count)
+    add("version", metavar="VERSION", nargs="?", type=count)
     add("--model", metavar="NAME", help="the model's name, if the run root has several")
     return parser
 
@@ -139,15 +111,3 @@ class _AtLeastTwo(argparse.Action):
         if len(values) < 2:
             parser.error("compare needs two runs or more")
         setattr(namespace, self.dest, values)
-
-
-def _override(text: str) -> str:
-    if not text.strip().startswith("metadata."):
-        raise argparse.ArgumentTypeError(f"{text} is a setting of a run: only metadata.connection can be set here")
-    return text
-
-
-def _count(text: str) -> int:
-    if not text.isdecimal() or int(text) < 1:
-        raise argparse.ArgumentTypeError(f"{text} must be a whole number of at least 1")
-    return int(text)

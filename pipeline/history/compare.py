@@ -9,13 +9,12 @@ from typing import Any
 from rich.console import Console
 
 from data.errors import UserError
-from pipeline.history import tables
-from pipeline.history.data import data_digest, data_files
+from pipeline import tables
 from pipeline.history.examples import compare_predictions, load_predictions
 from pipeline.history.listing import accuracy_interval
-from pipeline.history.records import FIGURES, Json, Run
-from pipeline.history.settings import differences, flatten
-from pipeline.local.run_root import RunRoot
+from pipeline.runs.records import FIGURES, Json, Run
+from pipeline.runs.root import RunRoot
+from pipeline.runs.settings import differences, flatten
 
 _KINDS = ("settings", "code", "packages")
 
@@ -36,7 +35,7 @@ def compare_runs(args: argparse.Namespace, root: RunRoot) -> Json:
     return {
         "runs": [_run(run) for run in runs],
         "settings": differences([flatten(run.settings) for run in runs]),
-        "code": differences([_fingerprints(run) for run in runs]),
+        "code": differences([run.fingerprints for run in runs]),
         "packages": differences([run.packages for run in runs]),
         "data": _data(runs),
         "not_recorded": {
@@ -127,12 +126,8 @@ def _run(run: Run) -> Json:
     }
 
 
-def _fingerprints(run: Run) -> dict[str, str]:
-    return {step.id: step.properties["fingerprint"] for step in run.steps if "fingerprint" in step.properties}
-
-
 def _data(runs: list[Run]) -> Json:
-    digests, files = [data_digest(run) for run in runs], [data_files(run) for run in runs]
+    digests, files = [run.data_digest for run in runs], [run.data_files for run in runs]
     known = None if None in files else differences([names or {} for names in files])
     return {"digest": digests, "files": known}
 

@@ -8,8 +8,8 @@ from dataclasses import dataclass
 from pathlib import Path
 from typing import TYPE_CHECKING
 
-from pipeline.history.records import Json, Run
-from pipeline.history.statistics import mcnemar
+from pipeline.runs.records import Json, Run
+from pipeline.runs.statistics import mcnemar
 
 if TYPE_CHECKING:
     import numpy as np

@@ -6,21 +6,21 @@ import argparse
 import os
 import shutil
 from collections import Counter
-from collections.abc import Iterable, Iterator
+from collections.abc import Iterable, Iterator, Sequence
+from contextlib import suppress
 from dataclasses import dataclass, field
 from pathlib import Path
 
-from ml_metadata.proto import metadata_store_pb2
 from rich.console import Console
 
-from data.errors import UserError
-from data.storage import storage_problem
-from pipeline.history import tables
-from pipeline.history.kept import kept_runs, kept_versions
-from pipeline.history.records import Json, Run
-from pipeline.history.store import History, pushed_destination
-from pipeline.history.versions import model_folders, version_folders
-from pipeline.local.run_root import RunRoot
+from components.version_folder import read_provenance, same_model, version_folders
+from data.errors import UserError, storage_problem
+from pipeline import tables
+from pipeline.definition import STEPS
+from pipeline.history.versions import model_folders
+from pipeline.runs.records import Artifact, Json, Run
+from pipeline.runs.root import RunRoot
+from pipeline.runs.store import History, newest_with
 
 _BACKUP = Path("Trainer", "backup")
 """In `artifacts`: the state of interrupted trainings. The Trainer removes it."""
@@ -33,13 +33,10 @@ _SYSTEM = (".system/executor_execution/*", ".system/driver_execution/*", ".syste
 
 @dataclass
 class _Plan:
-    """What is removed: `paths` by what they are; the artifacts in ML Metadata that are marked; what is left alone."""
+    """What is removed: `paths` with what each is, and `artifacts` that are marked as deleted in ML Metadata."""
 
-    paths: list[tuple[str, Path]] = field(default_factory=list)
-    marked: list[metadata_store_pb2.Artifact] = field(default_factory=list)
-    unknown: list[Path] = field(default_factory=list)
-    kept: dict[str, str] = field(default_factory=dict)
-    runs: int = 0
+    paths: dict[Path, str] = field(default_factory=dict)
+    artifacts: list[Artifact] = field(default_factory=list)
 
 
 def collect(args: argparse.Namespace, root: RunRoot) -> Json:
@@ -50,25 +47,32 @@ def collect(args: argparse.Namespace, root: RunRoot) -> Json:
     """
     history = root.history()
     with root.held():
-        plan = _plan(history, root, args.keep, args.keep_versions)
-        sizes = [size(path) for _, path in plan.paths]
+        runs, artifacts = history.runs(), history.artifacts()
+        here = [run for run in runs if not _is_elsewhere(run, root)]
+        if runs and not here:
+            raise UserError(f"The artifacts of all runs lie outside of {root.path}: gc works where the runs were made.")
+        kept = kept_runs(history, root, here, args.keep)
+        plan = _plan(root, runs, here, artifacts, kept, args.keep_versions)
+        unknown = _unknown(root.artifacts, artifacts)
+        sizes = {path: size(path) for path in plan.paths}
         if not args.dry_run:
             # First the records: an artifact that is marked is never used, whatever of it is still there.
-            history.forget(plan.marked)
-            for what, path in plan.paths:
+            history.forget(plan.artifacts)
+            for path, what in plan.paths.items():
                 _remove(path, is_version=what.startswith(_VERSIONS))
-    counts, totals = Counter(what for what, _ in plan.paths), Counter[str]()
-    for (what, _), count in zip(plan.paths, sizes, strict=True):
-        totals[what] += count
+    totals = Counter[str]()
+    for path, what in plan.paths.items():
+        totals[what] += sizes[path]
+    counts = Counter(plan.paths.values())
     return {
         "dry_run": args.dry_run,
         "removed": [{"what": what, "count": counts[what], "bytes": totals[what]} for what in counts],
-        "paths": [str(path) for _, path in plan.paths],
-        "marked_deleted": len(plan.marked),
-        "bytes": sum(sizes),
-        "kept_runs": plan.kept,
-        "runs": plan.runs,
-        "left_alone": [{"path": str(path), "bytes": size(path)} for path in plan.unknown],
+        "paths": [str(path) for path in plan.paths],
+        "marked_deleted": len(plan.artifacts),
+        "bytes": sum(sizes.values()),
+        "kept_runs": kept,
+        "runs": len(here),
+        "left_alone": [{"path": str(path), "bytes": size(path)} for path in unknown],
     }
 
 
@@ -104,38 +108,86 @@ def size(path: Path) -> int:
     return sum(file.lstat().st_size for file in path.rglob("*") if file.is_symlink() or not file.is_dir())
 
 
-def _plan(history: History, root: RunRoot, keep: int, keep_versions: int | None) -> _Plan:
-    runs = history.runs()
-    here = [run for run in runs if not _is_elsewhere(run, root)]
-    if runs and not here:
-        raise UserError(f"The artifacts of all runs lie outside of {root.path}: gc works where the runs were made.")
-    plan = _Plan(kept=kept_runs(history, root, here, keep), runs=len(here))
-    needed = _artifact_ids(run for run in runs if run.id in plan.kept or run not in here)
-    versions = _old_versions(root, here, keep_versions)
-    artifacts = history.artifacts()
-    kept, old = list[metadata_store_pb2.Artifact](), list[metadata_store_pb2.Artifact]()
-    for artifact in artifacts:
-        gone = pushed_destination(artifact) in {str(version) for version in versions}
-        (old if gone or artifact.id not in needed else kept).append(artifact)
-    protected = _Protected([root.artifacts / _BACKUP, *(Path(artifact.uri) for artifact in kept)])
-    found: dict[Path, str] = {}
+def kept_runs(history: History, root: RunRoot, runs: Sequence[Run], keep: int) -> dict[str, str]:
+    """Why each run is kept, by its id.
+
+    Args:
+        history: of all pipelines.
+        root: its versions count too.
+        runs: all runs, oldest first.
+        keep: how many of the newest runs of each pipeline.
+    """
+    served = {run_id for model in model_folders(root) for run_id in _makers(model, runs)}
+    kept = dict.fromkeys(sorted(served), "made what is served or its baseline")
+    for pipeline in {run.pipeline for run in runs}:
+        mine = [run for run in runs if run.pipeline == pipeline]
+        reused = (newest_with(STEPS[:last], mine) for last in range(1, len(STEPS)))
+        kept |= {run.id: "--from reuses" for run in reused if run}
+        kept |= {run.id: "among the newest" for run in mine[-keep:]}
+    with suppress(UserError):  # every run has finished
+        kept.setdefault(history.unfinished().id, "--resume takes up")
+    return kept
+
+
+def kept_versions(model: Path, runs: Iterable[Run], count: int) -> set[Path]:
+    """The version folders of a model that stay: the newest `count`, and the baseline.
+
+    The baseline is the newest version with another model than the newest one, and the version with which the newest
+    one was compared.
+    """
+    versions = version_folders(str(model))
+    kept = versions[:count]
+    if versions:
+        newest = versions[0]
+        kept += [version for version in versions if not same_model(version, newest)][:1]
+        compared = {run.baseline_version for run in runs if run.pushed_to == newest}
+        kept += [version for version in versions if Path(version).name in compared]
+    return set(map(Path, kept))
+
+
+def _makers(model: Path, runs: Sequence[Run]) -> set[str]:
+    """The runs that made the newest version of a model and its baseline, also if a version is a roll-back's copy."""
+    found = set()
+    for folder in kept_versions(model, runs, 1):
+        maker = None
+        with suppress(UserError):  # a damaged provenance
+            maker = read_provenance(str(folder)).get("run")
+        found |= {run.id for run in runs if run.pushed_to == str(folder) or run.id == maker}
+    return found
+
+
+def _plan(
+    root: RunRoot,
+    runs: list[Run],
+    here: list[Run],
+    artifacts: list[Artifact],
+    keep: Iterable[str],
+    versions: int | None,
+) -> _Plan:
+    """What goes: all that belongs to no run in `keep`, to no run of another root, and to no kept version."""
+    needed = _artifact_ids(run for run in runs if run.id in keep or run not in here)
+    old_versions = _old_versions(root, here, versions)
+    old = [a for a in artifacts if Path(a.path) in old_versions or a.id not in needed]
+    kept = {artifact.id for artifact in artifacts} - {artifact.id for artifact in old}
+    protected = _Protected([root.artifacts / _BACKUP, *(Path(a.uri) for a in artifacts if a.id in kept)])
+    plan, found = _Plan(), dict[Path, str]()
     for artifact in old:
         path = Path(artifact.uri)
         inside = _is_safely_inside(path, root.artifacts)
         if inside and protected.touches(path):
             continue
-        if artifact.state == metadata_store_pb2.Artifact.LIVE and (inside or path in versions):
-            plan.marked.append(artifact)
+        if artifact.live and (inside or path in old_versions):
+            plan.artifacts.append(artifact)
         if inside and path.exists():
             found[path] = f"artifacts of {path.relative_to(root.artifacts).parts[0]}"
-    plan.paths = [(what, path) for path, what in found.items() if not any(parent in found for parent in path.parents)]
-    plan.paths += [(f"{_VERSIONS}{path.parent.name}", path) for path in versions]
+    plan.paths = {path: what for path, what in found.items() if not any(parent in found for parent in path.parents)}
+    plan.paths |= {path: f"{_VERSIONS}{path.parent.name}" for path in old_versions}
+    others = [("leftovers", path) for path in _leftovers(root)]
     for run in here:
-        if run.id not in plan.kept:
-            left = (("logs", root.path / "logs" / run.id), ("reports", root.reports / f"{run.id}.html"))
-            plan.paths += [(what, path) for what, path in left if path.exists() and _is_safely_inside(path, root.path)]
-    plan.paths += [("leftovers", path) for path in _leftovers(root) if _is_safely_inside(path, root.path)]
-    plan.unknown = _unknown(root.artifacts, [Path(artifact.uri) for artifact in artifacts])
+        if run.id not in keep:
+            # The record of the run stays, as in ML Metadata.
+            others += [("logs", root.log(run.id)), ("reports", root.report(run.id))]
+    plan.paths |= {path: what for what, path in others if path.exists() and _is_safely_inside(path, root.path)}
     return plan
 
 
@@ -157,7 +209,8 @@ def _old_versions(root: RunRoot, runs: list[Run], count: int | None) -> list[Pat
     found = []
     for model in model_folders(root):
         kept = kept_versions(model, runs, count)
-        found += [v for v in version_folders(model) if v not in kept and _is_safely_inside(v, root.path)]
+        versions = map(Path, version_folders(str(model)))
+        found += [v for v in versions if v not in kept and _is_safely_inside(v, root.path)]
     return found
 
 
@@ -187,10 +240,10 @@ def _leftovers(root: RunRoot) -> Iterator[Path]:
         yield from (path for prefix in (_REMOVING, ".pushing-") for path in model.glob(f"{prefix}*"))
 
 
-def _unknown(artifacts: Path, known: list[Path]) -> list[Path]:
+def _unknown(folder: Path, artifacts: Iterable[Artifact]) -> list[Path]:
     """The folders of executions that belong to no artifact."""
-    recorded = _Protected([artifacts / _BACKUP, *known])
-    found = (path for path in artifacts.glob("*/*/*") if not path.parent.name.startswith("."))
+    recorded = _Protected([folder / _BACKUP, *(Path(artifact.uri) for artifact in artifacts)])
+    found = (path for path in folder.glob("*/*/*") if not path.parent.name.startswith("."))
     return sorted(path for path in found if not recorded.touches(path) and path.suffix != ".unfinished")
 
 

@@ -3,20 +3,19 @@
 from __future__ import annotations
 
 import argparse
-import json
 from collections.abc import Iterable
 from pathlib import Path
 from typing import Any
 
 from rich.console import Console
 
+from components.version_folder import ROLLED_BACK, read_provenance
 from data.errors import SettingsError, UserError
-from pipeline.history import tables
-from pipeline.history.data import data_digest, data_files
-from pipeline.history.records import Json, Rollback, Run
-from pipeline.history.settings import flatten
-from pipeline.history.versions import model_folders, provenance_of
-from pipeline.local.run_root import RunRoot
+from pipeline import tables
+from pipeline.history.versions import model_folders
+from pipeline.runs.records import Json, Rollback, Run
+from pipeline.runs.root import RunRoot
+from pipeline.runs.settings import flatten
 
 PARTS = (
     "run",
@@ -45,18 +44,14 @@ def show_lineage(args: argparse.Namespace, root: RunRoot) -> Json:
     """
     runs, rollbacks, store = _records(root)
     folder = find_version(args.version, root, [*(r.pushed_to for r in runs), *(r.path for r in rollbacks)])
-    provenance = provenance_of(folder) if folder.is_dir() else None
+    provenance = read_provenance(str(folder)) if folder.is_dir() else {}
     source = _original(folder, rollbacks, provenance)
-    made = [
-        run
-        for run in runs
-        if run.pushed_to in (str(folder), str(source)) or (provenance and run.id == provenance.get("run"))
-    ]
+    made = [run for run in runs if run.pushed_to in (str(folder), str(source)) or run.id == provenance.get("run", "")]
     recorded = _from_run(made[0]) if made else {}
     if not provenance and not recorded:
         why = store or f"No run in {root.path} pushed it."
         raise UserError(f"Nothing is known about {folder}: it has no provenance.json. {why}")
-    parts = {name: (provenance or {}).get(name, recorded.get(name)) for name in PARTS}
+    parts = {name: provenance.get(name, recorded.get(name)) for name in PARTS}
     unknown = [name for name, value in parts.items() if not value]
     return {
         "version": int(folder.name) if folder.name.isdecimal() else None,
@@ -66,7 +61,7 @@ def show_lineage(args: argparse.Namespace, root: RunRoot) -> Json:
         "store": store or (None if made else f"No run in {root.path} pushed it."),
         **parts,
         "unknown": unknown,
-        "rolled_back": (provenance or {}).get("rolled_back"),
+        "rolled_back": provenance.get(ROLLED_BACK),
         "runs": [{"run": run.id, "verdict": run.verdict, "started": run.started.isoformat()} for run in made],
         "artifacts": _artifacts(made[0]) if made else [],
         "rollbacks": [
@@ -135,7 +130,7 @@ def print_lineage(console: Console, found: Json) -> None:
     console.print(tables.pairs(rows))
     if found["unknown"]:
         names = ", ".join(name.replace("_", " ") for name in found["unknown"])
-        console.print(f"\nUnknown, as an earlier version of the software recorded less: {names}.")
+        console.print(f"\nUnknown, because it was pushed by other means or its files are gone: {names}.")
     if not found["runs"]:
         console.print(f"\nML Metadata adds nothing: {found['store']}")
         return
@@ -169,10 +164,10 @@ def _records(root: RunRoot) -> tuple[list[Run], list[Rollback], str]:
     return history.runs(), history.rollbacks(), ""
 
 
-def _original(folder: Path, rollbacks: list[Rollback], provenance: Json | None) -> Path:
+def _original(folder: Path, rollbacks: list[Rollback], provenance: Json) -> Path:
     """The version that a run pushed, if `folder` is its copy by one roll-back or by several."""
     sources = {r.path: Path(r.path).parent / str(r.source) for r in rollbacks if r.done}
-    if provenance and isinstance(back := provenance.get("rolled_back"), dict) and "to" in back:
+    if "to" in (back := provenance.get(ROLLED_BACK) or {}):
         sources[str(folder)] = folder.parent / str(back["to"])
     seen = {folder}
     while (source := sources.get(str(folder))) and source not in seen:
@@ -182,20 +177,16 @@ def _original(folder: Path, rollbacks: list[Rollback], provenance: Json | None) 
 
 
 def _from_run(run: Run) -> Json:
-    """The parts of the provenance that ML Metadata has; empty values where an earlier version did not record them."""
+    """The parts of the provenance that ML Metadata has."""
     pusher, infra = run.step("Pusher"), run.infra
-    written = json.loads(pusher.properties.get("provenance", "{}")) if pusher else {}
-    fingerprints = {s.id: s.properties["fingerprint"] for s in run.steps if "fingerprint" in s.properties}
-    digest = data_digest(run)
     return {
         "run": run.id,
         "pushed": pusher.started.isoformat() if pusher else None,
         "pipeline": run.pipeline,
-        "settings": written.get("settings") or run.settings,
-        "fingerprints": written.get("fingerprints") or fingerprints,
-        "data": {"digest": digest, "files": data_files(run)} if digest else None,
+        "settings": run.settings,
+        "fingerprints": run.fingerprints,
+        "data": {"digest": run.data_digest, "files": run.data_files} if run.data_digest else None,
         "evaluation": run.figures,
-        "gates": None,
         "infra_check": {"server": infra.server, "artifact": infra.report} if infra else None,
         "packages": run.packages,
     }
@@ -206,8 +197,7 @@ def _artifacts(run: Run) -> list[Json]:
         {
             "step": step.id,
             "artifact": key,
-            "state": "live" if artifact.live else "deleted",
-            "on disk": "yes" if Path(artifact.uri).exists() else "no",
+            "state": "live" if artifact.alive else "deleted",
             "path": artifact.uri,
         }
         for step in run.steps

@@ -3,22 +3,21 @@
 from __future__ import annotations
 
 import argparse
-import fcntl
-import re
 from collections.abc import Sequence
 from datetime import datetime
 from pathlib import Path
 
 from rich.console import Console
 
+from components.version_folder import read_provenance
 from data.errors import UserError
+from pipeline import tables
 from pipeline.definition import STEPS
-from pipeline.history import tables
-from pipeline.history.records import ERROR, FROM, PROFILE, RESUMED, TO, Json, Rollback, Run
-from pipeline.history.settings import not_default
-from pipeline.history.statistics import wilson
-from pipeline.history.versions import provenance_of, served_folders
-from pipeline.local.run_root import RunRoot
+from pipeline.history.versions import served_folders
+from pipeline.runs.records import Json, Rollback, Run
+from pipeline.runs.root import RunRoot
+from pipeline.runs.settings import changed, defaults, flatten
+from pipeline.runs.statistics import wilson
 
 
 def list_runs(args: argparse.Namespace, root: RunRoot) -> list[Json]:
@@ -30,7 +29,7 @@ def list_runs(args: argparse.Namespace, root: RunRoot) -> list[Json]:
         UserError: there is no store, or it cannot be read.
     """
     history = root.history()
-    runs, running, served = history.runs(), running_run(root), served_folders(root)
+    runs, running, served = history.runs(), root.running(), served_folders(root)
     rows = [run_json(run, run.id == running, served) for run in runs]
     rows += [rollback_json(r, served) for r in history.rollbacks() if r.done or Path(r.path).is_dir()]
     rows.sort(key=lambda row: row["started"])
@@ -44,14 +43,14 @@ def show_run(args: argparse.Namespace, root: RunRoot) -> Json:
         UserError: there is no such run, or no store.
     """
     run = root.history().run(args.run_id)
-    log, report = root.path / "logs" / run.id / "run.log", root.reports / f"{run.id}.html"
+    log, report = root.log(run.id), root.report(run.id)
     return {
-        **run_json(run, run.id == running_run(root), served_folders(root)),
-        "profile": run.properties.get(PROFILE),
-        "from": run.properties.get(FROM),
-        "to": run.properties.get(TO),
-        "resumed": run.properties.get(RESUMED),
-        "error": run.properties.get(ERROR),
+        **run_json(run, run.id == root.running(), served_folders(root)),
+        "profile": run.record.get("profile"),
+        "from": run.record.get("from"),
+        "to": run.record.get("to"),
+        "resumed": run.record.get("resumed"),
+        "error": run.record.get("error"),
         "blessed": run.blessed,
         "infra": vars(run.infra) if run.infra else None,
         "gates": _gates(run),
@@ -67,7 +66,7 @@ def show_run(args: argparse.Namespace, root: RunRoot) -> Json:
                 "seconds": step.seconds if step.done or step.state == "FAILED" else None,
                 "fingerprint": step.properties.get("fingerprint"),
                 "artifacts": {
-                    key: {"path": artifact.uri, "state": "LIVE" if artifact.live else "DELETED"}
+                    key: {"path": artifact.uri, "state": "LIVE" if artifact.alive else "DELETED"}
                     for key, artifact in step.outputs.items()
                 },
             }
@@ -81,13 +80,13 @@ def run_json(run: Run, running: bool, served: set[str]) -> Json:
     figures = run.figures
     verdict = run.verdict
     if running and verdict.startswith("stopped"):
-        verdict = f"running in {_current_step(run)}"
+        verdict = f"running in {run.next_step}"
     return {
         "kind": "run",
         "run": run.id,
         "pipeline": run.pipeline,
         "started": run.started.isoformat(),
-        "settings": not_default(run.settings) if run.settings else None,
+        "settings": changed(flatten(run.settings), defaults()) if run.settings else None,
         "accuracy": figures.get("accuracy"),
         "interval": accuracy_interval(figures.get("accuracy"), figures),
         "figures": figures,
@@ -120,25 +119,6 @@ def accuracy_interval(accuracy: float | None, figures: Json) -> tuple[float, flo
     """The 95 % Wilson interval of an accuracy on the test split; None if a number is missing."""
     examples = round(figures.get("examples", 0))
     return None if accuracy is None or not examples else wilson(round(accuracy * examples), examples)
-
-
-def running_run(root: RunRoot) -> str | None:
-    """The run that another process makes now: the newest, if it began after that process took the run root's lock."""
-    try:
-        lock = open(root.path / "lock")
-    except OSError:
-        return None
-    with lock:
-        try:
-            fcntl.flock(lock, fcntl.LOCK_SH | fcntl.LOCK_NB)
-            return None
-        except BlockingIOError:
-            since = re.search(r"since (.+)$", lock.read())
-    if not since:
-        return None
-    taken = datetime.strptime(since[1], "%Y-%m-%d %H:%M:%S").astimezone()
-    started = root.history().runs_since(taken)
-    return started[-1].id if started else None
 
 
 def print_list(console: Console, rows: Sequence[Json]) -> None:
@@ -217,18 +197,9 @@ def _local(moment: str) -> str:
     return tables.time_text(datetime.fromisoformat(moment))
 
 
-def _current_step(run: Run) -> str:
-    """The step that has no result yet; between two steps, the next one."""
-    running = next((step.id for step in run.steps if not step.done), None)
-    if running or not run.steps:
-        return running or STEPS[0]
-    last = run.steps[-1].id
-    return STEPS[min(STEPS.index(last) + 1, len(STEPS) - 1)] if last in STEPS else last
-
-
 def _gates(run: Run) -> list[Json] | None:
     """The gates as the pushed version's provenance has them, if it is there."""
     try:
-        return (provenance_of(Path(run.pushed_to)) or {}).get("gates") if run.pushed_to else None
+        return read_provenance(run.pushed_to).get("gates") if run.pushed_to else None
     except UserError:
         return None

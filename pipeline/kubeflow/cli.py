@@ -10,8 +10,7 @@ from collections.abc import Sequence
 from importlib.util import find_spec
 from typing import TYPE_CHECKING, Any
 
-from data.errors import SettingsError, UserError
-from data.storage import storage_problem
+from data.errors import SettingsError, UserError, storage_problem
 from pipeline.config import Config, load
 from pipeline.exit_codes import exit_code
 

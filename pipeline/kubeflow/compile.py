@@ -13,8 +13,8 @@ from google.protobuf import json_format
 from data.errors import SettingsError
 from pipeline.config import Config
 from pipeline.definition import create_pipeline
-from pipeline.kubeflow.settings import Kubeflow, Resources, TrainerResources
 from pipeline.kubeflow.step import HTML
+from pipeline.settings import Kubeflow, Resources, TrainerResources
 
 if TYPE_CHECKING:
     from tfx import v1 as tfx

@@ -18,11 +18,12 @@ from tfx.dsl.io import fileio
 from tfx.types import standard_artifacts
 from tfx.utils import io_utils
 
-from components.provenance import environment
+from components.version_folder import environment
 from pipeline.config import Config
 from pipeline.definition import STEPS
-from pipeline.history.records import PACKAGES, SETTINGS, Artifact, Run, Step
 from pipeline.kubeflow.step import address
+from pipeline.runs.records import Artifact, Run, Step
+from pipeline.runs.settings import dump
 
 REPORT, VERDICT = "Report", "Verdict"
 RUN_ID = "{{$.pipeline_job_uuid}}"
@@ -73,7 +74,18 @@ def Report(
         data_path: the data folder.
         record: the pipeline's name, settings, example and fingerprints, as JSON.
     """
-    inputs = {name: value for name, value in locals().items() if name in _SOURCES}
+    inputs = {
+        "schema": schema,
+        "examples": examples,
+        "statistics": statistics,
+        "anomalies": anomalies,
+        "model_run": model_run,
+        "baseline_model": baseline_model,
+        "evaluation": evaluation,
+        "blessing": blessing,
+        "infra_blessing": infra_blessing,
+        "pushed_model": pushed_model,
+    }
     try:
         page = make_page(inputs, run_id, data_path, json.loads(record))
     except Exception as error:
@@ -98,7 +110,7 @@ def reporting_nodes(pipeline: tfx.dsl.Pipeline, config: Config, data_path: Any) 
     """The steps after the chain: the report, then the verdict."""
     nodes = {node.id: node for node in pipeline.components}
     beam = config.beam.model_copy(update={"args": ()})
-    settings = config.model_copy(update={"beam": beam}).model_dump(mode="json", exclude={"metadata", "notify"})
+    settings = dump(config.model_copy(update={"beam": beam}))
     record = {
         "pipeline": config.name,
         "settings": settings,
@@ -158,7 +170,7 @@ def _run(artifacts: Mapping[str, Artifact], run_id: str, data_path: str, record:
         run_id,
         record["pipeline"],
         now,
-        {SETTINGS: json.dumps(record["settings"]), PACKAGES: json.dumps(environment())},
+        {"settings": record["settings"], "packages": environment()},
         [
             Step(step, "COMPLETE", now, float("nan"), properties[step], inputs.get(step, {}), outputs[step])
             for step in STEPS

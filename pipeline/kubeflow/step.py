@@ -23,8 +23,7 @@ from collections.abc import Iterator, Sequence
 from contextlib import suppress
 from typing import TYPE_CHECKING
 
-from data.errors import UserError
-from data.storage import causes, storage_problem
+from data.errors import UserError, causes, storage_problem
 from pipeline.engines.problems import check_endpoint, engine_problem, job_problem
 from pipeline.exit_codes import MODEL_REFUSED, exit_code
 

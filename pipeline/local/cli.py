@@ -5,7 +5,6 @@ from __future__ import annotations
 import argparse
 import json
 import os
-import sys
 from collections.abc import Sequence
 from pathlib import Path
 
@@ -13,10 +12,12 @@ from pydantic import ValidationError
 
 from data.errors import SettingsError, UserError
 from data.splits import check_shards
-from pipeline.config import Config, load, without_defaults
+from pipeline.arguments import DEFAULT, add_beam, add_run_root, add_settings, run_command
+from pipeline.config import Config, load
 from pipeline.definition import STEPS
-from pipeline.exit_codes import DATA_REFUSED, FAILED, INTERRUPTED, MODEL_REFUSED, PUSHED, WRONG_USE, exit_code
-from pipeline.local.environment import fill_in
+from pipeline.exit_codes import DATA_REFUSED, FAILED, INTERRUPTED, MODEL_REFUSED, PUSHED, WRONG_USE
+from pipeline.runs.environment import fill_in
+from pipeline.runs.root import RunRoot
 
 
 def parse_args(argv: Sequence[str] | None) -> argparse.Namespace:
@@ -35,62 +36,48 @@ exit codes:
   {DATA_REFUSED}    the data gate refused the data; nothing was trained
   {INTERRUPTED}  interrupted; the same command continues from there""",
     )
-    parser.add_argument("--profile", metavar="NAME", help="a profile's name, or a .toml file (default: default)")
-    parser.add_argument(
-        "--set", nargs="+", action="extend", default=[], metavar="KEY=VALUE", help="override, e.g. training.epochs=3"
-    )
-    parser.add_argument(
-        "--run-root", type=Path, default=Path("runs"), metavar="DIR", help="folder for runs and models (default: runs)"
-    )
+    add_settings(parser)
+    add_run_root(parser)
     parser.add_argument(
         "--from", dest="start", choices=STEPS, metavar="STEP", help="first step to run; reuse earlier ones"
     )
     parser.add_argument("--to", dest="stop", choices=STEPS, metavar="STEP", help="last step to run")
+    add_beam(parser)
     parser.add_argument(
-        "--beam-arg",
-        action="append",
-        default=[],
-        metavar="ARG",
-        help="a Beam option, e.g. --beam-arg=--direct_num_workers=2",
-    )
-    parser.add_argument(
-        "--resume", action="store_true", help="go on with the last run that did not finish, with its own settings"
+        "--resume",
+        action="store_true",
+        help="go on with the last run that did not finish, with its own settings; metadata and notify can be set",
     )
     parser.add_argument("--verbose", action="store_true", help="also show TFX's, TensorFlow's and Beam's log lines")
     args = parser.parse_args(argv)
     if args.start and args.stop and STEPS.index(args.stop) < STEPS.index(args.start):
         parser.error(f"--to {args.stop} comes before --from {args.start}: exchange them")
     args.resumed = None
-    others = [override for override in args.set if not override.startswith("metadata.")]
-    if args.resume and (others or args.start or args.stop or args.profile):
+    others = [override for override in args.set if not override.startswith(("metadata.", "notify."))]
+    if args.resume and (others or args.start or args.stop or args.profile != DEFAULT):
         parser.error("--resume takes the settings of that run: leave out --profile, --set, --from and --to")
-    args.profile = args.profile or "default"
     return args
 
 
 def main(argv: Sequence[str] | None = None) -> int:
     """Entry point; returns the exit code that --help documents."""
     args = parse_args(argv)
-    os.environ["TF_USE_LEGACY_KERAS"] = "1"
-    os.environ.setdefault("TF_CPP_MIN_LOG_LEVEL", "1")
-    try:
-        config = _resumed(args) if args.resume else load(args.profile, args.set, args.beam_arg)
-        if "TF_CONFIG" in os.environ:
-            from pipeline.local.worker import find_worker, run_worker
+    return run_command("run_local", lambda: _run(args))
 
-            worker = find_worker(args.verbose)
-            if worker:
-                return run_worker(worker, args.verbose)
-        fill_in(config.notify.url, "notify.url")
-        check_data(config)
-        from pipeline.local.runner import run
 
-        return run(args, config)
-    except UserError as error:
-        print(f"run_local: {error}", file=sys.stderr)
-        return exit_code(error)
-    except KeyboardInterrupt:
-        return INTERRUPTED
+def _run(args: argparse.Namespace) -> int:
+    config = _resumed(args) if args.resume else load(args.profile, args.set, args.beam_arg)
+    if "TF_CONFIG" in os.environ:
+        from pipeline.local.worker import find_worker, run_worker
+
+        worker = find_worker(args.verbose)
+        if worker:
+            return run_worker(worker, args.verbose)
+    fill_in(config.notify.url, "notify.url")
+    check_data(config)
+    from pipeline.local.runner import run
+
+    return run(args, config)
 
 
 def _resumed(args: argparse.Namespace) -> Config:
@@ -99,17 +86,15 @@ def _resumed(args: argparse.Namespace) -> Config:
     Raises:
         UserError: there is no such run.
     """
-    from pipeline.history.records import FROM, PROFILE, TO
-    from pipeline.local.run_root import RunRoot
-
-    given = load("default", args.set, args.beam_arg)
+    given = load(args.profile, args.set, args.beam_arg)
     run = RunRoot(args.run_root, given).history().unfinished()
-    args.resumed, args.profile = run.id, run.properties[PROFILE]
-    args.start, args.stop = run.properties.get(FROM), run.properties.get(TO)
-    tree = without_defaults(run.settings, json.loads(Config().model_dump_json()))
-    tree["metadata"] = given.metadata.model_dump()
+    args.resumed, args.profile = run.id, run.record["profile"]
+    args.start, args.stop = run.record.get("from"), run.record.get("to")
+    # The sections that may hold secrets are not recorded.
+    secret = load(args.profile, args.set)
+    kept = {"metadata": secret.metadata.model_dump(), "notify": secret.notify.model_dump()}
     try:
-        config = Config.model_validate_json(json.dumps(tree))
+        config = Config.model_validate_json(json.dumps({**run.settings, **kept}))
     except ValidationError as error:
         raise UserError(
             f"The settings of the run {run.id} do not fit this version, so it cannot be resumed:"
@@ -131,7 +116,7 @@ def check_data(config: Config) -> None:
             "beam.engine = dataflow reads and writes buckets only, and a run root is a folder:"
             " use python -m pipeline.run_kubeflow with --pipeline-root gs://…"
         )
-    folder = Path(config.data.path)
+    folder = Path(config.data.path).resolve()
     if not folder.is_dir():
         raise UserError(f"There is no data folder {folder}: set data.path, or build one with python -m data.build.")
     check_shards(folder)

@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-import io
 import logging
 import os
 import subprocess
@@ -10,19 +9,9 @@ import sys
 from collections.abc import Iterator
 from contextlib import contextmanager
 from pathlib import Path
-from typing import TextIO
+from typing import TextIO, cast
 
-from data.screen import lead_nowhere
-
-
-class _Screen(io.TextIOWrapper):
-    """The screen. The run continues without it if its reader goes away, as in `… | head`: the log has everything."""
-
-    def flush(self) -> None:
-        try:
-            super().flush()
-        except BrokenPipeError:
-            lead_nowhere(self)
+from data.process import Screen, lead_nowhere
 
 
 @contextmanager
@@ -46,8 +35,9 @@ def redirect_output(log: Path, and_screen: bool) -> Iterator[TextIO]:
     os.dup2(target, 2)
     os.close(target)
     try:
-        with _Screen(open(os.dup(kept[0]), "wb"), encoding="utf-8", errors="replace") as screen:
-            yield screen
+        with open(os.dup(kept[0]), "w", encoding="utf-8", errors="replace") as screen:
+            # The run goes on without it if its reader goes away, as in `… | head`: the log has everything.
+            yield cast(TextIO, Screen(screen))
     finally:
         for stream in (sys.stdout, sys.stderr):
             try:
@@ -73,7 +63,6 @@ def log_to_output() -> Iterator[None]:
         handler = logging.StreamHandler(stream)
         handler.setLevel(logging.INFO)
         handler.setFormatter(logging.Formatter("%(asctime)s %(levelname).1s %(name)s: %(message)s"))
-        handler.addFilter(_without_connection)
         # The libraries' own handlers would write each record twice; the progress reporter stays.
         root.handlers = [handler, *(h for h in root.handlers if type(h).__module__.startswith("pipeline."))]
         root.setLevel(logging.INFO)
@@ -86,8 +75,3 @@ def log_to_output() -> Iterator[None]:
             # The restored list still has the progress reporter; `active` removes it.
             root.handlers, _, absl_logger.handlers, absl_logger.propagate = kept
             root.setLevel(kept[1])
-
-
-def _without_connection(record: logging.LogRecord) -> bool:
-    """False for the records in which TFX prints the metadata connection, which may hold a password."""
-    return not str(record.msg).startswith(("Using deployment config", "Using connection config"))

@@ -3,7 +3,6 @@
 from __future__ import annotations
 
 import logging
-import re
 import time
 from collections.abc import Callable, Iterator
 from contextlib import contextmanager, nullcontext
@@ -15,15 +14,9 @@ from rich.progress import BarColumn, Progress, TextColumn
 from rich.spinner import Spinner
 from rich.text import Text
 
-# LocalDagRunner's log records of a step; it has no other hook.
-STARTED = re.compile(r"Component (\S+) is running\.")
-FINISHED = re.compile(r"Component (\S+) is finished\.")
-EXECUTES = re.compile(r"Going to run a new execution: ")
-CACHED = re.compile(r"A cached execution \d+ is used\.")
-
 
 class ProgressReporter(logging.Handler):
-    """A log handler that prints on `console` what TFX and the steps log.
+    """Prints the steps on `console`: the runner calls its hooks, and what the steps log arrives as in any handler.
 
     A finished step stays as a line. On a terminal, the running step is redrawn below it, with a bar while it trains.
 
@@ -38,7 +31,6 @@ class ProgressReporter(logging.Handler):
         self.failed_step = ""
         self._console = console
         self._start = time.monotonic()
-        self._cached = False
         self._check: Callable[[], None] = lambda: None
         self._before: Callable[[str], None] = lambda step: None
         self._spinner = Spinner("dots")
@@ -76,12 +68,18 @@ class ProgressReporter(logging.Handler):
 
     def begin(self, step: str) -> None:
         """Reports that `step` starts."""
-        self.step, self._start, self._cached = step, time.monotonic(), False
+        self.step, self._start = step, time.monotonic()
+
+    def execute(self, step: str) -> None:
+        """`step` is not in the cache, and runs."""
+        self._before(step)
 
     def end(self, state: str) -> None:
         """Reports how the running step ended."""
         if self.step is None:
             return
+        if state != "stopped":
+            self._check()
         self._console.print(_line(self.step, state, time.monotonic() - self._start))
         self.step = None
         self._bar.update(self._task, visible=False)
@@ -97,15 +95,6 @@ class ProgressReporter(logging.Handler):
             self._update_bar(record.progress)
         elif record.name.startswith("components.") and record.levelno >= logging.INFO:
             self.note(message)
-        elif CACHED.match(message):
-            self._cached = True
-        elif started := STARTED.match(message):
-            self.begin(started[1])
-        elif EXECUTES.match(message) and self.step:
-            self._before(self.step)
-        elif FINISHED.match(message):
-            self._check()
-            self.end("cached" if self._cached else "done")
 
     def _update_bar(self, progress: dict[str, Any]) -> None:
         self._bar.update(

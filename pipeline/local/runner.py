@@ -3,32 +3,35 @@
 from __future__ import annotations
 
 import argparse
-import json
 import logging
+import re
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
 from rich.console import Console
 
-from data.errors import UserError
-from data.signals import interruptible
-from data.storage import causes, storage_problem
-from pipeline.config import Config, without_defaults
+from components.version_folder import environment
+from data.errors import UserError, causes, storage_problem
+from data.process import interruptible
+from pipeline.config import Config
 from pipeline.definition import STEP_OF_SECTION, STEPS, create_pipeline
 from pipeline.engines.problems import BEAM_STEPS, check_job_server, engine_problem, job_problem
 from pipeline.exit_codes import FAILED, INTERRUPTED, MODEL_REFUSED, PUSHED, exit_code
 from pipeline.local.notify import notify
 from pipeline.local.output import log_to_output, redirect_output
 from pipeline.local.progress import ProgressReporter
-from pipeline.local.run_root import RunRoot
 from pipeline.local.summary import print_summary
+from pipeline.runs.root import RunRoot
+from pipeline.runs.settings import changed, dump, flatten
 
 if TYPE_CHECKING:
     from tfx.orchestration.pipeline import RunOptions
 
-    from pipeline.history.records import Run
-    from pipeline.history.store import History
+    from pipeline.runs.records import Run
+    from pipeline.runs.store import History
 
+# Of a Beam argument whose value is not recorded.
+_SECRET = re.compile("secret|password|token|credential", re.IGNORECASE)
 RESUME = (
     "--resume, or the same command, continues from there: finished steps come from the cache,"
     " and a training from its last finished epoch."
@@ -84,12 +87,10 @@ def run(args: argparse.Namespace, config: Config) -> int:
 
 def _recorded(config: Config, root: RunRoot, run_id: str, error: str) -> Run | None:
     """The run that failed, with `error` in its record; None if it ended before its first step."""
-    from pipeline.history.records import ERROR
-
     try:
         history = root.history(config.name)
         if run_id in history.ids():
-            history.record(run_id, **{ERROR: error})
+            history.record(run_id, error=error)
             return history.run(run_id)
     except Exception:
         logging.getLogger(__name__).exception("The failure could not be recorded.")
@@ -98,10 +99,10 @@ def _recorded(config: Config, root: RunRoot, run_id: str, error: str) -> Run | N
 
 def _write_report(root: RunRoot, run: Run) -> Path | None:
     """Writes the report of a run; None if that is not possible, with the reason in the log. The run counts, not it."""
-    from pipeline.report.write import write_report
+    from pipeline.report import write_report
 
     try:
-        return write_report(run, root.reports / f"{run.id}.html")
+        return write_report(run, root.report(run.id))
     except Exception:
         logging.getLogger(__name__).exception("The report could not be written.")
         return None
@@ -119,7 +120,7 @@ def _run_steps(args: argparse.Namespace, config: Config, root: RunRoot, reporter
     reporter.begin("loading TFX")
     from components.infra_validator.component import describe_server
     from components.trainer.cluster import describe_hardware, prepare_devices
-    from pipeline.local.recording import RecordingRunner, properties
+    from pipeline.local.dag_runner import LocalRunner
 
     with log_to_output():
         prepare_devices(config.training.replicas)
@@ -132,10 +133,10 @@ def _run_steps(args: argparse.Namespace, config: Config, root: RunRoot, reporter
             hardware=describe_hardware(config.training),
             model_server=describe_server(config.infra),
         )
-        options = _run_options(args, history, root)
-        ignored = _ignored_settings(args, config, history, options)
         aside = root.set_unknown_artifacts_aside(history)
-        missing = history.forget_missing(str(root.artifacts), only_here=not config.metadata.connection)
+        missing = history.forget_missing(shared=root.shares_metadata)
+        base = history.base_run(args.start) if args.start and args.start != STEPS[0] else None
+        ignored = _ignored_settings(args.start, config, base) if base else []
         reporter.end("done")
         if aside:
             reporter.note(f"metadata.db has no records, so the artifacts of earlier runs are now in {aside}.")
@@ -144,8 +145,9 @@ def _run_steps(args: argparse.Namespace, config: Config, root: RunRoot, reporter
         if missing:
             others = f" (and {len(missing) - 1} more)" if len(missing) > 1 else ""
             reporter.note(f"{missing[0]}{others} is gone or has changed: the cache does not use it.")
+        record = history.begin(run_id, _record(args, config))
         try:
-            RecordingRunner(root.metadata(), run_id, properties(args, config)).run(pipeline, run_options=options)
+            LocalRunner(root.metadata(), run_id, record, reporter).run(pipeline, run_options=_run_options(args, base))
         finally:
             _seal(history, run_id)
         result = history.run(run_id)
@@ -163,41 +165,33 @@ def _seal(history: History, run_id: str) -> None:
         logging.getLogger(__name__).exception("The listings of the artifacts could not be recorded.")
 
 
-def _run_options(args: argparse.Namespace, history: History, root: RunRoot) -> RunOptions | None:
-    """TFX's partial run for --from and --to.
+def _record(args: argparse.Namespace, config: Config) -> dict[str, Any]:
+    """What ML Metadata does not know of a run, without secrets."""
+    settings = dump(config)
+    settings["beam"]["args"] = [arg for arg in config.beam.args if not _SECRET.search(arg)]
+    record = {"profile": args.profile, "from": args.start, "to": args.stop, "resumed": args.resumed}
+    return {**record, "settings": settings, "packages": environment()}
 
-    Raises:
-        UserError: no run has all the steps before --from.
-    """
+
+def _run_options(args: argparse.Namespace, base: Run | None) -> RunOptions | None:
+    """TFX's partial run for --from and --to: it runs what lies between the two sets of steps."""
     from tfx.orchestration.pipeline import RunOptions
 
     if not args.start and not args.stop:
         return None
     first = STEPS.index(args.start) if args.start else 0
     last = STEPS.index(args.stop) if args.stop else len(STEPS) - 1
-    base = history.latest_run_with(STEPS[:first]) if first else None
-    if first and base is None:
-        raise UserError(f"--from {args.start} reuses all steps before it, but {root.path} holds no run that has them.")
-    # TFX runs what lies between the two sets of steps.
-    return RunOptions(from_nodes=STEPS[first:], to_nodes=STEPS[: last + 1], base_pipeline_run_id=base)
+    return RunOptions(
+        from_nodes=STEPS[first:], to_nodes=STEPS[: last + 1], base_pipeline_run_id=base.id if base else None
+    )
 
 
-def _ignored_settings(
-    args: argparse.Namespace, config: Config, history: History, options: RunOptions | None
-) -> list[str]:
-    """The settings that --from leaves without effect: they differ from the earlier run, and their step does not run."""
-    if options is None or not options.base_pipeline_run_id:
-        return []
-    earlier = history.run(options.base_pipeline_run_id).settings
-    if not earlier:  # recorded by an earlier version
-        return []
-    changed = without_defaults(json.loads(config.model_dump_json()), earlier)
-    skipped = STEPS[: STEPS.index(args.start)]
+def _ignored_settings(start: str, config: Config, base: Run) -> list[str]:
+    """The settings that --from leaves without effect: they differ from the base run's, and their step does not run."""
+    skipped = STEPS[: STEPS.index(start)]
+    different = changed(flatten(dump(config)), flatten(base.settings)) if base.settings else {}
     return [
-        f"{section}.{name} = {value}"
-        for section, step in STEP_OF_SECTION.items()
-        if step in skipped
-        for name, value in changed.get(section, {}).items()
+        f"{key} = {value}" for key, value in different.items() if STEP_OF_SECTION.get(key.partition(".")[0]) in skipped
     ]
 
 

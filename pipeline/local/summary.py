@@ -12,7 +12,7 @@ from rich.text import Text
 if TYPE_CHECKING:
     from components.evaluator.report import Evaluation
     from components.infra_validator.report import InfraCheck
-    from pipeline.history.records import Run
+    from pipeline.runs.records import Run
 
 Row = tuple[str, Text | str]
 

@@ -6,7 +6,7 @@ import os
 from pathlib import Path
 from typing import TYPE_CHECKING
 
-from data.signals import interruptible
+from data.process import interruptible
 from pipeline.exit_codes import INTERRUPTED, PUSHED, exit_code
 from pipeline.local.output import redirect_output
 

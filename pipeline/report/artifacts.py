@@ -6,7 +6,7 @@ import logging
 from collections.abc import Callable
 from typing import TypeVar
 
-from pipeline.history.records import Run
+from pipeline.runs.records import Run
 
 Found = TypeVar("Found")
 log = logging.getLogger(__name__)
@@ -20,16 +20,14 @@ def missing(run: Run, step: str, key: str) -> str:
         step: the step that wrote the artifact.
         key: of the artifact among the outputs of that step.
     """
-    from tfx.dsl.io import fileio
-
     found = run.step(step)
     if found is None:
         return f"The step {step} did not run: {_ending(run)}."
     artifact = found.outputs.get(key)
     if not found.done or artifact is None:
         return f"The step {step} has no result: {_ending(run)}."
-    if not artifact.live or not fileio.exists(artifact.uri):
-        return f"The files that {step} wrote were deleted: {artifact.uri}"
+    if not artifact.alive:
+        return f"The files that {step} wrote are gone or have changed: {artifact.path}"
     return ""
 
 

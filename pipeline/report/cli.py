@@ -4,15 +4,13 @@ from __future__ import annotations
 
 import argparse
 import os
-import sys
 import tempfile
 import warnings
 from collections.abc import Sequence
 from pathlib import Path
 
-from data.errors import UserError
-from data.storage import storage_problem
-from pipeline.exit_codes import FAILED, exit_code
+from data.errors import UserError, storage_problem
+from pipeline.arguments import add_run_root, add_set, connection_only, run_command
 
 
 def parse_args(argv: Sequence[str] | None) -> argparse.Namespace:
@@ -27,33 +25,20 @@ def parse_args(argv: Sequence[str] | None) -> argparse.Namespace:
         help='id of a run, the beginning of it that only one run has, or "last" (default: last)',
     )
     parser.add_argument("-o", "--output", type=Path, metavar="FILE", help="default: reports/<run>.html in the run root")
-    parser.add_argument(
-        "--run-root", type=Path, default=Path("runs"), metavar="DIR", help="folder of the runs (default: runs)"
-    )
-    parser.add_argument(
-        "--set", nargs="+", action="extend", default=[], metavar="KEY=VALUE", help="override: metadata.connection=…"
-    )
+    add_run_root(parser)
+    add_set(parser, "metadata.connection=…, if the runs had it", connection_only)
     return parser.parse_args(argv)
 
 
 def main(argv: Sequence[str] | None = None) -> int:
     """Entry point: 0, or 1 for an error, or 2 for a wrong command line."""
     args = parse_args(argv)
-    os.environ["TF_USE_LEGACY_KERAS"] = "1"
     os.environ.setdefault("TF_CPP_MIN_LOG_LEVEL", "3")
     warnings.simplefilter("ignore")
-    try:
-        print(_write(args))
-    except UserError as error:
-        print(f"report: {error}", file=sys.stderr)
-        return exit_code(error)
-    except Exception as error:
-        print(f"report: The report could not be made: {type(error).__name__}: {error}", file=sys.stderr)
-        return FAILED
-    return 0
+    return run_command("report", lambda: _write(args))
 
 
-def _write(args: argparse.Namespace) -> Path:
+def _write(args: argparse.Namespace) -> int:
     """Writes the report; what the libraries print goes to a temporary file.
 
     Raises:
@@ -61,20 +46,19 @@ def _write(args: argparse.Namespace) -> Path:
     """
     from pipeline.config import load
     from pipeline.local.output import log_to_output, redirect_output
-    from pipeline.local.run_root import RunRoot
+    from pipeline.runs.root import RunRoot
 
     root = RunRoot(args.run_root, load("default", args.set))
     with tempfile.TemporaryDirectory() as folder, redirect_output(Path(folder) / "log", and_screen=False):
         run = root.history().run(args.run)
-        path = args.output or root.reports / f"{run.id}.html"
+        path = args.output or root.report(run.id)
         _check(path)
         with log_to_output():
-            from pipeline.report.write import write_report
+            from pipeline.report import write_report
 
-            try:
-                return write_report(run, path)
-            except OSError as error:
-                raise UserError(f"{path} cannot be written: {storage_problem(error) or error.strerror}.") from None
+            write_report(run, path)
+    print(path)
+    return 0
 
 
 def _check(path: Path) -> None:

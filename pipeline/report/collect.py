@@ -3,17 +3,19 @@
 from __future__ import annotations
 
 from collections.abc import Sequence
+from contextlib import suppress
 from dataclasses import dataclass
 from functools import partial
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
+from components.version_folder import read_provenance
+from data.errors import UserError
 from data.example import ExampleSpec
-from pipeline.history.data import data_digest
-from pipeline.history.records import ERROR, FROM, PROFILE, RESUMED, TO, Run
 from pipeline.report import dataset, evaluated, lineage
 from pipeline.report.artifacts import attempt, missing
 from pipeline.report.epochs import Epoch, kept_epoch, read_epochs
+from pipeline.runs.records import Run
 
 if TYPE_CHECKING:
     from components.evaluator.predictions import Predictions
@@ -51,7 +53,7 @@ class Facts:
     settings: dict[str, str]
     changes: list[lineage.Change] | str
     packages: dict[str, str]
-    provenance: dict[str, Any] | None
+    provenance: dict[str, Any]
     profile: str
     part: str
     resumed: str
@@ -71,7 +73,7 @@ def collect(run: Run) -> Facts:
         status=status,
         headline=headline,
         reason=reason,
-        error=str(run.properties.get(ERROR, "")),
+        error=run.record.get("error") or "",
         example=spec,
         labels=labels,
         evaluation=evaluation,
@@ -87,17 +89,15 @@ def collect(run: Run) -> Facts:
         anomalies=attempt(partial(dataset.read_anomalies, run)),
         digests=attempt(partial(dataset.read_file_digests, run)),
         data_folder=folder,
-        licence=dataset.licence(folder, data_digest(run)),
+        licence=dataset.licence(folder, run.data_digest),
         steps=lineage.step_results(run),
         settings=lineage.flat_settings(run.settings),
-        changes=lineage.changes(run.settings)
-        if run.settings
-        else "An earlier version recorded the run, without its settings.",
+        changes=lineage.changes(run.settings) if run.settings else "The file with the settings of the run is gone.",
         packages=run.packages,
         provenance=_provenance(run),
-        profile=str(run.properties.get(PROFILE, "")),
-        part=" ".join(f"--{key} {run.properties[key]}" for key in (FROM, TO) if key in run.properties),
-        resumed=str(run.properties.get(RESUMED, "")),
+        profile=run.record.get("profile") or "",
+        part=" ".join(f"--{key} {run.record[key]}" for key in ("from", "to") if run.record.get(key)),
+        resumed=run.record.get("resumed") or "",
     )
 
 
@@ -153,10 +153,7 @@ def _verdict(run: Run) -> tuple[str, str, str]:
     return "other", f"No model was pushed: the run {'is ' if verdict.startswith('done') else ''}{verdict}.", ""
 
 
-def _provenance(run: Run) -> dict[str, Any] | None:
-    from components.provenance import read_provenance
-
-    try:
-        return read_provenance(Path(run.pushed_to)) if run.pushed_to else None
-    except (OSError, ValueError):
-        return None
+def _provenance(run: Run) -> dict[str, Any]:
+    with suppress(UserError):
+        return read_provenance(run.pushed_to) if run.pushed_to else {}
+    return {}

@@ -10,9 +10,9 @@ import numpy as np
 
 from data.example import LABEL, ExampleSpec, parse
 from data.splits import SPLITS
-from pipeline.history.records import Run
 from pipeline.report.artifacts import missing
 from pipeline.report.evaluated import class_name
+from pipeline.runs.records import Run
 
 SAMPLE = 10_000
 """The values of at most so many examples of each split are read."""

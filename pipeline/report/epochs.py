@@ -9,8 +9,8 @@ import os
 from dataclasses import dataclass
 from pathlib import Path
 
-from pipeline.history.records import Run
 from pipeline.report.artifacts import missing
+from pipeline.runs.records import Run
 
 
 @dataclass(frozen=True)

@@ -10,7 +10,7 @@ from typing import TYPE_CHECKING
 import numpy as np
 
 from data.example import ExampleSpec, draw
-from pipeline.history.statistics import mcnemar, wilson
+from pipeline.runs.statistics import mcnemar, wilson
 
 if TYPE_CHECKING:
     from components.evaluator.predictions import Predictions

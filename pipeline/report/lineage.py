@@ -11,9 +11,8 @@ from datetime import datetime
 from typing import Any
 
 from pipeline.config import load
-from pipeline.definition import STEPS
-from pipeline.history.records import Artifact, Run, Step
-from pipeline.history.settings import flatten
+from pipeline.runs.records import Artifact, Run, Step
+from pipeline.runs.settings import dump, flatten
 
 MAIN_PACKAGES = (
     "python",
@@ -62,8 +61,7 @@ class Change:
 
 def step_results(run: Run) -> list[StepResult]:
     """The steps of the run, in the order of the chain."""
-    order = {step: number for number, step in enumerate(STEPS)}
-    return [_result(step) for step in sorted(run.steps, key=lambda step: order.get(step.id, len(order)))]
+    return [_result(step) for step in run.steps]
 
 
 def _result(step: Step) -> StepResult:
@@ -85,7 +83,7 @@ def flat_settings(settings: Mapping[str, Any]) -> dict[str, str]:
 
 def changes(settings: Mapping[str, Any]) -> list[Change]:
     """Where `settings` differ from the profile `default`, as it is now."""
-    default = flat_settings(load("default").model_dump(mode="json"))
+    default = flat_settings(dump(load("default")))
     mine = flat_settings(settings)
     keys = [*mine, *(key for key in default if key not in mine)]
     return [Change(key, mine.get(key), default.get(key)) for key in keys if mine.get(key) != default.get(key)]

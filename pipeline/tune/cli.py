@@ -12,13 +12,13 @@ from pathlib import Path
 from typing import TYPE_CHECKING
 
 from components.digests import DIGESTS
-from data.errors import SettingsError, UserError
-from data.quiet import quiet
+from data.errors import UserError
+from data.process import quiet
 from pipeline.arguments import add_settings, count, refuse_several_hosts
 from pipeline.config import Config, load
 from pipeline.exit_codes import FAILED, INTERRUPTED, exit_code
 from pipeline.local import cli
-from pipeline.local.run_root import RunRoot
+from pipeline.runs.root import RunRoot
 from pipeline.tune.ranges import SECTIONS, Range, check_ranges, parse_range
 
 if TYPE_CHECKING:
@@ -59,10 +59,6 @@ def main(argv: Sequence[str] | None = None) -> int:
         refuse_several_hosts("pipeline.tune")
         config = load(args.profile, args.set)
         ranges = check_ranges([parse_range(text) for text in args.set_range], config)
-        if args.metric == "val_loss" and "training.label_smoothing" in [found.key for found in ranges]:
-            raise SettingsError(
-                "--set-range training.label_smoothing: smoothing changes the loss itself; use --metric val_accuracy."
-            )
         # No run of this command has a model to tell of.
         overrides = [*args.set, 'notify.url=""']
         code = cli.main(

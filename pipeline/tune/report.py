@@ -15,10 +15,10 @@ from matplotlib.ticker import FuncFormatter, LogLocator, MaxNLocator, NullFormat
 from optuna.trial import FrozenTrial, TrialState
 
 from pipeline.config import Config, with_overrides, without_defaults
-from pipeline.history.tables import console, table
 from pipeline.report.page import templates
 from pipeline.report.svg import FIRST, GRID, SECOND, Chart, figure, style, to_svg
-from pipeline.report.write import write_file
+from pipeline.runs.files import write_file
+from pipeline.tables import console, table
 from pipeline.tune.ranges import Range, override
 from pipeline.tune.study import Search, finished, text
 

@@ -16,10 +16,8 @@ from contextlib import ExitStack, suppress
 import optuna
 from optuna.trial import FrozenTrial, TrialState
 
-from data.errors import SettingsError, UserError
-from data.quiet import quiet
-from data.signals import interruptible
-from data.storage import storage_problem
+from data.errors import SettingsError, UserError, storage_problem
+from data.process import interruptible, quiet
 from pipeline.exit_codes import FAILED, exit_code
 from pipeline.tune.study import BACKUP, Search, count, finished, retry, text
 
@@ -65,7 +63,7 @@ def _work(search: Search, threads: int) -> None:
     try:
         logging.basicConfig(filename=search.folder / LOG, format="%(asctime)s %(process)d %(message)s", level="INFO")
         with quiet():
-            from components.trainer.cluster import end_with_parent
+            from components.trainer.process import end_with_parent
         end_with_parent()
         Worker(search).work()
     except Exception as error:

@@ -70,11 +70,11 @@ def judge(
         backup_dir=str(folder / BACKUP),
     )
     try:
-        with connect(config.training.replicas) as cluster:
-            model, validation = learn(job, tft.TFTransformOutput(transform_output), cluster, callbacks)
-            kept = model.evaluate(
-                validation.distribute(cluster.strategy), steps=validation.steps, verbose=0, return_dict=True
-            )
+        cluster = connect(config.training.replicas)
+        model, validation = learn(job, tft.TFTransformOutput(transform_output), cluster, callbacks)
+        kept = model.evaluate(
+            validation.distribute(cluster.strategy), steps=validation.steps, verbose=0, return_dict=True
+        )
     finally:
         tf_keras.backend.clear_session()
     return {f"val_{name}": float(value) for name, value in kept.items()}

@@ -12,7 +12,7 @@ import numpy as np
 import pytest
 import tensorflow as tf
 
-from components.provenance import read_provenance
+from components.version_folder import read_provenance
 from data.example import serialize
 from data.readers import Images
 from pipeline.definition import STEPS

@@ -18,12 +18,12 @@ import pytest
 
 from components.evaluator.predictions import read_predictions
 from components.example_gen import DIGEST
-from components.provenance import FILE, environment
+from components.version_folder import PROVENANCE, environment
 from pipeline.history import data
 from pipeline.history.cli import main
 from pipeline.history.examples import shared_positions
-from pipeline.history.statistics import mcnemar, wilson
-from pipeline.local.run_root import RunRoot
+from pipeline.runs.root import RunRoot
+from pipeline.runs.statistics import mcnemar, wilson
 from tests.conftest import ROOT, last_run, run_pipeline, versions
 
 Command = Callable[..., tuple[int, str, str]]
@@ -178,14 +178,14 @@ def test_lineage_tells_what_made_a_version_also_of_a_copy(command: Command, reco
     assert code == 0 and "✓ accuracy: " in out and found["data"]["digest"] in out
     assert f"tfx  {installed('tfx')}" in out
     assert "ML Metadata adds nothing: There are no runs in" in out
-    (folder / FILE).write_text('{"run": ')
+    (folder / PROVENANCE).write_text('{"run": ')
     code, _, err = command(recorded.root, "lineage", str(folder))
     assert code == 1 and f"{folder / FILE} is damaged: it is not JSON" in err and "Traceback" not in err
     for damaged in ("[]", '{"gates": [1]}', '{"data": "none"}'):
-        (folder / FILE).write_text(damaged)
+        (folder / PROVENANCE).write_text(damaged)
         code, _, err = command(recorded.root, "lineage", str(folder))
         assert code == 1 and "has not the form of a provenance" in err
-    (folder / FILE).unlink()
+    (folder / PROVENANCE).unlink()
     code, _, err = command(recorded.root, "lineage", str(folder))
     assert code == 1 and "Nothing is known about" in err
 
@@ -194,7 +194,7 @@ def test_lineage_tells_what_made_a_version_also_of_a_copy(command: Command, reco
 def test_lineage_of_a_version_without_provenance_comes_from_ml_metadata(command: Command, recorded: Recorded) -> None:
     version = recorded.versions[0]
     folder = recorded.root / "serving_models" / "mnist" / version
-    (folder / FILE).unlink()
+    (folder / PROVENANCE).unlink()
     found = answer(command, recorded.root, "lineage", version)
     assert found["source"] == "ML Metadata" and found["unknown"] == ["gates"]
     assert found["run"] == recorded.first and found["settings"]["training"]["epochs"] == 2

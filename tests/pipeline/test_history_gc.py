@@ -12,12 +12,12 @@ from pathlib import Path
 import pytest
 from ml_metadata.proto import metadata_store_pb2
 
-from components.provenance import FILE
+from components.version_folder import PROVENANCE
 from pipeline.config import Config
 from pipeline.definition import STEPS
 from pipeline.history.gc import size
-from pipeline.history.store import History
-from pipeline.local.run_root import RunRoot
+from pipeline.runs.root import RunRoot
+from pipeline.runs.store import History
 from tests.conftest import ROOT
 from tests.pipeline import test_history
 from tests.pipeline.test_history import Command, answer
@@ -99,10 +99,10 @@ class Records:
     def version(self, number: int, model: str, run: str, **provenance: object) -> Path:
         """A version folder with the fingerprint `model`."""
         folder = self.root.serving_dir / str(number)
-        (folder / FILE).parent.mkdir(parents=True)
+        (folder / PROVENANCE).parent.mkdir(parents=True)
         (folder / "saved_model.pb").write_text(model)
         (folder / "fingerprint.pb").write_text(model)
-        (folder / FILE).write_text(json.dumps({"run": run, **provenance}))
+        (folder / PROVENANCE).write_text(json.dumps({"run": run, **provenance}))
         return folder
 
     def runs_on_disk(self, step: str = "Trainer") -> list[str]:
@@ -281,7 +281,7 @@ def test_a_run_root_that_was_moved_or_is_held_is_left_alone(
         [
             *(sys.executable, "-c"),
             "import sys\nfrom pathlib import Path\nfrom pipeline.config import Config\n"
-            "from pipeline.local.run_root import RunRoot\n"
+            "from pipeline.runs.root import RunRoot\n"
             f"with RunRoot(Path({str(records.root.path)!r}), Config()).held(): print(flush=True); sys.stdin.read()",
         ],
         cwd=ROOT,

@@ -10,16 +10,15 @@ from pathlib import Path
 import numpy as np
 import pytest
 
-from components.assets_extra import same_model
 from components.baseline import find_baseline
 from components.evaluator.predictions import read_predictions
-from components.provenance import read_provenance
+from components.version_folder import read_provenance, same_model
 from data.readers import Images
 from pipeline.config import Config
 from pipeline.exit_codes import PUSHED
 from pipeline.history.cli import main
 from pipeline.history.gc import size
-from pipeline.local.run_root import RunRoot
+from pipeline.runs.root import RunRoot
 from serving.client import Client
 from serving.launch import model_server, wait_until_available
 from tests.conftest import last_run, run_pipeline, states, versions

@@ -25,7 +25,7 @@ from pipeline.config import Config
 from pipeline.definition import create_pipeline
 from pipeline.engines.settings import Beam, pipeline_args
 from pipeline.exit_codes import FAILED, PUSHED
-from pipeline.local.run_root import RunRoot
+from pipeline.runs.root import RunRoot
 from tests.conftest import ROOT, Outcome, install_package, run_pipeline, states, versions
 from tests.pipeline.portable import BEAM_SERVER, PRISM, Engine, engine, needs_prism
 

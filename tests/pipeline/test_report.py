@@ -18,13 +18,13 @@ from components.evaluator.report import Evaluation, Gate
 from data.readers import Images
 from pipeline.config import Config
 from pipeline.exit_codes import DATA_REFUSED, FAILED, MODEL_REFUSED, PUSHED, WRONG_USE
-from pipeline.history.records import Run
-from pipeline.local.run_root import RunRoot
 from pipeline.report import charts, evaluated
 from pipeline.report.cli import main
 from pipeline.report.collect import Facts, collect
 from pipeline.report.epochs import Epoch
 from pipeline.report.page import SECTIONS, render
+from pipeline.runs.records import Run
+from pipeline.runs.root import RunRoot
 from tests.browser import chromium, opened
 from tests.conftest import Outcome, run_pipeline
 

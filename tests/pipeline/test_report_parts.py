@@ -9,16 +9,16 @@ from pathlib import Path
 
 import numpy as np
 import pytest
+from pipeline.report.write import write_file
 from tfx.types import standard_artifacts
 
 from components.evaluator.predictions import Predictions
 from components.evaluator.report import Gate
 from components.example_gen import DIGEST, write_digests
-from pipeline.history.records import Run
 from pipeline.report import charts, dataset, evaluated
 from pipeline.report.epochs import Epoch, kept_epoch
 from pipeline.report.lineage import flat_settings
-from pipeline.report.write import write_file
+from pipeline.runs.records import Run
 from tests.conftest import MNIST, ROOT
 from tests.own_sequences import example as own_sequences
 

@@ -12,8 +12,8 @@ import pytest
 import tensorflow as tf
 
 from pipeline.exit_codes import FAILED, PUSHED, WRONG_USE
-from pipeline.history.records import RESUMED
 from pipeline.local.cli import main
+from pipeline.runs.records import RESUMED
 from tests import processes
 from tests.conftest import QUICK, last_run, run_pipeline, states, versions
 

@@ -12,13 +12,13 @@ from pipeline.config import Config, load
 from pipeline.exit_codes import FAILED, PUSHED, WRONG_USE
 from pipeline.local.cli import main
 from pipeline.local.output import redirect_output
-from pipeline.local.run_root import RunRoot
+from pipeline.runs.root import RunRoot
 from tests.conftest import MNIST, ROOT
 
 
 def test_a_second_run_on_one_root_says_who_holds_it(tmp_path: Path, capsys: pytest.CaptureFixture[str]) -> None:
     code = (
-        "import sys, pathlib; from pipeline.config import Config; from pipeline.local.run_root import RunRoot\n"
+        "import sys, pathlib; from pipeline.config import Config; from pipeline.runs.root import RunRoot\n"
         f"with RunRoot(pathlib.Path({str(tmp_path)!r}), Config()).held(): print('held', flush=True); sys.stdin.read()"
     )
     holder = subprocess.Popen(

@@ -12,12 +12,12 @@ import numpy as np
 import pytest
 from tfx.utils import path_utils
 
-from components.assets_extra import model_id
+from components.version_folder import model_id
 from data.readers import Images
 from pipeline.config import Config
 from pipeline.exit_codes import FAILED, PUSHED, WRONG_USE
-from pipeline.history.records import Run, Step
-from pipeline.local.run_root import RunRoot
+from pipeline.runs.records import Run, Step
+from pipeline.runs.root import RunRoot
 from pipeline.seeds import main, row, summarize
 from tests.conftest import QUICK, Outcome, captured, last_run, states, write_folder
 

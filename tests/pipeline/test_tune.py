@@ -70,7 +70,6 @@ def test_what_a_range_means() -> None:
         (["model.units=1.5..8.0"], "model.units = 1.5: input should be a valid integer"),
         (["model.cell=lstm,transformer"], "model.cell = 'transformer'"),
         (["model.units=8..16", "model.units=8..32"], "--set-range varies model.units twice: give it one range."),
-        (["training.label_smoothing=0.0..0.2"], "use --metric val_accuracy."),
         (["training.seed=1..9"], "a seed is luck: use python -m pipeline.seeds"),
         (["training.replicas=1..2"], "TensorFlow takes the number of devices once"),
         (["training.validation_split=0.1..0.2"], "trials must be judged on the same examples"),

@@ -2,13 +2,14 @@
 
 from __future__ import annotations
 
-import json
+import hashlib
 from dataclasses import dataclass, field
 from datetime import datetime
 from functools import cached_property
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
+from components.digests import DIGEST, DIGESTS, parse_digests
 from components.infra_validator.report import InfraCheck, read_blessing
 from data.example import ExampleSpec
 from pipeline.definition import STEPS
@@ -16,34 +17,49 @@ from pipeline.definition import STEPS
 if TYPE_CHECKING:
     from components.evaluator.report import Evaluation
 
-# The custom properties of a run's context: what the local runner records beside TFX's own records.
-PROFILE = "profile"
-SETTINGS = "settings"
-PACKAGES = "packages"
-FROM = "from"
-TO = "to"
-RESUMED = "resumed"
-"""The run that this one resumed."""
-ERROR = "error"
-"""The sentence with which the run ended."""
-
 FIGURES = ("accuracy", "examples", "cross_entropy", "calibration_error", "worst_class_accuracy", "baseline_accuracy")
 """The Evaluator's numbers in ML Metadata: the custom properties of the artifact `evaluation`."""
 
 Json = dict[str, Any]
 
-ROLLBACK = "Rollback"
-"""The type of the execution that records a roll-back."""
-
 
 @dataclass(frozen=True)
 class Artifact:
-    """An artifact: its id, its path, whether it is live (not deleted), and its custom properties."""
+    """An artifact: its id, its URI, whether ML Metadata has it as live (not deleted), and its custom properties.
+
+    `listing` is the recorded listing of its files, None if there is none.
+    """
 
     id: int
     uri: str
     live: bool
-    properties: dict[str, Any]
+    properties: Json
+    listing: str | None = None
+
+    @property
+    def path(self) -> str:
+        """Where its files are: of a pushed model in the version folder, else in the URI."""
+        return self.properties.get("pushed_destination") or self.uri
+
+    @property
+    def alive(self) -> bool:
+        """Whether it can be used: ML Metadata has it as live, and its files are those that its step wrote."""
+        if not self.live:
+            return False
+        if "://" in self.path:
+            from tfx.dsl.io import fileio
+
+            return fileio.exists(self.path)
+        path = Path(self.path)
+        return path.exists() and self.listing in (None, listing(path))
+
+
+def listing(path: Path) -> str:
+    """The number of files at `path`, their bytes, and a hash of their names and sizes. Hidden files do not count."""
+    found = [path] if path.is_file() else sorted(file for file in path.rglob("[!.]*") if file.is_file())
+    sizes = [file.stat().st_size for file in found]
+    text = "".join(f"{file.relative_to(path)} {size}\n" for file, size in zip(found, sizes, strict=True))
+    return f"{len(found)} files, {sum(sizes)} bytes, {hashlib.sha256(text.encode()).hexdigest()[:16]}"
 
 
 @dataclass(frozen=True)
@@ -57,7 +73,7 @@ class Step:
     state: str
     started: datetime
     seconds: float
-    properties: dict[str, Any] = field(default_factory=dict, repr=False)
+    properties: Json = field(default_factory=dict, repr=False)
     inputs: dict[str, Artifact] = field(default_factory=dict, repr=False)
     outputs: dict[str, Artifact] = field(default_factory=dict, repr=False)
 
@@ -69,12 +85,16 @@ class Step:
 
 @dataclass(frozen=True)
 class Run:
-    """One run of a pipeline. `properties` are what the local runner recorded; a run of an earlier version has none."""
+    """One run of a pipeline.
+
+    `record` is what the local runner recorded: profile, settings, packages, from, to, resumed, error. It is empty if
+    its file is gone. The steps are in the order in which they run.
+    """
 
     id: str
     pipeline: str
     started: datetime
-    properties: dict[str, Any] = field(repr=False)
+    record: Json = field(repr=False)
     steps: list[Step] = field(repr=False)
 
     @cached_property
@@ -91,20 +111,40 @@ class Run:
         return found.outputs.get(key) if found else None
 
     @property
-    def settings(self) -> dict[str, Any]:
-        """The tree of settings; empty if it was not recorded."""
-        return json.loads(self.properties.get(SETTINGS, "{}"))
+    def settings(self) -> Json:
+        """The tree of settings, without the sections that may hold secrets; empty if it is not known."""
+        return self.record.get("settings", {})
 
     @property
     def packages(self) -> dict[str, str]:
-        """The versions of Python and of all installed packages; empty if they were not recorded."""
-        return json.loads(self.properties.get(PACKAGES, "{}"))
+        """The versions of Python and of all installed packages; empty if they are not known."""
+        return self.record.get("packages", {})
 
     @property
     def figures(self) -> dict[str, float]:
         """The Evaluator's numbers: accuracy, examples, cross_entropy, …; empty if there was no evaluation."""
         evaluation = self.output("Evaluator", "evaluation")
         return {key: value for key, value in (evaluation.properties if evaluation else {}).items() if key in FIGURES}
+
+    @property
+    def fingerprints(self) -> dict[str, str]:
+        """The fingerprint of each step's code, by the step's id."""
+        return {step.id: step.properties["fingerprint"] for step in self.steps if "fingerprint" in step.properties}
+
+    @property
+    def data_digest(self) -> str | None:
+        """SHA-256 of the list of the shards' SHA-256; None if no data were imported."""
+        examples = self.output("ExampleGen", "examples")
+        return examples.properties.get(DIGEST) if examples else None
+
+    @property
+    def data_files(self) -> dict[str, str] | None:
+        """The SHA-256 of each shard by its name; None if the list was not written, or was removed."""
+        examples = self.output("ExampleGen", "examples")
+        try:
+            return parse_digests((Path(examples.uri) / DIGESTS).read_text()) if examples else None
+        except OSError:
+            return None
 
     @property
     def blessed(self) -> bool | None:
@@ -116,11 +156,8 @@ class Run:
     def infra(self) -> InfraCheck | None:
         """The infra check's verdict, or None."""
         blessing = self.output("InfraValidator", "blessing")
-        return (
-            read_blessing(blessing.uri, blessing.properties)
-            if blessing and self._by_id["InfraValidator"].done
-            else None
-        )
+        done = blessing is not None and self._by_id["InfraValidator"].done
+        return read_blessing(blessing.uri, blessing.properties) if blessing and done else None
 
     @property
     def pushed_to(self) -> str | None:
@@ -150,31 +187,36 @@ class Run:
 
     @property
     def example(self) -> ExampleSpec | None:
-        """What an example of the run's data is; None if it was not recorded, or in another form."""
+        """What an example of the run's data is; None if no step recorded it."""
         evaluation, gate = self.output("Evaluator", "evaluation"), self.step("DataGate")
-        for properties in (evaluation.properties if evaluation else {}, gate.properties if gate else {}):
-            if text := properties.get("example"):
-                try:
-                    return ExampleSpec.model_validate_json(text)
-                except ValueError:
-                    return None
-        return None
+        found = [properties.properties.get("example") for properties in (evaluation, gate) if properties]
+        text = next((text for text in found if text), None)
+        return ExampleSpec.model_validate_json(text) if text else None
 
     @property
     def labels(self) -> tuple[str, ...]:
-        """The names of the classes; empty if they were not recorded."""
+        """The names of the classes; empty if they are not known."""
         return self.example.labels if self.example else ()
 
     @property
     def last_step(self) -> str:
         """The last step that the run was asked for."""
-        return self.properties.get(TO) or STEPS[-1]
+        return self.record.get("to") or STEPS[-1]
 
     @property
     def finished(self) -> bool:
         """Whether the run came to its end: its last step has a result, or the data gate refused the data."""
         last, gate = self.step(self.last_step), self.step("DataGate")
         return bool(last and last.done) or bool(gate and gate.state == "FAILED")
+
+    @property
+    def next_step(self) -> str | None:
+        """The step that has no result yet, or the one after the last; None after the end."""
+        begun = next((step.id for step in self.steps if not step.done), None)
+        if begun or self.finished:
+            return begun
+        last = STEPS.index(self.steps[-1].id) if self.steps and self.steps[-1].id in STEPS else -1
+        return STEPS[min(last + 1, len(STEPS) - 1)]
 
     @property
     def fully_cached(self) -> bool:

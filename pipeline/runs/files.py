@@ -1,27 +1,10 @@
-"""Writes the report of a run, and files in one step."""
+"""Files that are replaced in one step."""
 
 from __future__ import annotations
 
 import os
 import tempfile
 from pathlib import Path
-
-from pipeline.history.records import Run
-
-
-def write_report(run: Run, path: Path) -> Path:
-    """Writes the report of `run` as one self-contained HTML file, and returns its path.
-
-    A reader of `path` sees the whole new page or the old one.
-
-    Raises:
-        OSError: the file cannot be written.
-    """
-    from pipeline.report.collect import collect
-    from pipeline.report.page import render
-
-    write_file(render(collect(run)), path)
-    return path
 
 
 def write_file(text: str, path: Path) -> None:

@@ -1,10 +1,37 @@
-"""What the steps ask of a cluster."""
+"""The settings that belong to no step: where records go, who hears of the end, what the steps ask of a cluster."""
 
 from __future__ import annotations
 
-from pydantic import Field
+from pydantic import Field, field_validator
 
 from data.settings import Section
+
+
+class Metadata(Section):
+    """Where ML Metadata keeps its records."""
+
+    connection: str = Field(
+        "",
+        description="ml_metadata.ConnectionConfig in text format; $VARIABLES are filled in from the environment."
+        " Empty: SQLite under the run root",
+    )
+
+
+class Notify(Section):
+    """Who hears that a run of run_local has ended."""
+
+    url: str = Field(
+        "",
+        description="where to POST the result as JSON; $VARIABLES are filled in from the environment, and the value of"
+        " NOTIFY_TOKEN is sent as a bearer token. Empty: nowhere",
+    )
+
+    @field_validator("url")
+    @classmethod
+    def _is_http(cls, url: str) -> str:
+        if url and not url.startswith(("http://", "https://", "$")):
+            raise ValueError("it must begin with http:// or https://, or with a $VARIABLE")
+        return url
 
 
 class Resources(Section):

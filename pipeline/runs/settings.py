@@ -2,45 +2,41 @@
 
 from __future__ import annotations
 
-import json
 from collections.abc import Mapping, Sequence
 from functools import cache
 from typing import Any
 
-from pipeline.config import load
+from pipeline.config import Config, load
 
 Flat = dict[str, Any]
 """`section.key` to a value of JSON."""
 
-
-_LEFT_OUT = {"metadata", "notify"}
+NOT_RECORDED = {"metadata", "notify"}
 """Sections that change no result, and that may hold secrets."""
 
 
-def flatten(settings: Mapping[str, Any]) -> Flat:
-    """A tree of settings as `section.key` to value, without the sections that change no result."""
-    return _flat({key: value for key, value in settings.items() if key not in _LEFT_OUT}, "")
+def dump(config: Config) -> dict[str, Any]:
+    """The tree of settings, as a run's record has it."""
+    return config.model_dump(mode="json", exclude=NOT_RECORDED)
 
 
-def _flat(tree: Mapping[str, Any], prefix: str) -> Flat:
+def flatten(tree: Mapping[str, Any], prefix: str = "") -> Flat:
+    """A tree of settings as `section.key` to value."""
     flat: Flat = {}
     for key, value in tree.items():
-        if isinstance(value, Mapping):
-            flat |= _flat(value, f"{prefix}{key}.")
-        else:
-            flat[f"{prefix}{key}"] = value
+        flat |= flatten(value, f"{prefix}{key}.") if isinstance(value, Mapping) else {f"{prefix}{key}": value}
     return flat
 
 
 @cache
 def defaults() -> Flat:
     """The settings of the profile default."""
-    return flatten(json.loads(load("default").model_dump_json()))
+    return flatten(dump(load("default")))
 
 
-def not_default(settings: Mapping[str, Any]) -> Flat:
-    """The settings of a run that differ from the profile default."""
-    return {key: value for key, value in flatten(settings).items() if key not in defaults() or defaults()[key] != value}
+def changed(settings: Mapping[str, Any], others: Mapping[str, Any]) -> Flat:
+    """The values of the flat `settings` that `others` lack or have otherwise."""
+    return {key: value for key, value in settings.items() if key not in others or others[key] != value}
 
 
 def differences(flats: Sequence[Mapping[str, Any]]) -> dict[str, list[Any]]:

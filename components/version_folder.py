@@ -1,0 +1,168 @@
+"""A version folder, and what it carries for its users in `assets.extra`: class names, identity, provenance.
+
+A local folder is read without TensorFlow, one in an object store (`gs://`, `s3://`) through its file systems.
+"""
+
+from __future__ import annotations
+
+import hashlib
+import json
+import os
+import platform
+from collections.abc import Sequence
+from importlib.metadata import distributions
+from pathlib import Path
+from typing import IO, TYPE_CHECKING, Any
+
+import numpy as np
+
+from data.errors import UserError
+
+if TYPE_CHECKING:
+    from tfx import types
+
+LABELS, MODEL_ID, PROVENANCE = (f"assets.extra/{name}" for name in ("labels.txt", "model_id.txt", "provenance.json"))
+ROLLED_BACK = "rolled_back"
+"""The part of the provenance that says that a version is a copy: of which version, and instead of which one."""
+MODELS = "models"
+"""In ROLLED_BACK: the models that were rolled back, as `model_id` gives them."""
+_OBJECTS = ("settings", "fingerprints", "data", "evaluation", "infra_check", "packages", ROLLED_BACK)
+_GATE = {"name", "value", "bound", "passed"}
+
+
+def version_folders(base_path: str) -> list[str]:
+    """The version folders that TensorFlow Serving would load from its base path, newest first; none without that path.
+
+    In an object store a push is many copies, `saved_model.pb` last: a folder without it is an incomplete push.
+    """
+    files = _files(base_path)
+    if not files.isdir(base_path):
+        return []
+    # Object stores list a folder with a slash behind it.
+    names = [name.rstrip("/") for name in files.listdir(base_path)]
+    found = [name for name in names if name.isdecimal() and files.exists(f"{base_path}/{name}/saved_model.pb")]
+    return [os.path.join(base_path, name) for name in sorted(found, key=int, reverse=True)]
+
+
+def saved_model(model: types.Artifact) -> str:
+    """The folder of the SavedModel in an artifact of the type Model."""
+    from tfx.utils import path_utils
+
+    return path_utils.serving_model_path(model.uri, path_utils.is_old_model_artifact(model))
+
+
+def write_labels(folder: str, labels: Sequence[str]) -> None:
+    """Writes the label map into the SavedModel in `folder`: one label in each line, by class id."""
+    _write(folder, LABELS, "".join(f"{label}\n" for label in labels))
+
+
+def read_labels(folder: str) -> tuple[str, ...]:
+    """The labels of a SavedModel by class id; empty if it has no label map."""
+    return tuple((_read(folder, LABELS) or b"").decode().splitlines())
+
+
+def write_model_id(folder: str, weights: Sequence[np.ndarray], predictions: np.ndarray, labels: Sequence[str]) -> None:
+    """Writes SHA-256 over the weights, the predictions for the reference inputs, and the names of the classes.
+
+    A training that is repeated gives the same id. TensorFlow's fingerprint of a SavedModel differs then: it covers
+    numbers in the names of functions, which count what the process had traced before.
+
+    Args:
+        folder: of the SavedModel.
+        weights: of the network.
+        predictions: float32 [N, classes], through the whole graph, so that they cover the preprocessing.
+        labels: by class id.
+    """
+    digest = hashlib.sha256("\n".join(labels).encode())
+    for array in (*weights, predictions.round(5)):
+        digest.update(f"{array.dtype} {array.shape}".encode() + array.tobytes())
+    _write(folder, MODEL_ID, digest.hexdigest() + "\n")
+
+
+def model_id(folder: str) -> str | None:
+    """What identifies the model in `folder`: its id, or a hash of TensorFlow's fingerprint; None if it has neither."""
+    if written := _read(folder, MODEL_ID):
+        return written.decode().strip()
+    fingerprint = _read(folder, "fingerprint.pb")
+    return hashlib.sha256(fingerprint).hexdigest() if fingerprint else None
+
+
+def same_model(one: str, other: str) -> bool:
+    """Whether two folders hold copies of one model."""
+    identifier = model_id(one)
+    return identifier is not None and identifier == model_id(other)
+
+
+def environment() -> dict[str, str]:
+    """The version of Python, and of each installed distribution by its name."""
+    found = {distribution.name: distribution.version for distribution in distributions()}
+    return {"python": platform.python_version(), **dict(sorted(found.items(), key=lambda item: item[0].lower()))}
+
+
+def write_provenance(folder: str, content: dict[str, Any]) -> None:
+    """Writes where the model comes from into the version `folder`, as JSON."""
+    _write(folder, PROVENANCE, json.dumps(content, indent=1, ensure_ascii=False) + "\n")
+
+
+def read_provenance(folder: str) -> dict[str, Any]:
+    """Where the model in a version folder comes from; empty where that is not written.
+
+    Raises:
+        UserError: the file cannot be read, or it is damaged.
+    """
+    path = os.path.join(folder, PROVENANCE)
+    try:
+        found = json.loads(_read(folder, PROVENANCE) or b"{}")
+    except OSError as error:
+        raise UserError(f"{path} cannot be read: {error.strerror}.") from None
+    except ValueError as error:
+        raise UserError(
+            f"{path} is damaged: it is not JSON ({error}). Restore it from a copy of the version."
+        ) from None
+    if not _is_provenance(found):
+        raise UserError(
+            f"{path} is damaged: it has not the form of a provenance. Restore it from a copy of the version."
+        )
+    return found
+
+
+def _is_provenance(found: Any) -> bool:
+    """Whether the parts that `found` has are of their types."""
+    if not isinstance(found, dict):
+        return False
+    gates = found.get("gates") or []
+    return all(isinstance(found.get(name) or {}, dict) for name in _OBJECTS) and (
+        isinstance(gates, list) and all(isinstance(gate, dict) and gate.keys() >= _GATE for gate in gates)
+    )
+
+
+def _files(path: str) -> Any:
+    """The functions isdir, exists, listdir and makedirs for the file system of `path`."""
+    if "://" in path:
+        import tensorflow as tf
+
+        return tf.io.gfile
+    return _Local
+
+
+class _Local:
+    isdir, exists, listdir = staticmethod(os.path.isdir), staticmethod(os.path.exists), staticmethod(os.listdir)
+    makedirs = staticmethod(lambda path: Path(path).mkdir(parents=True, exist_ok=True))
+    GFile = staticmethod(open)
+
+
+def _write(folder: str, name: str, text: str) -> None:
+    path = os.path.join(folder, name)
+    _files(folder).makedirs(os.path.dirname(path))
+    file: IO[bytes]
+    with _files(folder).GFile(path, "wb") as file:
+        file.write(text.encode())
+
+
+def _read(folder: str, name: str) -> bytes | None:
+    path = os.path.join(folder, name)
+    if not _files(folder).exists(path):
+        return None
+    file: IO[bytes]
+    with _files(folder).GFile(path, "rb") as file:
+        return file.read()

@@ -1,0 +1,99 @@
+"""The runner of the steps on this machine: LocalDagRunner with hooks, a run id, and a record of the run."""
+
+from __future__ import annotations
+
+from collections.abc import Mapping
+from typing import Any, Protocol
+
+from ml_metadata.proto import metadata_store_pb2
+from tfx.dsl.compiler import constants
+from tfx.orchestration import metadata
+from tfx.orchestration.local import runner_utils
+from tfx.orchestration.portable import launcher, partial_run_utils, runtime_parameter_utils, tfx_runner
+from tfx.orchestration.portable.mlmd import context_lib
+from tfx.proto.orchestration import pipeline_pb2
+
+
+class Hooks(Protocol):
+    """Who hears of each step."""
+
+    def begin(self, step: str) -> None:
+        """`step` is looked up in the cache."""
+
+    def execute(self, step: str) -> None:
+        """`step` is not in the cache, and runs."""
+
+    def end(self, state: str) -> None:
+        """The step has its result: "done", or "cached"."""
+
+
+class LocalRunner(tfx_runner.IrBasedRunner):
+    """LocalDagRunner with hooks for each step, a given run id, and properties for the run's context in ML Metadata.
+
+    LocalDagRunner itself only logs what it does, and the log has the connection's password.
+    """
+
+    def __init__(
+        self,
+        connection: metadata_store_pb2.ConnectionConfig,
+        run_id: str,
+        properties: Mapping[str, str],
+        hooks: Hooks,
+    ) -> None:
+        self._connection, self._run_id, self._properties, self._hooks = connection, run_id, properties, hooks
+
+    def run_with_ir(self, pipeline: pipeline_pb2.Pipeline, run_options: pipeline_pb2.RunOptions | None = None) -> None:
+        """Runs the steps in their order; `run_options` may leave out the first and the last ones."""
+        names = {constants.PIPELINE_RUN_ID_PARAMETER_NAME: self._run_id}
+        runtime_parameter_utils.substitute_runtime_parameter(pipeline, names)
+        nodes = [node.pipeline_node for node in pipeline.nodes]
+        for context in (context for node in nodes for context in node.contexts.contexts):
+            if context.type.name == constants.PIPELINE_RUN_CONTEXT_TYPE_NAME:
+                for name, value in self._properties.items():
+                    context.properties[name].field_value.string_value = value
+        # A partial run would register the context itself, without properties.
+        with metadata.Metadata(self._connection) as handle:
+            context_lib.prepare_contexts(handle, nodes[0].contexts)
+        if run_options:
+            part = run_options.partial_run
+            partial_run_utils.mark_pipeline(
+                pipeline, part.from_nodes or None, part.to_nodes or None, snapshot_settings=part.snapshot_settings
+            )
+        for node in nodes:
+            if not node.execution_options.HasField("skip"):
+                self._run(node, pipeline)
+
+    def _run(self, node: pipeline_pb2.PipelineNode, pipeline: pipeline_pb2.Pipeline) -> None:
+        step, deployment = node.node_info.id, runner_utils.extract_local_deployment_config(pipeline)
+        self._hooks.begin(step)
+        if node.execution_options.run.perform_snapshot:
+            with metadata.Metadata(self._connection) as handle:
+                partial_run_utils.snapshot(handle, pipeline)
+        one = _Launcher(
+            pipeline_node=node,
+            mlmd_connection=metadata.Metadata(self._connection),
+            pipeline_info=pipeline.pipeline_info,
+            pipeline_runtime_spec=pipeline.runtime_spec,
+            executor_spec=runner_utils.extract_executor_spec(deployment, step),
+            custom_driver_spec=runner_utils.extract_custom_driver_spec(deployment, step),
+        )
+        one.hooks = self._hooks
+        one.launch()
+        self._hooks.end("cached" if one.cached else "done")
+
+
+class _Launcher(launcher.Launcher):
+    """TFX's launcher of one step, which tells whether the step came from the cache."""
+
+    hooks: Hooks
+    cached = False
+
+    def _prepare_execution(self) -> Any:
+        prepared = super()._prepare_execution()
+        execution = prepared.execution_metadata
+        self.cached = bool(execution) and execution.last_known_state == metadata_store_pb2.Execution.CACHED
+        return prepared
+
+    def _run_executor(self, *args: Any) -> Any:
+        self.hooks.execute(self._pipeline_node.node_info.id)
+        return super()._run_executor(*args)
