@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import argparse
 import os
 import shutil
 import signal
@@ -130,6 +131,17 @@ def _wait_until_listening(server: ModelServer, port: int, seconds: float = 60.0)
                 return
         time.sleep(0.05)
     raise ServerError(f"The model server did not listen within {seconds:.0f} s; see {server.log}.")
+
+
+def parse_port(text: str) -> int:
+    """A TCP port on a command line, 0 to 65535.
+
+    Raises:
+        argparse.ArgumentTypeError: another text.
+    """
+    if not text.isdecimal() or int(text) > 65535:
+        raise argparse.ArgumentTypeError(f"{text} must be a port, 0 to 65535")
+    return int(text)
 
 
 def free_port() -> int:

@@ -31,9 +31,6 @@ _FIELDS: dict[str, tuple[np.dtype, str]] = {
 }
 _BY_NUMBER = {DataType.values_by_name[name].number: fields for name, fields in _FIELDS.items()}
 _BY_DTYPE = {dtype: number for number, (dtype, _) in _BY_NUMBER.items()}
-# In a TensorProto the last element may stand for all that follow, so that a few bytes become any number of bytes. An
-# array of this many bytes may come from fewer elements than its shape needs.
-_MAX_REPEATED_BYTES = 64 * 2**10
 # NumPy 1 has no more dimensions. NumPy 2 has, and there TensorFlow crashes on an array of strings with more.
 _MAX_RANK = 32
 
@@ -75,19 +72,6 @@ def strings(values: Iterable[bytes]) -> np.ndarray:
     return np.fromiter(values, object)
 
 
-def fill(proto: Any, array: np.ndarray) -> None:
-    """Writes `array` to `proto` as TensorFlow Serving does: each element goes into the field of its type.
-
-    Raises:
-        TensorError: a dtype without a TensorFlow type.
-    """
-    proto.dtype = _number(array.dtype)
-    for size in array.shape:
-        proto.tensor_shape.dim.add(size=size)
-    elements = array.view(np.uint16) if array.dtype == np.float16 else array
-    getattr(proto, _BY_NUMBER[proto.dtype][1]).extend(elements.ravel().tolist())
-
-
 def decode(proto: Any) -> np.ndarray:
     """The array of a TensorProto. Strings become bytes, dtype object. An array of `tensor_content` is read-only.
 
@@ -113,11 +97,8 @@ def decode(proto: Any) -> np.ndarray:
             )
         return _reshape(np.frombuffer(proto.tensor_content, dtype), shape)
     values = getattr(proto, field)
-    if len(values) > count:
+    if len(values) != count:
         raise TensorError(f"shape {shape} needs {count} elements, {field} has {len(values)}")
-    itemsize = max(dtype.itemsize, len(values[-1]) if dtype == _STRING and len(values) else 0)
-    if len(values) < count and count * itemsize > _MAX_REPEATED_BYTES:
-        raise TensorError(f"shape {shape} needs {count} elements, {field} has only {len(values)}")
     if dtype == _STRING:
         elements = strings(values)
     elif field == "half_val":
@@ -125,9 +106,6 @@ def decode(proto: Any) -> np.ndarray:
     else:
         # A value that does not fit a narrow type loses its high bits, as in TensorFlow.
         elements = np.array(values, np.int32).astype(dtype) if field == "int_val" else np.array(values, dtype)
-    if len(values) < count:
-        last = elements[-1] if len(elements) else b"" if dtype == _STRING else dtype.type(0)
-        elements = np.concatenate([elements, np.full(count - len(elements), last, dtype)])
     return _reshape(elements, shape)
 
 

@@ -4,20 +4,28 @@ from __future__ import annotations
 
 import asyncio
 from collections import deque
-from collections.abc import AsyncIterator, Iterable, Mapping, Sequence
-from pathlib import Path
-from typing import Any
+from collections.abc import AsyncIterator, Awaitable, Callable, Iterable
+from typing import Any, Concatenate, ParamSpec, TypeVar
 
 import grpc
 import numpy as np
 
-from serving.client.calls import Call, chunks
-from serving.client.client import CHUNK, IN_FLIGHT, BaseClient, Images
-from serving.client.connection import why_not_connected_async
+from serving.client.calls import Call, CallMetadata, check_count, chunks
+from serving.client.channel import why_not_connected_async
+from serving.client.client import CHUNK, IN_FLIGHT, BaseClient, Client, Images
 from serving.client.images import check_images, image_size, read_images
-from serving.client.options import CallMetadata, check_count
-from serving.client.results import Classification, Metadata, Prediction, VersionStatus, merge_predictions
+from serving.client.results import Prediction, merge_predictions
 from serving.errors import from_rpc
+
+_Arguments = ParamSpec("_Arguments")
+_Result = TypeVar("_Result")
+
+
+def _awaitable(
+    method: Callable[Concatenate[Client, _Arguments], _Result],
+) -> Callable[Concatenate[AsyncClient, _Arguments], Awaitable[_Result]]:
+    """A method of `Client` that ends with `_invoke`, which is a coroutine here."""
+    return method  # type: ignore[return-value]
 
 
 class AsyncClient(BaseClient):
@@ -25,17 +33,12 @@ class AsyncClient(BaseClient):
 
     _library = grpc.aio
 
-    async def call(
-        self,
-        signature: str,
-        inputs: Mapping[str, np.ndarray],
-        output_filter: Sequence[str] = (),
-        *,
-        timeout: float | None = None,
-        metadata: CallMetadata = (),
-    ) -> dict[str, np.ndarray]:
-        """See `Client.call`."""
-        return await self._invoke(self._calls.call(signature, inputs, output_filter), timeout, metadata)
+    call = _awaitable(Client.call)
+    predict_examples = _awaitable(Client.predict_examples)
+    classify_examples = _awaitable(Client.classify_examples)
+    metadata = _awaitable(Client.metadata)
+    status = _awaitable(Client.status)
+    reload = _awaitable(Client.reload)
 
     async def predict(
         self, images: Images, *, chunk: int = CHUNK, timeout: float | None = None, metadata: CallMetadata = ()
@@ -78,30 +81,6 @@ class AsyncClient(BaseClient):
         array = await self._array(images, timeout, metadata)
         return await self._invoke(self._calls.predict_rows(array), timeout, metadata)
 
-    async def predict_examples(
-        self, examples: Sequence[bytes], *, timeout: float | None = None, metadata: CallMetadata = ()
-    ) -> Prediction:
-        """See `Client.predict_examples`."""
-        return await self._invoke(self._calls.predict_examples(examples), timeout, metadata)
-
-    async def classify_examples(
-        self, examples: Sequence[bytes], *, timeout: float | None = None, metadata: CallMetadata = ()
-    ) -> list[Classification]:
-        """See `Client.classify_examples`."""
-        return await self._invoke(self._calls.classify_examples(examples), timeout, metadata)
-
-    async def metadata(self, *, timeout: float | None = None, metadata: CallMetadata = ()) -> Metadata:
-        """See `Client.metadata`."""
-        return await self._invoke(self._calls.metadata(), timeout, metadata)
-
-    async def status(self, *, timeout: float | None = None, metadata: CallMetadata = ()) -> list[VersionStatus]:
-        """See `Client.status`."""
-        return await self._invoke(self._calls.status(), timeout, metadata)
-
-    async def reload(self, config: str | Path, *, timeout: float | None = None, metadata: CallMetadata = ()) -> None:
-        """See `Client.reload`."""
-        await self._invoke(self._calls.reload(config), timeout, metadata)
-
     async def close(self) -> None:
         """See `Client.close`."""
         self._closed = True
@@ -129,14 +108,11 @@ class AsyncClient(BaseClient):
                 raise
             raise self._closed_error() from None
         except Exception as error:
-            raise await self._translate(error) from None
+            if self._closed:
+                raise self._closed_error() from None
+            if not isinstance(error, grpc.RpcError):
+                raise  # of an interceptor
+            late = error.code() is grpc.StatusCode.DEADLINE_EXCEEDED
+            reason = await why_not_connected_async(self._channel) if late else None
+            raise from_rpc(error, self.target, reason) from None
         return call.parse(response)
-
-    async def _translate(self, error: Exception) -> Exception:
-        """See `Client._translate`."""
-        if self._closed:
-            return self._closed_error()
-        if not isinstance(error, grpc.RpcError):
-            return error
-        late = error.code() is grpc.StatusCode.DEADLINE_EXCEEDED
-        return from_rpc(error, self.target, await why_not_connected_async(self._channel) if late else None)

@@ -1,10 +1,11 @@
-"""The gRPC channel: TLS, retries, keepalive, message sizes."""
+"""The gRPC channel: TLS, retries, keepalive, message sizes, and why it has no connection."""
 
 from __future__ import annotations
 
 import json
 import re
 import ssl
+import threading
 from collections.abc import Sequence
 from dataclasses import dataclass
 from pathlib import Path
@@ -12,10 +13,14 @@ from typing import Any
 
 import grpc
 
-from serving.client.connection import PROBE_SERVICE
 from serving.errors import ConfigError
 
 _MAX_MESSAGE_BYTES = 256 * 2**20
+# gRPC retries a call until its deadline while a server cannot be reached, and the error does not say why. The channel
+# still knows: a call of this service, without retries, fails at once, with the reason.
+_PROBE_SERVICE = "grpc.health.v1.Health"
+_PROBE = f"/{_PROBE_SERVICE}/Check"
+_PROBE_SECONDS = 0.2
 
 # gRPC retries UNAVAILABLE with exponential backoff and jitter. The throttling limits retries when many calls fail.
 # gRPC allows at most five attempts. They spread over some seconds, so a server has time to restart.
@@ -32,7 +37,7 @@ _SERVICE_CONFIG = {
                 "retryableStatusCodes": ["UNAVAILABLE"],
             },
         },
-        {"name": [{"service": PROBE_SERVICE}]},
+        {"name": [{"service": _PROBE_SERVICE}]},
     ],
     "retryThrottling": {"maxTokens": 100, "tokenRatio": 0.1},
 }
@@ -133,6 +138,50 @@ def open_channel(
         return channel, channel if library is grpc.aio else grpc.intercept_channel(channel, *interceptors)
     except (TypeError, ValueError, AttributeError) as error:
         raise ConfigError(f"There is no channel to {target!r} with these arguments: {error}.") from None
+
+
+def why_not_connected(channel: grpc.Channel) -> str | None:
+    """The reason in gRPC's words why `channel` is not connected; None if it is connected."""
+    if _state(channel) is grpc.ChannelConnectivity.READY:
+        return None
+    try:
+        channel.unary_unary(_PROBE)(b"", timeout=_PROBE_SECONDS)
+    except grpc.RpcError as error:
+        return _reason(error)
+    return None
+
+
+async def why_not_connected_async(channel: grpc.aio.Channel) -> str | None:
+    """`why_not_connected` for a channel of grpc.aio."""
+    if channel.get_state() is grpc.ChannelConnectivity.READY:
+        return None
+    try:
+        await channel.unary_unary(_PROBE)(b"", timeout=_PROBE_SECONDS)
+    except grpc.RpcError as error:
+        return _reason(error)
+    return None
+
+
+def _state(channel: grpc.Channel) -> grpc.ChannelConnectivity:
+    """The state of a blocking channel, which passes it only to a callback."""
+    states, received = [], threading.Event()
+
+    def on_state(state: grpc.ChannelConnectivity) -> None:
+        states.append(state)
+        received.set()
+
+    channel.subscribe(on_state)
+    received.wait(_PROBE_SECONDS)
+    channel.unsubscribe(on_state)
+    return states[0] if states else grpc.ChannelConnectivity.IDLE
+
+
+def _reason(error: Any) -> str | None:
+    if error.code() is grpc.StatusCode.UNAVAILABLE:
+        return str(error.details())
+    return (
+        "the connection was not ready within the timeout" if error.code() is grpc.StatusCode.DEADLINE_EXCEEDED else None
+    )
 
 
 def _read(path: str | Path) -> bytes:

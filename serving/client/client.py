@@ -3,18 +3,16 @@
 from __future__ import annotations
 
 from collections import deque
-from collections.abc import Iterable, Iterator, Mapping, Sequence
+from collections.abc import Callable, Iterable, Iterator, Mapping, Sequence
 from pathlib import Path
 from typing import Any
 
 import grpc
 import numpy as np
 
-from serving.client.calls import METHODS, Call, Calls, chunks
-from serving.client.channel import Tls, open_channel
-from serving.client.connection import why_not_connected
+from serving.client.calls import METHODS, Call, CallMetadata, Calls, check_count, check_metadata, check_timeout, chunks
+from serving.client.channel import Tls, open_channel, why_not_connected
 from serving.client.images import check_images, image_size, read_images
-from serving.client.options import CallMetadata, check_count, check_metadata, check_timeout
 from serving.client.results import Classification, Metadata, Prediction, VersionStatus, merge_predictions
 from serving.errors import ClosedError, from_rpc
 
@@ -165,18 +163,23 @@ class Client(BaseClient):
             ServingError: a request failed.
         """
         check_count("in_flight", in_flight)
-        pending: deque[tuple[Any, Call]] = deque()
+        pending: deque[tuple[Call, Any]] = deque()
+
+        def oldest() -> Prediction:
+            call, future = pending.popleft()
+            return self._parsed(call, future.result)
+
         try:
             for part in chunks(images, chunk):
                 call = self._calls.predict_images(part)
                 future = self._stubs[call.method].future(call.request, **self._options(timeout, metadata))
-                pending.append((future, call))
+                pending.append((call, future))
                 if len(pending) >= in_flight:
-                    yield self._result(*pending.popleft())
+                    yield oldest()
             while pending:
-                yield self._result(*pending.popleft())
+                yield oldest()
         finally:
-            for future, _ in pending:
+            for _, future in pending:
                 future.cancel()
 
     def predict_rows(self, images: Images, *, timeout: float | None = None, metadata: CallMetadata = ()) -> np.ndarray:
@@ -241,7 +244,7 @@ class Client(BaseClient):
             ConfigError: the text is not a ModelServerConfig.
             ServingError: the server refuses the config.
         """
-        self._invoke(self._calls.reload(config), timeout, metadata)
+        return self._invoke(self._calls.reload(config), timeout, metadata)
 
     def close(self) -> None:
         """Closes the channel. Calls under way fail with ClosedError."""
@@ -261,24 +264,17 @@ class Client(BaseClient):
 
     def _invoke(self, call: Call, timeout: float | None, metadata: CallMetadata) -> Any:
         options = self._options(timeout, metadata)
-        try:
-            response = self._stubs[call.method](call.request, **options)
-        except Exception as error:
-            raise self._translate(error) from None
-        return call.parse(response)
+        return self._parsed(call, lambda: self._stubs[call.method](call.request, **options))
 
-    def _result(self, future: Any, call: Call) -> Any:
+    def _parsed(self, call: Call, response: Callable[[], Any]) -> Any:
+        """The parsed response, or a ServingError for an error of gRPC. An error of an interceptor stays what it is."""
         try:
-            response = future.result()
+            found = response()
         except Exception as error:
-            raise self._translate(error) from None
-        return call.parse(response)
-
-    def _translate(self, error: Exception) -> Exception:
-        """The ServingError for an error of gRPC. An error of an interceptor stays what it is."""
-        if self._closed:
-            return self._closed_error()
-        if not isinstance(error, grpc.RpcError):
-            return error
-        late = error.code() is grpc.StatusCode.DEADLINE_EXCEEDED
-        return from_rpc(error, self.target, why_not_connected(self._channel) if late else None)
+            if self._closed:
+                raise self._closed_error() from None
+            if not isinstance(error, grpc.RpcError):
+                raise
+            late = error.code() is grpc.StatusCode.DEADLINE_EXCEEDED
+            raise from_rpc(error, self.target, why_not_connected(self._channel) if late else None) from None
+        return call.parse(found)

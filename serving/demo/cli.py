@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import argparse
 import asyncio
+import ipaddress
 import os
 import signal
 import socket
@@ -17,9 +18,9 @@ from types import FrameType
 from serving.client import AsyncClient
 from serving.client.client import Client
 from serving.errors import ConfigError, ServingError
-from serving.launch import model_server, wait_until_available
+from serving.launch import model_server, parse_port, wait_until_available
 
-LOOPBACK = ("localhost", "127.0.0.1", "::1")
+LOOPBACK = ("localhost", "127.0.0.1", "[::1]")
 TIMEOUT = 5.0
 
 
@@ -66,14 +67,10 @@ def _parser() -> argparse.ArgumentParser:
         help="address to listen on (default %(default)s); with another one, such as 0.0.0.0, every machine that reaches"
         " this one can use the page",
     )
-    parser.add_argument("--port", type=_port, default=8600, help="port to listen on; 0 is any (default %(default)s)")
+    parser.add_argument(
+        "--port", type=parse_port, default=8600, help="port to listen on; 0 is any (default %(default)s)"
+    )
     return parser
-
-
-def _port(text: str) -> int:
-    if not text.isdecimal() or int(text) > 65535:
-        raise argparse.ArgumentTypeError(f"{text} must be a port, 0 to 65535")
-    return int(text)
 
 
 def _end(number: int, frame: FrameType | None) -> None:
@@ -122,7 +119,7 @@ def _serve(options: argparse.Namespace, target: str, listener: socket.socket) ->
         return AsyncClient(target, model=options.model, timeout=TIMEOUT, **choice)
 
     address, port = listener.getsockname()[:2]
-    local = address in LOOPBACK or address.startswith("127.")
+    local = ipaddress.ip_address(address).is_loopback
     name = f"[{options.host}]" if ":" in options.host else "localhost" if local else options.host
 
     class Server(uvicorn.Server):
@@ -132,7 +129,7 @@ def _serve(options: argparse.Namespace, target: str, listener: socket.socket) ->
             if not local:
                 print("Every machine that reaches this one can use it, without a password.", flush=True)
 
-    app = create_app(connect, {*LOOPBACK, options.host} if local else None)
+    app = create_app(connect, {*LOOPBACK, name, options.host} if local else None)
     config = uvicorn.Config(
         app, log_level="warning", access_log=False, server_header=False, ws="none", limit_concurrency=100
     )

@@ -3,9 +3,9 @@
 from __future__ import annotations
 
 from collections.abc import Collection
-from urllib.parse import urlsplit
 
 from starlette.datastructures import Headers, MutableHeaders
+from starlette.middleware.trustedhost import TrustedHostMiddleware
 from starlette.responses import JSONResponse
 from starlette.types import ASGIApp, Message, Receive, Scope, Send
 
@@ -32,33 +32,20 @@ class Guard:
     """
 
     def __init__(self, app: ASGIApp, hosts: Collection[str] | None) -> None:
-        self.app, self.hosts = app, hosts
+        self.app = TrustedHostMiddleware(app, ["*"] if hosts is None else [*hosts], www_redirect=False)
 
     async def __call__(self, scope: Scope, receive: Receive, send: Send) -> None:
         """Answers one request."""
-        if scope["type"] != "http":
-            await self.app(scope, receive, send)
-            return
 
         async def guarded(message: Message) -> None:
             if message["type"] == "http.response.start":
                 MutableHeaders(scope=message).update(HEADERS)
             await send(message)
 
-        app = JSONResponse({"error": refusal}, 403) if (refusal := self._refusal(Headers(scope=scope))) else self.app
+        app: ASGIApp = self.app
+        if scope["type"] == "http":
+            headers = Headers(scope=scope)
+            host, origin = headers.get("host"), headers.get("origin")
+            if origin not in (None, f"http://{host}", f"https://{host}"):
+                app = JSONResponse({"error": "The demo answers only its own page."}, 403)
         await app(scope, receive, guarded)
-
-    def _refusal(self, headers: Headers) -> str | None:
-        host, origin = headers.get("host", ""), headers.get("origin")
-        if self.hosts is not None and _name(f"//{host}") not in self.hosts:
-            return "The demo answers only to the names of this machine, such as localhost. --host changes that."
-        if origin is not None and urlsplit(origin).netloc != host:
-            return "The demo answers only its own page."
-        return None
-
-
-def _name(url: str) -> str | None:
-    try:
-        return urlsplit(url).hostname
-    except ValueError:  # such as an open bracket
-        return None

@@ -1,23 +1,20 @@
-"""The models and versions of a server: it watches the base paths and loads and unloads versions."""
+"""The models and versions of a server: it looks into the base paths, and loads and unloads versions."""
 
 from __future__ import annotations
 
-import asyncio
+import gc
 import logging
-from collections.abc import Iterator
-from concurrent.futures import Executor
-from contextlib import contextmanager
+import threading
+from collections import Counter
 from dataclasses import dataclass
 from pathlib import Path
 from typing import Any
 
 import grpc
-from tensorflow_serving.apis import get_model_status_pb2, model_pb2
+from tensorflow_serving.apis import get_model_status_pb2
 from tensorflow_serving.config import model_server_config_pb2
 
-from serving.model_server.servable import Servable
-from serving.model_server.source import aspired_versions, check_config, snapshot
-from serving.model_server.status import StatusError, invalid
+from serving.model_server.servable import Servable, StatusError, invalid
 
 State = get_model_status_pb2.ModelVersionStatus.State
 
@@ -26,213 +23,176 @@ log = logging.getLogger(__name__)
 
 @dataclass
 class Version:
-    """One version; `snapshot` has the files of its folder at the time of the last load."""
+    """One version: its state, why it could not be loaded, and the files of its folder at that time."""
 
     state: int = State.START
     error: str = ""
     servable: Servable | None = None
-    snapshot: frozenset[tuple[str, int, int]] = frozenset()
-
-    @property
-    def available(self) -> bool:
-        return self.state == State.AVAILABLE
+    files: frozenset[tuple[str, int, int]] = frozenset()
 
 
 class Manager:
-    """All models of one server. Its methods run in the event loop.
+    """All models of one server. Threads may share it; one of them loads and unloads at a time."""
 
-    Args:
-        executor: the thread that loads SavedModels, so that requests go on during a load.
-        allow_unavailable: a label may name a version that is not available.
-
-    Attributes:
-        config: the ModelServerConfig in force.
-    """
-
-    def __init__(self, executor: Executor, *, allow_unavailable: bool) -> None:
-        self._executor, self._allow_unavailable = executor, allow_unavailable
-        self.config = model_server_config_pb2.ModelServerConfig()
+    def __init__(self) -> None:
+        self._config = model_server_config_pb2.ModelServerConfig()
         self._models: dict[str, dict[int, Version]] = {}
-        self._labels: dict[str, dict[str, int]] = {}
-        self._warnings: dict[str, str] = {}
-        self._lock = asyncio.Lock()
-        self._unloading: set[asyncio.Task[None]] = set()
+        self._lock = threading.Lock()
 
     @property
     def ready(self) -> bool:
         """True when every configured model has an available version."""
-        return all(self._available(model.name) for model in self.config.model_config_list.config)
+        return all(self._available(model.name) for model in self._config.model_config_list.config)
 
-    async def apply(self, config: model_server_config_pb2.ModelServerConfig, *, start: bool = False) -> None:
-        """Serves `config` instead of the current config. After an error the current config stays in force.
+    def apply(self, config: Any, *, start: bool = False) -> None:
+        """Serves a ModelServerConfig instead of the current one. After an error the current one stays in force.
 
         Args:
             config: the models, version policies and labels.
-            start: accept models without an available version.
+            start: accept models without an available version, and labels of such versions.
 
         Raises:
-            StatusError: the config is not valid, a new model did not become available, or a label names a version that
-                is not available.
+            StatusError: the config is not valid, a model or the version of a label did not become available.
         """
-        check_config(config)
-        async with self._lock:
-            # As in TensorFlow Serving, a config gives labels only to versions that an earlier config has loaded.
-            labels = self._check_labels(config)
-            if self._unloading:
-                await asyncio.wait(self._unloading)
-            served = {model.name for model in self.config.model_config_list.config}
+        _check(config)
+        with self._lock:
+            self._load(config)
             try:
-                await self._update(config, unload=False)
-                new = [model.name for model in config.model_config_list.config if model.name not in served]
-                missing = [name for name in new if not self._available(name)]
-                if missing and not start:
-                    reasons = "; ".join(f"{name}: {self._reason(name)}" for name in missing)
-                    raise StatusError(grpc.StatusCode.UNKNOWN, f"Some models did not become available: {{{reasons}}}")
-                self.config, self._labels = config, labels
+                if not start:
+                    self._check_available(config)
+                self._config = config
             finally:
-                await self._update(self.config, unload=True)
+                self._unload()
 
-    async def poll(self) -> None:
+    def poll(self) -> None:
         """Looks once for new and removed versions."""
-        async with self._lock:
-            await self._update(self.config, unload=True)
+        with self._lock:
+            self._load(self._config)
+            self._unload()
 
-    @contextmanager
-    def use(self, spec: model_pb2.ModelSpec) -> Iterator[Servable]:
-        """The servable of a request. It stays in memory while the block runs.
+    def find(self, spec: Any) -> tuple[int, Servable]:
+        """The version that a ModelSpec names, by default the newest available one, and its servable.
+
+        A request keeps its servable in memory, also when the version is unloaded meanwhile.
 
         Raises:
             StatusError: NOT_FOUND for a model or version that is not available, INVALID_ARGUMENT for an unknown label.
         """
-        servable = self._find(spec)
-        servable.in_flight += 1
-        try:
-            yield servable
-        finally:
-            servable.in_flight -= 1
+        number, available = self._number(spec), self._available(spec.name)
+        number = max(available, default=0) if number is None else number
+        if number not in available:
+            raise StatusError(grpc.StatusCode.NOT_FOUND, f"{_title(spec)} is not available")
+        return number, available[number]
 
-    def versions(self, spec: model_pb2.ModelSpec) -> dict[int, Version]:
-        """The versions of a model by number, or the one version of the request.
+    def versions(self, spec: Any) -> list[tuple[int, Version]]:
+        """The versions of a model, or the one version that a ModelSpec names, with their numbers.
 
         Raises:
-            StatusError: NOT_FOUND.
+            StatusError: NOT_FOUND, or INVALID_ARGUMENT for an unknown label.
         """
-        versions = self._models.get(spec.name, {})
-        if not versions:
-            raise StatusError(grpc.StatusCode.NOT_FOUND, f"Could not find any versions of model {spec.name}")
         number = self._number(spec)
-        if number is None:
-            return versions
-        if number not in versions:
-            raise StatusError(grpc.StatusCode.NOT_FOUND, f"Could not find version {number} of model {spec.name}")
-        return {number: versions[number]}
+        known = sorted(self._models.get(spec.name, {}).copy().items())
+        found = [entry for entry in known if number in (None, entry[0])]
+        if not found:
+            raise StatusError(grpc.StatusCode.NOT_FOUND, f"{_title(spec)} is not known")
+        return found
 
-    def _find(self, spec: model_pb2.ModelSpec) -> Servable:
-        if not spec.name:
-            raise invalid("ModelSpec has no name specified.")
-        number = self._number(spec)
-        available = self._available(spec.name)
-        chosen = max(available, default=None) if number is None else number
-        servable = self._models[spec.name][chosen].servable if chosen in available else None
-        if servable is None:
-            request = f"Latest({spec.name})" if number is None else f"Specific({spec.name}, {number})"
-            raise StatusError(grpc.StatusCode.NOT_FOUND, f"Servable not found for request: {request}")
-        return servable
-
-    def _number(self, spec: model_pb2.ModelSpec) -> int | None:
-        if spec.HasField("version"):
-            return spec.version.value
+    def _number(self, spec: Any) -> int | None:
         if spec.HasField("version_label"):
-            try:
-                return self._labels[spec.name][spec.version_label]
-            except KeyError:
-                raise invalid(f"Unrecognized servable version label: {spec.version_label}") from None
-        return None
+            for model in self._config.model_config_list.config:
+                if model.name == spec.name and spec.version_label in model.version_labels:
+                    return int(model.version_labels[spec.version_label])
+            raise invalid(f"The model {spec.name} has no label {spec.version_label}")
+        return int(spec.version.value) if spec.HasField("version") else None
 
-    def _available(self, name: str) -> list[int]:
-        return [number for number, version in self._models.get(name, {}).items() if version.available]
+    def _available(self, name: str) -> dict[int, Servable]:
+        known = self._models.get(name, {}).copy()  # another thread may add a version
+        return {number: version.servable for number, version in known.items() if version.servable}
 
-    def _reason(self, name: str) -> str:
-        errors = [version.error for _, version in sorted(self._models.get(name, {}).items()) if version.error]
-        return errors[-1] if errors else "no version was found under its base path"
-
-    def _check_labels(self, config: model_server_config_pb2.ModelServerConfig) -> dict[str, dict[str, int]]:
+    def _check_available(self, config: Any) -> None:
         for model in config.model_config_list.config:
+            available = self._available(model.name)
+            if not available:
+                errors = [version.error for _, version in sorted(self._models.get(model.name, {}).items())]
+                reason = next(filter(None, reversed(errors)), f"there is no version in {model.base_path}")
+                raise StatusError(grpc.StatusCode.UNKNOWN, f"The model {model.name} did not become available: {reason}")
             for label, number in model.version_labels.items():
-                moved = self._labels.get(model.name, {}).get(label, number) != number
-                if number not in self._available(model.name) and (moved or not self._allow_unavailable):
+                if number not in available:
                     raise StatusError(
                         grpc.StatusCode.FAILED_PRECONDITION,
-                        f"Request to assign label to version {number} of model {model.name},"
-                        " which is not currently available for inference",
+                        f"The label {label} names version {number} of the model {model.name}, which is not available",
                     )
-        return {model.name: dict(model.version_labels) for model in config.model_config_list.config}
 
-    async def _update(self, config: model_server_config_pb2.ModelServerConfig, *, unload: bool) -> None:
-        aspired: dict[str, dict[int, Path] | None] = {}
+    def _load(self, config: Any) -> None:
         for model in config.model_config_list.config:
-            aspired[model.name] = versions = self._aspired(model)
-            for number, folder in sorted((versions or {}).items()):
-                await self._load(model.name, number, folder)
-        if not unload:
-            return
+            for number, folder in sorted(_wanted(model).items()):
+                version = self._models.setdefault(model.name, {}).setdefault(number, Version())
+                if version.servable is None:
+                    _load_version(version, f"{model.name} version {number}", folder)
+
+    def _unload(self) -> None:
+        """Unloads what is not configured. A model's versions stay until one that is wanted is available."""
+        configured = {model.name: _wanted(model) for model in self._config.model_config_list.config}
+        unloaded = False
         for name, known in self._models.items():
-            wanted = aspired.get(name, {})
-            if wanted is None or (wanted and not any(number in wanted for number in self._available(name))):
-                # The base path cannot be read, or no wanted version is available: the loaded versions stay.
+            available = self._available(name)
+            if name in configured and not configured[name].keys() & available.keys():
                 continue
-            for number in [number for number in self._available(name) if number not in wanted]:
-                version = known[number]
-                version.state = State.UNLOADING
-                task = asyncio.create_task(self._unload(version))
-                self._unloading.add(task)
-                task.add_done_callback(self._unloading.discard)
+            for number in available.keys() - configured.get(name, {}).keys():
+                known[number].state, known[number].servable = State.END, None
+                log.info("Unloaded %s version %d.", name, number)
+                unloaded = True
+        if unloaded:
+            gc.collect()  # a SavedModel in memory refers to itself
 
-    def _aspired(self, model: Any) -> dict[int, Path] | None:
-        """The folders of the versions to serve; None if the base path cannot be read."""
-        warning, versions = "", None
-        try:
-            versions = aspired_versions(Path(model.base_path), model.model_version_policy)
-        except OSError as error:
-            warning = f"cannot be read: {error.strerror}"
-        if versions == {}:
-            warning = "has none of the versions to serve"
-        if warning and warning != self._warnings.get(model.name):
-            log.warning("The base path %s of model %s %s.", model.base_path, model.name, warning)
-        self._warnings[model.name] = warning  # logged once, not at every poll
-        return versions
 
-    async def _load(self, name: str, number: int, folder: Path) -> None:
-        version = self._models.setdefault(name, {}).setdefault(number, Version())
-        if version.state in (State.AVAILABLE, State.LOADING, State.UNLOADING):
-            return
-        files = snapshot(folder)
-        if files == version.snapshot and version.error:
-            return  # the version is broken and has not changed
-        version.state, version.error, version.snapshot = State.LOADING, "", files
-        log.info("Loading servable: {name: %s version: %d}", name, number)
-        try:
-            servable = await asyncio.get_running_loop().run_in_executor(
-                self._executor, Servable, name, number, str(folder)
-            )
-        except Exception as error:
-            version.state = State.END
-            version.error = f"Could not load {folder}: {str(error).strip() or type(error).__name__}"
-            log.error("Loading servable: {name: %s version: %d} failed: %s", name, number, version.error)
-            return
-        if snapshot(folder) != files:
-            # The folder has changed during the load, so the loaded version may be incomplete.
-            version.state = State.START
-            servable.close()
-            return
-        version.state, version.servable = State.AVAILABLE, servable
-        log.info("Successfully loaded servable version {name: %s version: %d}", name, number)
+def _load_version(version: Version, title: str, folder: Path) -> None:
+    try:
+        stats = ((path, path.stat()) for path in folder.rglob("*"))
+        files = frozenset((str(path), stat.st_size, stat.st_mtime_ns) for path, stat in stats)
+        if version.error and version.files == files:
+            return  # it is as broken as before
+        version.state, version.error, version.files = State.LOADING, "", files
+        log.info("Loading %s.", title)
+        version.servable = Servable(folder)
+        version.state = State.AVAILABLE
+        log.info("Loaded %s.", title)
+    except Exception as error:  # TensorFlow raises errors of many kinds
+        version.state = State.END
+        version.error = f"Could not load {folder}: {' '.join(str(error).split()) or type(error).__name__}"
+        log.error("%s: %s", title, version.error)
 
-    async def _unload(self, version: Version) -> None:
-        servable, version.servable = version.servable, None
-        assert servable is not None
-        while servable.in_flight:
-            await asyncio.sleep(0.01)
-        await asyncio.get_running_loop().run_in_executor(self._executor, servable.close)
-        version.state, version.snapshot = State.END, frozenset()
-        log.info("Unloaded servable version {name: %s version: %d}", servable.name, servable.version)
+
+def _check(config: Any) -> None:
+    names = Counter(model.name for model in config.model_config_list.config)
+    for model in config.model_config_list.config:
+        if not model.name or names[model.name] > 1:
+            raise invalid(f"The config needs one name for each model, and has {model.name or 'an empty one'}")
+        if model.model_platform not in ("", "tensorflow"):
+            raise invalid(f"The model {model.name} has the platform {model.model_platform}, not tensorflow")
+        if not Path(model.base_path).is_absolute():
+            raise invalid(f"The model {model.name} needs an absolute base_path, not {model.base_path}")
+
+
+def _wanted(model: Any) -> dict[int, Path]:
+    """The folders of the versions that the policy of a ModelConfig selects, by number; none without the base path."""
+    try:
+        folders = [folder for folder in Path(model.base_path).iterdir() if folder.name.isdecimal()]
+    except OSError:
+        return {}
+    complete = {int(folder.name): folder for folder in folders if (folder / "saved_model.pb").is_file()}
+    policy = model.model_version_policy
+    selected = sorted(complete)[-(policy.latest.num_versions or 1) :]
+    if policy.HasField("all"):
+        return complete
+    if policy.HasField("specific"):
+        selected = [number for number in policy.specific.versions if number in complete]
+    return {number: complete[number] for number in selected}
+
+
+def _title(spec: Any) -> str:
+    return (
+        f"Version {spec.version.value} of the model {spec.name}"
+        if spec.HasField("version")
+        else f"The model {spec.name}"
+    )

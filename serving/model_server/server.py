@@ -1,109 +1,111 @@
-"""The server: one event loop for gRPC, threads that run and load models."""
+"""The server: threads that answer, and one that looks for new versions."""
 
 from __future__ import annotations
 
-import asyncio
+import argparse
 import errno
 import logging
-import os
 import signal
 import socket
-from collections.abc import Awaitable, Callable
+import time
 from concurrent.futures import ThreadPoolExecutor
-from functools import partial
+from pathlib import Path
 
 import grpc
+from grpc_health.v1 import health, health_pb2, health_pb2_grpc
+from tensorflow_serving.apis import model_service_pb2_grpc, prediction_service_pb2_grpc
+from tensorflow_serving.config import model_server_config_pb2
 
+from serving import textformat
 from serving.errors import ConfigError
-from serving.model_server.health import Health
 from serving.model_server.manager import Manager
-from serving.model_server.service import MODEL_SERVICE, PREDICTION_SERVICE, Services
-from serving.model_server.settings import Settings
-from serving.model_server.status import StatusError
+from serving.model_server.servable import StatusError
+from serving.model_server.service import Services
+from serving.protos import SSLConfig
 
-# TensorFlow Serving has the same limit.
-_MAX_MESSAGE_BYTES = 2**31 - 1
+_OPTIONS = [
+    ("grpc.max_send_message_length", -1),
+    ("grpc.max_receive_message_length", -1),
+    ("grpc.so_reuseport", 0),
+]
 _DRAIN_SECONDS = 15.0
 # A request that was sent before SIGTERM arrives within this time.
 _LINGER_SECONDS = 0.5
-_STOP_SECONDS = 0.5
-_HEALTH_POLL_SECONDS = 0.2
 
 log = logging.getLogger(__name__)
 
 
-async def serve(settings: Settings, started: Callable[[str], None]) -> None:
+def serve(options: argparse.Namespace) -> None:
     """Serves until SIGTERM or SIGINT, then waits until the requests under way are answered.
 
     First the health changes, then new requests are refused, then the running requests finish.
 
     Args:
-        settings: the values of the flags.
-        started: called with the address when the first models are loaded.
+        options: the values of the flags.
 
     Raises:
-        ConfigError: the port is in use, or the models' config is not valid.
+        ConfigError: the port is in use, or a file or the models' config is not valid.
     """
-    stopping = asyncio.Event()
     for number in (signal.SIGTERM, signal.SIGINT):
-        asyncio.get_running_loop().add_signal_handler(number, stopping.set)
-    config = settings.model_config()
-    with ThreadPoolExecutor(os.cpu_count(), "run") as running, ThreadPoolExecutor(1, "load") as loading:
-        manager = Manager(loading, allow_unavailable=settings.allow_version_labels_for_unavailable_models)
-        options = [
-            ("grpc.max_send_message_length", _MAX_MESSAGE_BYTES),
-            ("grpc.max_receive_message_length", _MAX_MESSAGE_BYTES),
-            ("grpc.so_reuseport", 0),
-        ]
-        server = grpc.aio.server(options=options)
-        services = Services(manager, running)
-        services.register(server)
-        health = Health(PREDICTION_SERVICE, MODEL_SERVICE)
-        health.register(server)
-        address = _listen(server, settings)
-        try:
-            await manager.apply(config, start=True)
-        except StatusError as status:
-            remedy = (
-                " At the start no version is available; use --allow_version_labels_for_unavailable_models."
-                if status.code is grpc.StatusCode.FAILED_PRECONDITION
-                else ""
-            )
-            raise ConfigError(f"Failed to start server. Error: {status.code.name}: {status}.{remedy}") from None
-        await server.start()
-        started(address)
-        tasks = [asyncio.create_task(_report_health(manager, health))]
-        if settings.file_system_poll_wait_seconds > 0:
-            tasks.append(asyncio.create_task(_every(settings.file_system_poll_wait_seconds, manager.poll)))
-        if settings.model_config_file and settings.model_config_file_poll_wait_seconds > 0:
-            reload = partial(_reload_config, settings, manager)
-            tasks.append(asyncio.create_task(_every(settings.model_config_file_poll_wait_seconds, reload)))
-        await stopping.wait()
-        log.info("Stopping: the health is NOT_SERVING.")
-        for task in tasks:
-            task.cancel()
-        await health.enter_graceful_shutdown()
-        await asyncio.sleep(_LINGER_SECONDS)
-        log.info("Stopping: no new requests. Running requests have %.0f seconds.", _DRAIN_SECONDS)
-        await services.drain(_DRAIN_SECONDS)
-        await server.stop(_STOP_SECONDS)
-
-
-def _listen(server: grpc.aio.Server, settings: Settings) -> str:
-    address = f"{settings.host}:{settings.port}"
+        signal.signal(number, signal.default_int_handler)
+    manager, state, executor = Manager(), health.HealthServicer(), ThreadPoolExecutor()
+    server = grpc.server(executor, options=_OPTIONS)
+    services = Services(manager)
+    prediction_service_pb2_grpc.add_PredictionServiceServicer_to_server(services, server)
+    model_service_pb2_grpc.add_ModelServiceServicer_to_server(services, server)
+    health_pb2_grpc.add_HealthServicer_to_server(state, server)
+    config = _model_config(options)
+    port = _listen(server, options)
     try:
-        _check_free(settings.host, settings.port)
-        if settings.credentials is None:
-            port = server.add_insecure_port(address)
-        else:
-            port = server.add_secure_port(address, settings.credentials)
+        manager.apply(config, start=True)
+        _report(state, manager)
+        server.start()
+        log.info("This is a stand-in for one machine. In production use TensorFlow Serving.")
+        log.info("Running at %s:%d ...", options.host, port)
+        while True:
+            time.sleep(options.file_system_poll_wait_seconds)
+            manager.poll()
+            _report(state, manager)
+    except StatusError as error:
+        raise ConfigError(f"The models cannot be served: {error}.") from None
+    except KeyboardInterrupt:
+        log.info("Stopping. Running requests have %.0f seconds.", _DRAIN_SECONDS)
+    state.enter_graceful_shutdown()
+    time.sleep(_LINGER_SECONDS)
+    stopped = server.stop(_DRAIN_SECONDS)
+    executor.shutdown()
+    stopped.wait(_LINGER_SECONDS)  # the last answers are on their way; an idle client would keep its connection longer
+
+
+def _report(state: health.HealthServicer, manager: Manager) -> None:
+    """Sets the health of the whole server."""
+    status = health_pb2.HealthCheckResponse
+    state.set("", status.SERVING if manager.ready else status.NOT_SERVING)
+
+
+def _model_config(options: argparse.Namespace) -> model_server_config_pb2.ModelServerConfig:
+    config = model_server_config_pb2.ModelServerConfig()
+    if options.model_config_file:
+        return textformat.parse(options.model_config_file, config)
+    config.model_config_list.config.add(name=options.model_name, base_path=str(options.model_base_path.absolute()))
+    return config
+
+
+def _listen(server: grpc.Server, options: argparse.Namespace) -> int:
+    """The port, on which the server then listens."""
+    address = f"{options.host}:{options.port}"
+    credentials = _credentials(options.ssl_config_file) if options.ssl_config_file else None
+    try:
+        _check_free(options.host, options.port)
+        if credentials is None:
+            return int(server.add_insecure_port(address))
+        return int(server.add_secure_port(address, credentials))
     except (RuntimeError, OSError):
-        certificate = "" if settings.credentials is None else ", or a valid key and certificate in --ssl_config_file"
+        certificate = "" if credentials is None else ", or a valid key and certificate in --ssl_config_file"
         raise ConfigError(
             f"The server cannot listen on {address}: the port is in use, or the address is not of this machine."
             f" Choose another --port or --host{certificate}."
         ) from None
-    return f"{settings.host}:{port}"
 
 
 def _check_free(host: str, port: int) -> None:
@@ -120,27 +122,14 @@ def _check_free(host: str, port: int) -> None:
                 raise
 
 
-async def _every(seconds: float, poll: Callable[[], Awaitable[None]]) -> None:
-    while True:
-        await asyncio.sleep(seconds)
-        try:
-            await poll()
-        except Exception:
-            log.exception("The poll failed. The next one is in %g seconds.", seconds)
-
-
-async def _report_health(manager: Manager, health: Health) -> None:
-    while True:
-        await health.report(manager.ready)
-        await asyncio.sleep(_HEALTH_POLL_SECONDS)
-
-
-async def _reload_config(settings: Settings, manager: Manager) -> None:
-    """Applies the models' config file if it has changed. A config that cannot be served changes nothing."""
-    try:
-        config = settings.model_config()
-        if config != manager.config:
-            await manager.apply(config)
-            log.info("The server now serves the config of %s.", settings.model_config_file)
-    except (ConfigError, StatusError) as error:
-        log.error("The server cannot serve the config of %s: %s", settings.model_config_file, error)
+def _credentials(file: Path) -> grpc.ServerCredentials:
+    config = textformat.parse(file, SSLConfig())
+    if not config.server_key or not config.server_cert:
+        raise ConfigError(f"{file} must hold the PEM texts server_key and server_cert.")
+    if config.client_verify and not config.custom_ca:
+        raise ConfigError(f"{file} requires client certificates (client_verify) but has no custom_ca to check them.")
+    return grpc.ssl_server_credentials(
+        [(config.server_key.encode(), config.server_cert.encode())],
+        root_certificates=config.custom_ca.encode() or None,
+        require_client_auth=config.client_verify,
+    )

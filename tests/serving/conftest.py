@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import json
+import re
 import shutil
 import threading
 from collections.abc import Callable, Iterator
@@ -27,11 +28,10 @@ from tensorflow_serving.apis.prediction_service_pb2_grpc import (
 from serving.client import Client
 from serving.client.channel import OPTIONS
 from serving.launch import ModelServer, model_server
-from serving.tensors import fill
-from tests.conftest import MNIST
+from tests.conftest import MNIST, install_package
 from tests.serving.clients import BlockingAsyncClient, Connect
 from tests.serving.models import save_digits, save_half_plus_two, save_odd
-from tests.serving.rpc import Rpc, config_of, model_of
+from tests.serving.rpc import Rpc, config_of, fill, model_of
 
 Writer = Callable[..., Path]
 
@@ -101,18 +101,19 @@ def config_text(models: Path) -> str:
     )
 
 
+def check_log(log: Path) -> None:
+    """Fails if an RPC of the stand-in has ended with an exception; gRPC also logs the methods that it does not have."""
+    assert not re.search("Exception calling application: (?!Method not implemented)", log.read_text())
+
+
 @pytest.fixture(scope="session")
 def server(config_text: str, tmp_path_factory: pytest.TempPathFactory) -> Iterator[ModelServer]:
     """The stand-in with `config_text`, for tests that change nothing."""
     folder = tmp_path_factory.mktemp("server")
     (folder / "models.config").write_text(config_text)
-    flags = [
-        f"--model_config_file={folder / 'models.config'}",
-        "--file_system_poll_wait_seconds=0",
-        "--allow_version_labels_for_unavailable_models",
-    ]
-    with model_server(flags, folder / "log", real=False) as server:
+    with model_server([f"--model_config_file={folder / 'models.config'}"], folder / "log", real=False) as server:
         yield server
+    check_log(folder / "log")
 
 
 @pytest.fixture(scope="session")
@@ -120,8 +121,10 @@ def changing_server(tmp_path_factory: pytest.TempPathFactory) -> Iterator[ModelS
     """The stand-in with an empty folder and a short poll, for tests that change what it serves."""
     folder = tmp_path_factory.mktemp("empty")
     flags = ["--model_name=none", f"--model_base_path={folder}", "--file_system_poll_wait_seconds=0.05"]
-    with model_server(flags, folder.parent / "log", real=False) as server:
+    log = tmp_path_factory.mktemp("changing") / "log"
+    with model_server(flags, log, real=False) as server:
         yield server
+    check_log(log)
 
 
 @pytest.fixture(scope="session")
@@ -135,6 +138,12 @@ def rpc(changing_rpc: Rpc) -> Rpc:
     """The stubs of `changing_server`. It serves nothing: each test reloads its own config."""
     changing_rpc.reload("model_config_list {}")
     return changing_rpc
+
+
+@pytest.fixture(scope="session")
+def installed(tmp_path_factory: pytest.TempPathFactory) -> Path:
+    """A folder with the installed project, to import it from."""
+    return install_package(tmp_path_factory.mktemp("installed"))
 
 
 @pytest.fixture

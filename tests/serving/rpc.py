@@ -9,6 +9,7 @@ from pathlib import Path
 from typing import Any
 
 import grpc
+import numpy as np
 import pytest
 import tensorflow as tf
 from google.protobuf import text_format
@@ -17,18 +18,23 @@ from tensorflow_serving.apis import (
     classification_pb2,
     get_model_metadata_pb2,
     get_model_status_pb2,
-    model_management_pb2,
     model_pb2,
     model_service_pb2_grpc,
     predict_pb2,
     prediction_service_pb2_grpc,
 )
+from tensorflow_serving.apis.model_management_pb2 import ReloadConfigRequest
 from tensorflow_serving.config import model_server_config_pb2
 
 from serving.launch import ModelServer
 
-PREDICTION, MODEL = "tensorflow.serving.PredictionService", "tensorflow.serving.ModelService"
+PREDICTION = "tensorflow.serving.PredictionService"
 ALL = "model_version_policy { all {} }"
+FIELDS = {
+    "f": "float_val", "d": "double_val", "l": "int64_val", "?": "bool_val", "O": "string_val", "e": "half_val",
+    "I": "uint32_val", "L": "uint64_val",
+}  # fmt: skip
+"""The field of a TensorProto for the elements of a dtype, by its character; int_val for all others."""
 
 
 class Rpc:
@@ -57,16 +63,16 @@ class Rpc:
     def half(self, x: float, **spec: Any) -> tuple[float, int]:
         """The answer of half_plus_two to one x, and the version."""
         response = self.predict({"x": [x]}, **spec)
-        (y,) = response.outputs["y"].float_val
-        return y, response.model_spec.version.value
+        (y,) = tf.make_ndarray(response.outputs["y"])
+        return float(y), response.model_spec.version.value
 
     def classify(self, examples: Sequence[tf.train.Example], **spec: Any) -> Any:
         request = classification_pb2.ClassificationRequest(model_spec=model_spec(**spec))
         request.input.example_list.examples.extend(examples)
         return self.prediction.Classify(request, timeout=60)
 
-    def metadata(self, *fields: str, **spec: Any) -> Any:
-        request = get_model_metadata_pb2.GetModelMetadataRequest(model_spec=model_spec(**spec), metadata_field=fields)
+    def metadata(self, **spec: Any) -> Any:
+        request = get_model_metadata_pb2.GetModelMetadataRequest(model_spec=model_spec(**spec))
         return self.prediction.GetModelMetadata(request, timeout=60)
 
     def status(self, **spec: Any) -> dict[int, tuple[str, str]]:
@@ -83,10 +89,10 @@ class Rpc:
         return {version: state for version, (state, _) in self.status(**spec).items()}
 
     def reload(self, config: str) -> Any:
-        return self.model.HandleReloadConfigRequest(reload_request(config), timeout=60)
+        return self.model.HandleReloadConfigRequest(ReloadConfigRequest(config=parsed(config)), timeout=60)
 
-    def health(self, service: str = "") -> str:
-        answer = self._health.Check(health_pb2.HealthCheckRequest(service=service), timeout=60)
+    def health(self) -> str:
+        answer = self._health.Check(health_pb2.HealthCheckRequest(), timeout=60)
         return str(health_pb2.HealthCheckResponse.ServingStatus.Name(answer.status))
 
     def raw(self, content: bytes, method: str = f"/{PREDICTION}/Predict") -> bytes:
@@ -111,11 +117,18 @@ def predict_request(inputs: dict[str, Any], output_filter: Sequence[str] = (), *
     return request
 
 
-def reload_request(config: str) -> Any:
-    """A ReloadConfigRequest of a config in text format."""
-    return model_management_pb2.ReloadConfigRequest(
-        config=text_format.Parse(config, model_server_config_pb2.ModelServerConfig())
-    )
+def parsed(config: str) -> Any:
+    """The ModelServerConfig of a text."""
+    return text_format.Parse(config, model_server_config_pb2.ModelServerConfig())
+
+
+def fill(proto: Any, array: np.ndarray) -> None:
+    """Writes an array as TensorFlow Serving does: each element into the field of its type."""
+    proto.dtype = tf.as_dtype(array.dtype).as_datatype_enum
+    for size in array.shape:
+        proto.tensor_shape.dim.add(size=size)
+    elements = array.view(np.uint16) if array.dtype == np.float16 else array
+    getattr(proto, FIELDS.get(array.dtype.char, "int_val")).extend(elements.ravel().tolist())
 
 
 def refusal(call: Callable[[], object]) -> tuple[grpc.StatusCode, str]:

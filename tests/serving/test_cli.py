@@ -200,7 +200,7 @@ def test_bench_measures(loop: tuple[object, ...], command: Command, server: Mode
 
 def test_bench_of_what_is_not_served_or_never_answers_fails(command: Command, server: ModelServer) -> None:
     wrong = command("bench", "--model", "nobody", "--target", server.address)
-    assert wrong.code == 1 and "NOT_FOUND: Servable not found for request: Latest(nobody)" in wrong.text
+    assert wrong.code == 1 and "NOT_FOUND: The model nobody is not available" in wrong.text
 
 
 @pytest.mark.parametrize(
@@ -246,8 +246,8 @@ def test_what_goes_wrong_is_one_line_and_exit_code_1(command: Command, server: M
             "version 9223372036854775808, label None is not valid",
         ),
         (("status", *to, "--timeout", 1e6), "timeout = 1000000.0 must be a number of seconds above 0, at most 86400"),
-        (("status", *to, "--version", 9), "NOT_FOUND: Could not find version 9 of model mnist"),
-        (("metadata", *to, "--label", "nowhere"), "Unrecognized servable version label: nowhere"),
+        (("status", *to, "--version", 9), "NOT_FOUND: Version 9 of the model mnist is not known"),
+        (("metadata", *to, "--label", "nowhere"), "The model mnist has no label nowhere"),
         (("status", *to, "--tls-cert", tmp_path / "text.png"), "certificate and its key"),
         (("status", *to, "--tls-ca", tmp_path / "none.pem"), "none.pem cannot be read: No such file"),
     ):

@@ -44,7 +44,7 @@ def test_the_retries_take_some_seconds_and_end_before_the_timeout() -> None:
     assert sum(waits) > 5 and 1.2 * sum(waits) < TIMEOUT  # gRPC adds up to 20 % jitter
 
 
-@pytest.mark.parametrize("timeout", [0.2, 1, 2, 5])
+@pytest.mark.parametrize("timeout", [0.2, 1])
 def test_nobody_listening_is_unavailable_whatever_the_timeout(timeout: float, connect: Connect) -> None:
     began = time.monotonic()
     with (

@@ -14,9 +14,9 @@ from tensorflow_serving.apis.predict_pb2 import PredictResponse
 
 from serving import errors
 from serving.client.results import parse_statuses
-from serving.tensors import fill
 from tests.serving.clients import Connect, numbered
 from tests.serving.conftest import Fake, by_field, listening
+from tests.serving.rpc import fill
 
 
 def outputs(**arrays: np.ndarray) -> Callable[[Any, Any], Any]:

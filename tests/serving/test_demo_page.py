@@ -284,8 +284,7 @@ def test_the_demo_itself_ends_in_mid_session(browser: Browser, server: ModelServ
         expect(result.page.get_by_role("alert")).to_contain_text("The demo itself does not answer.")
 
 
-@pytest.mark.parametrize("theme", ["light", "dark"])
-@pytest.mark.parametrize("width", [1280, 400])
+@pytest.mark.parametrize(("width", "theme"), [(1280, "light"), (400, "dark")])
 def test_everyone_can_use_it(browser: Browser, running: Demo, width: int, theme: Any, tmp_path: Path) -> None:
     with opened(browser, running.url, width, color_scheme=theme, reduced_motion="reduce") as result:
         page = result.page

@@ -20,9 +20,9 @@ import yaml
 from google.protobuf import text_format
 from kubernetes_validate import ValidationError, latest_version, validate
 
-from serving.launch import model_server, wait_until_available
 from serving.protos import BatchingParameters, MonitoringConfig, SSLConfig
 from tests.conftest import check_shell
+from tests.serving.rpc import Rpc, available
 
 ROOT = Path(__file__).parents[2]
 FOLDER = ROOT / "serving" / "tensorflow_serving"
@@ -240,20 +240,9 @@ def test_canary_promotion_and_roll_back(tmp_path: Path) -> None:
         assert complaint and kept == [{"stable": 1}, [1]]
 
 
-@pytest.mark.slow
-def test_the_stand_in_takes_the_deployment_s_flags_and_files(tmp_path: Path, models: Path) -> None:
-    shutil.copytree(CONFIG, tmp_path / "config")
-    text = (CONFIG / "models.config").read_text()
-    (tmp_path / "config" / "models.config").write_text(text.replace("/models/mnist", str(models / "mnist")))
-    (container,) = kind("Deployment", manifests(BASE))["spec"]["template"]["spec"]["containers"]
-    flags = [arg.replace("/config", str(tmp_path / "config")) for arg in container["args"] if "--port=" not in arg]
-    with model_server(flags, tmp_path / "log", real=False) as server:
-        wait_until_available(server, "mnist")
-    (warning,) = [line for line in (tmp_path / "log").read_text().splitlines() if " W " in line]
-    assert warning.endswith(
-        "The stand-in ignores these flags: --batching_parameters_file, --enable_batching,"
-        " --grpc_channel_arguments, --monitoring_config_file, --rest_api_port, --tensorflow_session_parallelism."
-    )
+def test_the_stand_in_serves_the_deployment_s_models(rpc: Rpc, models: Path) -> None:
+    rpc.reload((CONFIG / "models.config").read_text().replace("/models/mnist", str(models / "mnist")))
+    assert available(rpc, "mnist") == {2}
 
 
 def test_ssl_config_holds_the_pem_texts(tmp_path: Path) -> None:

@@ -9,7 +9,7 @@ from pathlib import Path
 import pytest
 
 from serving.launch import ModelServer
-from tests.conftest import MNIST, ROOT, install_package
+from tests.conftest import MNIST, ROOT
 
 
 def test_the_base_dependencies_are_the_client_s() -> None:
@@ -19,16 +19,15 @@ def test_the_base_dependencies_are_the_client_s() -> None:
 
 
 @pytest.mark.slow
-def test_what_is_installed_answers(tmp_path: Path, server: ModelServer) -> None:
-    site = install_package(tmp_path)
+def test_what_is_installed_answers(installed: Path, tmp_path: Path, server: ModelServer) -> None:
     # The process imports only the installed files.
     code = "import serving; print(serving.__file__); from serving.client.cli import main; raise SystemExit(main())"
     done = subprocess.run(
         [sys.executable, "-c", code, "predict", "--target", server.address, str(MNIST / "seven.png")],
         cwd=tmp_path,
-        env={"PYTHONPATH": str(site)},
+        env={"PYTHONPATH": str(installed)},
         capture_output=True,
         text=True,
         check=True,
     )
-    assert done.stdout.startswith(str(site)) and "seven.png" in done.stdout
+    assert done.stdout.startswith(str(installed)) and "seven.png" in done.stdout

@@ -1,33 +1,135 @@
-"""Versions appear, disappear and are broken while the stand-in serves."""
+"""Versions appear, disappear and are broken, and configs change, while the stand-in serves."""
 
 from __future__ import annotations
 
-import asyncio
-import re
 import shutil
 import threading
-import time
 from collections.abc import Callable, Iterator
-from concurrent.futures import Future, ThreadPoolExecutor
 from contextlib import contextmanager
 from pathlib import Path
-from typing import Any
 
 import grpc
+import numpy as np
 import pytest
 import tensorflow as tf
-from tensorflow_serving.config import model_server_config_pb2
+from tensorflow_serving.apis import model_pb2
 
-from serving.launch import ModelServer, model_server
-from serving.model_server.manager import Manager
+from serving.launch import ModelServer
+from serving.model_server.manager import Manager, State
+from serving.model_server.servable import StatusError
 from tests.serving.conftest import Writer
-from tests.serving.rpc import ALL, Rpc, available, config_of, model_of, refusal, rss, until
+from tests.serving.models import write_warmup
+from tests.serving.rpc import ALL, Rpc, config_of, model_of, parsed, predict_request, refusal, rss, until
 
-pytestmark = pytest.mark.slow  # waits for polls
+NAME = "half_plus_two"
+
+
+def states(manager: Manager, name: str = NAME) -> dict[int, str]:
+    """The state of each version."""
+    return {number: State.Name(version.state) for number, version in manager.versions(model_pb2.ModelSpec(name=name))}
+
+
+def half(manager: Manager, **spec: object) -> tuple[float, int]:
+    """The answer of half_plus_two to x = 0, and the version."""
+    request = predict_request({"x": [0.0]}, **spec)
+    number, servable = manager.find(request.model_spec)
+    return float(servable.predict(request)["y"][0]), number
+
+
+@pytest.fixture
+def base(tmp_path: Path) -> Path:
+    (tmp_path / NAME).mkdir()
+    return tmp_path / NAME
+
+
+@pytest.fixture
+def manager(base: Path) -> Manager:
+    """The models of a server that has started with an empty base path, without the server."""
+    manager = Manager()
+    manager.apply(parsed(config_of(model_of(NAME, base))), start=True)
+    return manager
+
+
+def test_an_empty_base_path_is_watched_and_one_that_is_gone_changes_nothing(
+    manager: Manager, base: Path, half_plus_two: Writer
+) -> None:
+    assert not manager.ready
+    with pytest.raises(StatusError, match="is not available"):
+        half(manager)
+    half_plus_two(base, 1)
+    manager.poll()
+    assert manager.ready and half(manager) == (2.0, 1)
+    base.rename(base.with_name("away"))
+    manager.poll()
+    assert manager.ready and half(manager) == (2.0, 1)
+
+
+def test_policies(base: Path, half_plus_two: Writer) -> None:
+    manager = Manager()
+    for version in (1, 2, 3):
+        half_plus_two(base, version, add=float(version))
+    for policy, expected in (
+        ("", {3}),
+        ("latest { num_versions: 2 }", {2, 3}),
+        ("specific { versions: 1 versions: 3 }", {1, 3}),
+        ("all {}", {1, 2, 3}),
+        ("specific { versions: 1 }", {1}),
+        ("latest {}", {3}),
+    ):
+        text = f"model_version_policy {{ {policy} }}" if policy else ""
+        manager.apply(parsed(config_of(model_of(NAME, base, text))))
+        found = {number for number, state in states(manager).items() if state == "AVAILABLE"}
+        assert found == expected and half(manager) == (max(expected), max(expected))
+        assert all(half(manager, version=number) == (number, number) for number in expected)
+    assert states(manager) == {1: "END", 2: "END", 3: "AVAILABLE"}
+
+
+def test_a_broken_version_leaves_the_old_one_and_says_so_until_it_is_repaired(
+    manager: Manager, base: Path, half_plus_two: Writer, tmp_path: Path, caplog: pytest.LogCaptureFixture
+) -> None:
+    source = half_plus_two(tmp_path, 2, add=5.0)
+    half_plus_two(base, 1)
+    manager.poll()
+    (base / "2").mkdir()
+    for content in (b"garbage", (source / "saved_model.pb").read_bytes()):  # the second one lacks its variables
+        (base / "2" / "saved_model.pb").write_bytes(content)
+        caplog.clear()
+        for _ in range(3):
+            manager.poll()
+        assert len(caplog.records) == 1  # it is not loaded again before it changes
+        (_, version) = manager.versions(predict_request({}, version=2).model_spec)[0]
+        assert version.error.startswith(f"Could not load {base / '2'}: ") and version.state == State.END
+        assert manager.ready and half(manager) == (2.0, 1)
+    shutil.copytree(source, base / "2", dirs_exist_ok=True)
+    manager.poll()
+    assert half(manager) == (5.0, 2) and states(manager) == {1: "END", 2: "AVAILABLE"}
+
+
+def test_folders_that_are_no_versions(manager: Manager, base: Path, half_plus_two: Writer, tmp_path: Path) -> None:
+    source = half_plus_two(tmp_path, 1)
+    for name in ("0012", "tmp", "-3", "1.5"):
+        shutil.copytree(source, base / name)
+    (base / "99").mkdir()
+    (base / "98").write_text("a file")
+    manager.poll()
+    assert states(manager) == {12: "AVAILABLE"} and half(manager) == (2.0, 12)
+
+
+def test_warm_up(base: Path, odd: Writer) -> None:
+    """The warm-up request of version 1 succeeds, the one of version 2 fails, and version 3 has garbage."""
+    manager = Manager()
+    for version, signature in ((1, "work"), (2, "rest"), (3, "work")):
+        request = predict_request({"rounds": np.int32(3)}, name="odd", signature_name=signature)
+        write_warmup(odd(base, version), request)
+    (base / "3" / "assets.extra" / "tf_serving_warmup_requests").write_bytes(b"garbage")
+    manager.apply(parsed(config_of(model_of("odd", base, ALL))))
+    assert states(manager, "odd") == {1: "AVAILABLE", 2: "END", 3: "END"}
+    errors = [version.error for _, version in manager.versions(model_pb2.ModelSpec(name="odd"))]
+    assert "The signature rest is not one of the model's" in errors[1] and "holds no warm-up request" in errors[2]
 
 
 @contextmanager
-def calling(rpc: Rpc, name: str, threads: int = 8) -> Iterator[list[tuple[float, int]]]:
+def calling(rpc: Rpc, name: str, threads: int = 4) -> Iterator[list[tuple[float, int]]]:
     """Threads call the model while the block runs. The list has their answers to x = 0. No call may fail."""
     answers: list[tuple[float, int]] = []
     failures: list[Exception] = []
@@ -54,46 +156,7 @@ def calling(rpc: Rpc, name: str, threads: int = 8) -> Iterator[list[tuple[float,
     assert not failures, failures[0]
 
 
-def test_an_empty_base_path_is_watched(tmp_path: Path, half_plus_two: Writer) -> None:
-    base = tmp_path / "half_plus_two"
-    base.mkdir()
-    flags = ["--model_name=half_plus_two", f"--model_base_path={base}", "--file_system_poll_wait_seconds=0.05"]
-    with model_server(flags, tmp_path / "log", real=False) as server, Rpc(server.address) as rpc:
-        assert rpc.health() == rpc.health("tensorflow.serving.PredictionService") == "NOT_SERVING"
-        nothing = "Servable not found for request: Latest(half_plus_two)"
-        assert refusal(lambda: rpc.half(1.0)) == (grpc.StatusCode.NOT_FOUND, nothing)
-        assert refusal(rpc.status)[1] == "Could not find any versions of model half_plus_two"
-        half_plus_two(base, 1)
-        until(lambda: rpc.health() == "SERVING")
-        assert rpc.half(1.0) == (2.5, 1) and rpc.health("tensorflow.serving.PredictionService") == "SERVING"
-        # The base path is missing for a moment: the version stays.
-        base.rename(tmp_path / "away")
-        until(lambda: "cannot be read" in (tmp_path / "log").read_text())
-        assert rpc.half(1.0) == (2.5, 1)
-
-
-def test_policies(rpc: Rpc, tmp_path: Path, half_plus_two: Writer) -> None:
-    base = tmp_path / "policies"
-    for version in (1, 2, 3):
-        half_plus_two(base, version, add=float(version))
-    for policy, expected in (
-        ("", {3}),
-        ("latest { num_versions: 2 }", {2, 3}),
-        ("specific { versions: 1 versions: 3 }", {1, 3}),
-        ("all {}", {1, 2, 3}),
-        ("specific { versions: 1 }", {1}),
-        ("latest {}", {3}),
-    ):
-        rpc.reload(config_of(model_of("policies", base, f"model_version_policy {{ {policy} }}" if policy else "")))
-        until(lambda expected=expected: available(rpc, "policies") == expected)
-        assert rpc.half(0.0, name="policies") == (max(expected), max(expected))
-        for version in expected:
-            assert rpc.half(0.0, name="policies", version=version) == (version, version)
-    assert rpc.states(name="policies") == {1: "END", 2: "END", 3: "AVAILABLE"}
-
-
-def test_a_new_version_takes_over_while_all_call(rpc: Rpc, tmp_path: Path, half_plus_two: Writer) -> None:
-    base = tmp_path / "half_plus_two"
+def test_a_new_version_takes_over_while_all_call(rpc: Rpc, base: Path, half_plus_two: Writer, tmp_path: Path) -> None:
     half_plus_two(base, 1)
     rpc.reload(config_of(model_of("swapped", base)))
     with calling(rpc, "swapped") as answers:
@@ -104,116 +167,87 @@ def test_a_new_version_takes_over_while_all_call(rpc: Rpc, tmp_path: Path, half_
         (base / "2").rename(tmp_path / "2")
         until(lambda: answers[-1] == (2.0, 1))
         until(lambda: rpc.states(name="swapped") == {1: "AVAILABLE", 2: "END"})
-        (tmp_path / "2").rename(base / "2")
-        until(lambda: answers[-1] == (5.0, 2))
     assert set(answers) == {(2.0, 1), (5.0, 2)}
 
 
-def test_the_memory_of_old_versions_is_used_again(changing_server: ModelServer, rpc: Rpc, tmp_path: Path) -> None:
+def test_a_request_keeps_the_version_that_it_calls(rpc: Rpc, base: Path, odd: Writer) -> None:
+    odd(base, 1)
+    busy = config_of(model_of("busy", base))
+    rpc.reload(busy)
+    request = predict_request({"rounds": np.int32(3_000)}, name="busy", signature_name="work")
+    slow = rpc.prediction.Predict.future(request, timeout=60)
+    rpc.reload(config_of())
+    assert rpc.states(name="busy") == {1: "END"}
+    rpc.reload(busy)
+    assert rpc.states(name="busy") == {1: "AVAILABLE"}
+    assert slow.result().model_spec.version.value == 1
+
+
+def test_the_memory_of_old_versions_is_used_again(changing_server: ModelServer, rpc: Rpc, base: Path) -> None:
     module, megabytes = tf.Module(), 64
-    module.ballast = tf.Variable(tf.random.uniform([megabytes, 2**18]))
+    module.ballast = tf.Variable(tf.zeros([megabytes, 2**18]))
     function = tf.function(lambda x: {"y": x + module.ballast[0, 0]}, [tf.TensorSpec([None], name="x")])
-    tf.saved_model.save(module, str(tmp_path / "large"), signatures=function)
+    tf.saved_model.save(module, str(base / "1"), signatures=function)
+    rpc.reload(config_of(model_of("large", base)))
     held = []
-    for version in range(1, 6):
-        shutil.copytree(tmp_path / "large", tmp_path / "base" / f".{version}")
-        (tmp_path / "base" / f".{version}").rename(tmp_path / "base" / str(version))
-        rpc.reload(config_of(model_of("large", tmp_path / "base")))
-        until(
-            lambda version=version: (
-                rpc.states(name="large") == dict.fromkeys(range(1, version), "END") | {version: "AVAILABLE"}
-            )
-        )
+    for version in range(2, 7):
+        (base / str(version - 1)).rename(base / str(version))
+        until(lambda version=version: max(rpc.states(name="large").items()) == (version, "AVAILABLE"))
         held.append(rss(changing_server))
     # Two versions are in memory during a swap.
     assert held[-1] < held[2] + megabytes, held
 
 
-@pytest.mark.parametrize("last", ["variables", "saved_model.pb"])
-def test_a_version_that_is_still_being_copied_is_not_served(
-    rpc: Rpc, tmp_path: Path, half_plus_two: Writer, last: str
+BAD: list[tuple[Callable[[Path], str], grpc.StatusCode, str]] = [
+    (lambda base: model_of("new", Path("half")), grpc.StatusCode.INVALID_ARGUMENT, "an absolute base_path, not half"),
+    (lambda base: model_of(NAME, base), grpc.StatusCode.INVALID_ARGUMENT, f"one name for each model, and has {NAME}"),
+    (lambda base: model_of("", base), grpc.StatusCode.INVALID_ARGUMENT, "and has an empty one"),
+    (lambda base: f'name: "t" base_path: "{base}" model_platform: "a"', grpc.StatusCode.INVALID_ARGUMENT, "platform a"),
+    (lambda base: model_of("new", base / "none"), grpc.StatusCode.UNKNOWN, "there is no version in "),
+    (lambda base: model_of("new", base / "broken"), grpc.StatusCode.UNKNOWN, "new did not become available: Could not"),
+    (
+        lambda base: model_of("new", base, 'version_labels { key: "a" value: 9 }'),
+        grpc.StatusCode.FAILED_PRECONDITION,
+        "The label a names version 9 of the model new, which is not available",
+    ),
+]
+
+
+@pytest.mark.parametrize(("bad", "code", "words"), BAD, ids=[words[-20:] for *_, words in BAD])
+def test_a_bad_config_changes_nothing(
+    manager: Manager, base: Path, half_plus_two: Writer, bad: Callable[[Path], str], code: object, words: str
 ) -> None:
-    base, source = tmp_path / "half_plus_two", half_plus_two(tmp_path / "source", 2, add=5.0)
     half_plus_two(base, 1)
-    rpc.reload(config_of(model_of(last, base)))
-    files = sorted((path for path in source.rglob("*") if path.is_file()), key=lambda path: last in str(path))
-    with calling(rpc, last, threads=2) as answers:
-        for path in files:
-            copy = base / "2" / path.relative_to(source)
-            copy.parent.mkdir(parents=True, exist_ok=True)
-            content = path.read_bytes()
-            with copy.open("wb") as file:
-                for start in range(0, len(content), len(content) // 3 + 1):
-                    assert set(answers) == {(2.0, 1)}
-                    file.write(content[start : start + len(content) // 3 + 1])
-                    file.flush()
-                    time.sleep(0.06)
-        until(lambda: answers[-1] == (5.0, 2))
-    assert set(answers) == {(2.0, 1), (5.0, 2)}
+    (base / "broken" / "1").mkdir(parents=True)
+    (base / "broken" / "1" / "saved_model.pb").write_bytes(b"\x12\x03garbage")
+    manager.poll()
+    with pytest.raises(StatusError) as raised:
+        manager.apply(parsed(config_of(model_of(NAME, base), model_of("other", base), bad(base))))
+    assert raised.value.code is code and words in str(raised.value)
+    assert manager.ready and half(manager) == (2.0, 1)
+    with pytest.raises(StatusError, match="The model other is not available"):
+        half(manager, name="other")
+    half_plus_two(base, 2, add=5.0)
+    manager.poll()
+    assert half(manager) == (5.0, 2)
 
 
-def test_a_version_that_changed_while_it_was_loaded_is_loaded_again(tmp_path: Path, half_plus_two: Writer) -> None:
-    folder = half_plus_two(tmp_path, 1)
+def test_labels_for_canary_promotion_and_roll_back(rpc: Rpc, base: Path, half_plus_two: Writer) -> None:
+    def apply(**labels: int) -> None:
+        pairs = "".join(f' version_labels {{ key: "{key}" value: {number} }}' for key, number in labels.items())
+        rpc.reload(config_of(model_of(NAME, base, ALL + pairs)))
 
-    class Late(ThreadPoolExecutor):
-        """Adds a file to the folder after the first load."""
+    def version(label: str) -> int:
+        return rpc.half(0.0, version_label=label)[1]
 
-        loads = 0
-
-        def submit(self, load: Callable[..., Any], /, *arguments: Any, **_: Any) -> Future[Any]:  # type: ignore[override]
-            def late() -> Any:
-                loaded = load(*arguments)
-                self.loads += 1
-                if self.loads == 1:
-                    (folder / "assets.extra").mkdir()
-                    (folder / "assets.extra" / "late").write_text("")
-                return loaded
-
-            return super().submit(late)
-
-    async def loads() -> tuple[int, bool]:
-        config = model_server_config_pb2.ModelServerConfig()
-        config.model_config_list.config.add(name="a", base_path=str(tmp_path))
-        with Late(1) as executor:
-            manager = Manager(executor, allow_unavailable=False)
-            await manager.apply(config, start=True)
-            for _ in range(3):
-                await manager.poll()
-            return executor.loads, manager.ready
-
-    assert asyncio.run(loads()) == (2, True)
-
-
-def test_a_broken_version_leaves_the_old_one_and_says_so_until_it_is_repaired(
-    rpc: Rpc, tmp_path: Path, half_plus_two: Writer
-) -> None:
-    base, source = tmp_path / "half_plus_two", half_plus_two(tmp_path / "source", 2, add=5.0)
     half_plus_two(base, 1)
-    rpc.reload(config_of(model_of("broken", base)))
-    with calling(rpc, "broken", threads=1) as answers:
-        (base / "2").mkdir()
-        (base / "2" / "saved_model.pb").write_bytes(b"garbage")
-        until(lambda: rpc.states(name="broken").get(2) == "END")
-        state, reason = rpc.status(name="broken")[2]
-        assert (state, f"Could not load {base / '2'}: " in reason) == ("END", True), reason
-        until(lambda: rpc.health() == "SERVING")
-        assert answers[-1] == (2.0, 1)
-        shutil.copytree(source, base / "2", dirs_exist_ok=True)
-        until(lambda: answers[-1] == (5.0, 2))
-    assert rpc.status(name="broken")[2] == ("AVAILABLE", "")
-
-
-def test_folders_that_are_no_versions(rpc: Rpc, tmp_path: Path, half_plus_two: Writer) -> None:
-    base = tmp_path / "half_plus_two"
-    for name in ("0012", "tmp", "-3", "1.5", str(2**63), "9" * 200):
-        shutil.copytree(half_plus_two(tmp_path / f"source{name[:9]}", 1), base / name)
-    (base / "99").mkdir()
-    (base / "98").write_text("a file")
-    rpc.reload(config_of(model_of("half_plus_two", base, ALL)))
-    assert available(rpc) == {12} and max(rpc.states()) == 12
-    assert rpc.half(1.0) == (2.5, 12)
-
-
-def test_nothing_of_all_this_left_a_traceback_in_the_log(changing_server: ModelServer) -> None:
-    assert changing_server.log is not None
-    assert not re.search("Traceback|The poll failed", changing_server.log.read_text())
+    apply(stable=1)
+    half_plus_two(base, 2)
+    apply(stable=1, canary=2)
+    assert (version("stable"), version("canary")) == (1, 2)
+    apply(stable=2, previous=1)
+    assert (version("stable"), version("previous")) == (2, 1)
+    assert refusal(lambda: version("canary"))[0] == grpc.StatusCode.INVALID_ARGUMENT
+    assert refusal(lambda: apply(stable=3))[0] == grpc.StatusCode.FAILED_PRECONDITION
+    apply(stable=1)
+    assert version("stable") == 1

@@ -9,10 +9,15 @@ from collections.abc import Iterator
 from operator import attrgetter
 from pathlib import Path
 
+import numpy as np
 import pytest
+import tensorflow as tf
 from google.protobuf import descriptor_pb2, descriptor_pool
 from google.protobuf.descriptor import Descriptor, EnumDescriptor, FieldDescriptor
+from tensorflow_serving.apis import predict_pb2
 
+from serving import protos
+from serving.tensors import encode
 from tests.conftest import ROOT
 
 PROTOS = ROOT / "serving" / "protos"
@@ -46,30 +51,18 @@ def test_the_client_imports_none_of_the_heavy_packages() -> None:
     assert not {name for name in loaded if name.split(".")[0] in heavy}
 
 
-BOTH = """
-import serving.client
-from serving import protos
-from serving.tensors import encode
-from tensorflow_serving.apis import predict_pb2
-import numpy as np, tensorflow as tf
-
-array = np.arange(6, dtype=np.float32).reshape(2, 3)
-ours = protos.PredictRequest(model_spec=protos.ModelSpec(name="m", version_label="stable", signature_name="s"))
-ours.inputs["x"].CopyFrom(encode(array))
-theirs = predict_pb2.PredictRequest.FromString(ours.SerializeToString())
-spec = theirs.model_spec
-assert (spec.name, spec.version_label, spec.signature_name) == ("m", "stable", "s")
-assert (tf.make_ndarray(theirs.inputs["x"]) == array).all()
-spec.version.value = 7
-back = protos.PredictRequest.FromString(theirs.SerializeToString())
-assert back.model_spec.version.value == 7 and back.inputs == ours.inputs
-print("both")
-"""
-
-
-@pytest.mark.parametrize("first", ["serving.client", "tensorflow_serving.apis.predict_pb2"])
-def test_it_lives_beside_tensorflow_whichever_is_imported_first(first: str) -> None:
-    assert python(f"import {first}\n{BOTH}") == "both\n"
+def test_it_lives_beside_tensorflow() -> None:
+    """This process imported TensorFlow first, and the stand-in imports the client first."""
+    array = np.arange(6, dtype=np.float32).reshape(2, 3)
+    ours = protos.PredictRequest(model_spec=protos.ModelSpec(name="m", version_label="stable", signature_name="s"))
+    ours.inputs["x"].CopyFrom(encode(array))
+    theirs = predict_pb2.PredictRequest.FromString(ours.SerializeToString())
+    spec = theirs.model_spec
+    assert (spec.name, spec.version_label, spec.signature_name) == ("m", "stable", "s")
+    assert (tf.make_ndarray(theirs.inputs["x"]) == array).all()
+    spec.version.value = 7
+    back = protos.PredictRequest.FromString(theirs.SerializeToString())
+    assert back.model_spec.version.value == 7 and back.inputs == ours.inputs
 
 
 def test_the_descriptors_are_what_protoc_makes_of_the_files(tmp_path: Path) -> None:
@@ -115,7 +108,7 @@ def test_each_message_has_the_fields_of_the_original(ours: Descriptor, theirs: d
     if ours.full_name in NOT_IN_THE_API:
         with pytest.raises(KeyError):
             theirs.FindMessageTypeByName(ours.full_name)
-        pytest.skip("tensorflow-serving-api has no such message")
+        return
     original = theirs.FindMessageTypeByName(ours.full_name)
     for field in ours.fields:
         same = original.fields_by_name[field.name]

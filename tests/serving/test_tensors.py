@@ -10,7 +10,8 @@ import tensorflow as tf
 from tensorflow.core.framework import tensor_pb2
 
 from serving.protos import DataType, TensorProto
-from serving.tensors import TensorError, decode, encode, fill, strings, type_name
+from serving.tensors import TensorError, decode, encode, strings, type_name
+from tests.serving.rpc import fill
 
 NUMBERS = ("f2", "f4", "f8", "i1", "i2", "i4", "i8", "u1", "u2", "u4", "u8", "?")
 SHAPES = [(), (1,), (0, 3), (2, 3), (3, 1, 2)]
@@ -77,27 +78,6 @@ def test_other_byte_orders_and_other_layouts_are_sent_as_they_read() -> None:
     assert decode(encode(words.T)).tolist() == [[b"a", b"c"], [b"b", b"d"]]
 
 
-@pytest.mark.parametrize(
-    ("sent", "expected"),
-    [
-        (proto("DT_FLOAT", [2, 3], float_val=[1, 2]), np.array([[1, 2, 2], [2, 2, 2]], np.float32)),
-        (proto("DT_INT64", [3], int64_val=[5]), np.array([5, 5, 5])),
-        (proto("DT_UINT8", [4], int_val=[1, 255]), np.array([1, 255, 255, 255], np.uint8)),
-        (proto("DT_BOOL", [2], bool_val=[True]), np.array([True, True])),
-        (proto("DT_HALF", [3], half_val=[0x3C00, 0xC000]), np.array([1, -2, -2], np.float16)),
-        (proto("DT_FLOAT", [2]), np.zeros(2, np.float32)),
-        (proto("DT_STRING", [3], string_val=[b"x", b"y"]), np.array([b"x", b"y", b"y"], object)),
-        (proto("DT_STRING", [2]), np.array([b"", b""], object)),
-        (proto("DT_DOUBLE", [], double_val=[0.5]), np.array(0.5)),
-    ],
-    ids=lambda value: str(getattr(value, "shape", "")),
-)
-def test_the_last_value_stands_for_all_that_are_left_out(sent: Any, expected: np.ndarray) -> None:
-    same(decode(sent), expected)
-    if len(sent.ListFields()) > 2:  # TensorFlow's Python function does not read an empty field
-        same(tf.make_ndarray(tensor_pb2.TensorProto.FromString(sent.SerializeToString())), expected)
-
-
 @pytest.mark.filterwarnings("error::DeprecationWarning")  # NumPy deprecates the conversion
 def test_a_value_too_wide_for_its_type_is_cut_as_tensorflow_cuts_it() -> None:
     sent = proto("DT_UINT8", [2], int_val=[300, -1])
@@ -110,8 +90,8 @@ BROKEN = {
     "needs 0 bytes, tensor_content has 4": proto("DT_FLOAT", [0, 3], tensor_content=bytes(4)),
     "needs 2 elements, float_val has 3": proto("DT_FLOAT", [2], float_val=[1, 2, 3]),
     "needs 0 elements, float_val has 1": proto("DT_FLOAT", [0], float_val=[1]),
-    "float_val has only 1": proto("DT_FLOAT", [10**12], float_val=[1]),
-    "1000000000000 elements, string_val has only 0": proto("DT_STRING", [10**6, 10**6]),
+    "1000000000000 elements, float_val has 1": proto("DT_FLOAT", [10**12], float_val=[1]),
+    "1000000000000 elements, string_val has 0": proto("DT_STRING", [10**6, 10**6]),
     "bytes, tensor_content has 4": proto("DT_FLOAT", [2**62, 2**62], tensor_content=bytes(4)),
     "its shape is not fully known": proto("DT_FLOAT", [-1, 2], float_val=[1, 2]),
     "strings must be in string_val": proto("DT_STRING", [1], tensor_content=b"x"),
@@ -159,7 +139,7 @@ def test_random_damage_is_an_error_or_an_array_of_the_shape() -> None:
             found = decode(sent)
         except TensorError:
             continue
-        assert list(found.shape) == shape and found.nbytes <= 64 * 2**10
+        assert list(found.shape) == shape and found.nbytes <= 64
         answered += 1
     assert answered > 100
 
