@@ -67,9 +67,7 @@ def write_digests(examples: types.Artifact, folder: str) -> None:
 
 
 def read_digests(uri: str) -> dict[str, str]:
-    """The SHA-256 of each shard by its name; empty for examples that an earlier version imported."""
-    if not fileio.exists(f"{uri}/{DIGESTS}"):
-        return {}
+    """The SHA-256 of each shard by its name."""
     with fileio.open(f"{uri}/{DIGESTS}") as file:
         return parse_digests(file.read())
 

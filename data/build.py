@@ -20,14 +20,11 @@ from typing import TYPE_CHECKING
 
 import numpy as np
 
-from data.errors import DataError, UserError
+from data.errors import DataError, UserError, storage_problem
+from data.process import Interruption, interruptible, quiet, remove_older, screens
 from data.profile import check_example, class_names, command, profile
-from data.quiet import quiet
 from data.readers import Images, read_folders, read_idx_pair, read_npz
-from data.screen import screens
-from data.signals import Interruption, interruptible
 from data.splits import PATTERN_CHARACTERS, SPLITS
-from data.storage import remove_older, storage_problem
 
 if TYPE_CHECKING:
     from rich.progress import TaskID

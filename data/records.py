@@ -51,6 +51,12 @@ def read_serialized(path: Path) -> Iterator[bytes]:
     yield from tf.data.TFRecordDataset(str(path), compression_type=compression).as_numpy_iterator()
 
 
+def read_records(patterns: Sequence[str]) -> tf.data.Dataset:
+    """The serialized examples of the gzipped TFRecord files that match `patterns`, in the order of their names."""
+    files = sorted(file for pattern in patterns for file in tf.io.gfile.glob(pattern))
+    return tf.data.TFRecordDataset(files, compression_type="GZIP")
+
+
 def read_split(folder: Path, split: str, spec: ExampleSpec) -> tuple[np.ndarray, np.ndarray]:
     """Reads a whole split into memory: inputs [N, …] as `data.example.parse` gives them, labels int64 [N]."""
     examples = [parse(record, spec) for path in list_shards(folder, split) for record in read_serialized(path)]

@@ -11,13 +11,13 @@ from tfx.components.evaluator import executor
 from tfx.dsl.components.base import executor_spec
 from tfx.dsl.io import fileio
 from tfx.types import artifact_utils
-from tfx.utils import path_utils
 
 from components import baseline
 from components.evaluator.config import BASELINE_VERSION, EXAMPLE, eval_config
 from components.evaluator.predictions import write_predictions
 from components.evaluator.report import read_evaluation
 from components.evaluator.settings import Gates
+from components.version_folder import saved_model
 from data.errors import UserError
 from data.example import ExampleSpec
 
@@ -48,9 +48,9 @@ class EvaluatorExecutor(executor.Executor):
         super().Do({**input_dict, "baseline_model": baselines}, output_dict, exec_properties)
         (evaluation,), (model,) = output_dict["evaluation"], input_dict["model"]
         test_files = [f"{artifact_utils.get_split_uri(input_dict['examples'], 'test')}/*"]
-        served = _saved_model(baselines[0]) if baselines else None
+        served = saved_model(baselines[0]) if baselines else None
         spec = ExampleSpec.model_validate_json(exec_properties[EXAMPLE])
-        write_predictions(evaluation.uri, test_files, _saved_model(model), served, spec)
+        write_predictions(evaluation.uri, test_files, saved_model(model), served, spec)
         for name, value in read_evaluation(evaluation.uri, spec.labels).figures.items():
             evaluation.set_float_custom_property(name, value)
         evaluation.set_string_custom_property(EXAMPLE, exec_properties[EXAMPLE])
@@ -85,8 +85,4 @@ class Evaluator(tfx.components.Evaluator):
 
 def with_files(models: Sequence[types.Artifact]) -> list[types.Artifact]:
     """The artifacts that are not empty."""
-    return [model for model in models if fileio.isdir(_saved_model(model))]
-
-
-def _saved_model(model: types.Artifact) -> str:
-    return path_utils.serving_model_path(model.uri, path_utils.is_old_model_artifact(model))
+    return [model for model in models if fileio.isdir(saved_model(model))]

@@ -2,12 +2,11 @@
 
 from __future__ import annotations
 
-import tensorflow as tf
 from tensorflow_model_analysis.proto import config_pb2
 
 from components.evaluator.metrics import ExpectedCalibrationError
 from components.evaluator.settings import Gates
-from components.trainer.export import PROBABILITIES
+from components.trainer.signatures import PROBABILITIES, SERVING_DEFAULT
 from data.example import LABEL
 
 CANDIDATE, BASELINE = "candidate", "baseline"
@@ -56,7 +55,7 @@ def _model_spec(name: str) -> config_pb2.ModelSpec:
         name=name,
         is_baseline=name == BASELINE,
         model_type="tf_generic",
-        signature_name=tf.saved_model.DEFAULT_SERVING_SIGNATURE_DEF_KEY,
+        signature_name=SERVING_DEFAULT,
         label_key=LABEL,
         prediction_key=PROBABILITIES,
     )

@@ -13,7 +13,8 @@ from tensorflow.core.protobuf import saved_model_pb2
 
 from components.infra_validator.report import Check
 from components.infra_validator.settings import Infra
-from components.trainer.export import (
+from components.trainer.reference import ReferencePredictions
+from components.trainer.signatures import (
     CLASS_IDS,
     CLASSES,
     CLASSIFY_EXAMPLES,
@@ -21,7 +22,6 @@ from components.trainer.export import (
     PREDICT_ROWS,
     PROBABILITIES,
 )
-from components.trainer.reference import ReferencePredictions
 from data.example import serialize
 from serving.client import Client
 from serving.errors import ServingError

@@ -13,8 +13,8 @@ import tensorflow as tf
 from tensorflow_serving.apis import prediction_log_pb2
 from tfx.utils import path_utils
 
-from components.trainer.export import CLASSIFY_EXAMPLES, PREDICT_IMAGES, PREDICT_ROWS
 from components.trainer.reference import ReferencePredictions
+from components.trainer.signatures import CLASSIFY_EXAMPLES, PREDICT_IMAGES, PREDICT_ROWS
 from data.example import serialize
 from serving.client.calls import Calls
 

@@ -1,29 +1,23 @@
-"""Several training hosts. The Trainer enters one object, `connect(…)`; the process that runs it comes from `launch`.
+"""Several training hosts: what TF_CONFIG says of this one, and what all of them do together.
 
 A single host is also a Cluster, so the Trainer needs only one code path.
 """
 
 from __future__ import annotations
 
-import ctypes
 import logging
-import multiprocessing
 import re
-import signal
-import sys
 import time
 from collections.abc import Callable, Iterator
 from contextlib import contextmanager
 from dataclasses import dataclass
-from logging.handlers import QueueHandler
-from multiprocessing.connection import Connection
-from queue import Queue
 from typing import Any
 
 import numpy as np
 import tensorflow as tf
 from tensorflow.python.distribute import multi_worker_util
 
+from components.trainer.process import run_in_process
 from components.trainer.settings import Training
 from components.trainer.strategy import mirrored_strategy, reserve_devices, with_precision
 from data.errors import SettingsError, UserError
@@ -101,11 +95,11 @@ def prepare_devices(replicas: int) -> None:
 
 
 def describe_hardware(training: Training) -> str:
-    """Hosts and devices that will train, such as "1 × 2 CPU". What is learned depends on them."""
+    """Hosts and devices that will train, such as "1 x 2 CPU". What is learned depends on them."""
     host, gpus = this_host(), len(tf.config.list_physical_devices("GPU"))
     devices = f"{gpus} GPU" if gpus else f"{1 if host else training.replicas} CPU"
     precision = f", {with_precision(training).precision}" if training.precision == "auto" else ""
-    return f"{host.count if host else 1} × {devices}{precision}"
+    return f"{host.count if host else 1} x {devices}{precision}"
 
 
 class Cluster:
@@ -113,17 +107,34 @@ class Cluster:
 
     Attributes:
         strategy: MultiWorkerMirroredStrategy on several hosts, MirroredStrategy on one.
-        stage: how far the training is, for the message about a lost host. None while no other host is needed.
+        stage: how far the training is, for the message about a lost host.
     """
 
     def __init__(self, strategy: tf.distribute.Strategy) -> None:
         self.strategy = strategy
-        self.stage: str | None = "before the first epoch"
+        self.stage = "before the first epoch"
 
     @property
     def is_chief(self) -> bool:
         """True on the one host that writes checkpoints, logs and the model."""
         return self.strategy.extended.should_checkpoint
+
+    @contextmanager
+    def together(self) -> Iterator[None]:
+        """Encloses what needs every host.
+
+        Raises:
+            UserError: a host was lost.
+        """
+        try:
+            yield
+        except LOST_HOST as error:
+            if not isinstance(self.strategy, tf.distribute.MultiWorkerMirroredStrategy):
+                raise
+            raise UserError(
+                f"A training host was lost {self.stage}: {short_message(error)}. Start the same command on every host"
+                " again: the training continues from its last finished epoch."
+            ) from error
 
     def broadcast(self, text: str) -> str:
         """The chief's `text`, on every host; the other hosts' own text is ignored."""
@@ -131,8 +142,9 @@ class Cluster:
         length = self._broadcast(np.array([len(content)], np.int32))[0]
         return bytes(self._broadcast(np.resize(content, length)).astype(np.uint8)).decode()
 
-    def barrier(self) -> None:
-        """Waits until every host is here."""
+    def finish(self) -> None:
+        """Waits until every host is here. So the chief, if it starts again during its export, finds the others."""
+        self.stage = "after the last epoch"
         self._broadcast(np.zeros(1, np.int32))
         if not self.is_chief:
             time.sleep(2)  # or the other hosts may not receive this host's last message
@@ -143,40 +155,17 @@ class Cluster:
         def value(context: tf.distribute.experimental.ValueContext) -> tf.Tensor:
             return tf.constant(numbers if context.replica_id_in_sync_group == 0 else np.zeros_like(numbers))
 
-        values = self.strategy.experimental_distribute_values_from_function(value)
-        return self.strategy.reduce(tf.distribute.ReduceOp.SUM, values, axis=None).numpy()
+        with self.together():
+            values = self.strategy.experimental_distribute_values_from_function(value)
+            return self.strategy.reduce(tf.distribute.ReduceOp.SUM, values, axis=None).numpy()
 
 
-@contextmanager
-def connect(replicas: int) -> Iterator[Cluster]:
+def connect(replicas: int) -> Cluster:
     """The cluster that TF_CONFIG describes, or this host alone, with `replicas` logical CPU devices if it has no GPU.
 
-    Several hosts wait for each other at the start, up to TensorFlow's limit of one hour, and at the end. So the
-    chief, if it is started again during its export, still finds the others.
-
-    Raises:
-        SettingsError: TF_CONFIG cannot be used.
-        UserError: the hosts did not connect, one was lost, or TensorFlow has started with fewer devices.
-    """
-    cluster = Cluster(create_strategy(replicas))
-    try:
-        yield cluster
-        cluster.stage = "after the last epoch"
-        cluster.barrier()
-    except LOST_HOST as error:
-        if cluster.stage is None or not isinstance(cluster.strategy, tf.distribute.MultiWorkerMirroredStrategy):
-            raise
-        raise UserError(
-            f"A training host was lost {cluster.stage}: {short_message(error)}. Start the same command on every host"
-            " again: the training continues from its last finished epoch."
-        ) from error
-
-
-def create_strategy(replicas: int) -> tf.distribute.Strategy:
-    """MultiWorkerMirroredStrategy where TF_CONFIG lists several hosts, else MirroredStrategy.
-
-    Each of several hosts brings all its GPUs or, without any, its CPU as one replica. While it waits for the others
-    it ignores signals and blocks all Python threads. It must be the process's first use of TensorFlow: see `launch`.
+    Each of several hosts brings all its GPUs or, without any, its CPU as one replica. They wait for each other, up to
+    TensorFlow's limit of one hour. Meanwhile the process ignores signals and blocks all Python threads. It must be
+    its first use of TensorFlow: see `launch`.
 
     Raises:
         SettingsError: TF_CONFIG cannot be used.
@@ -184,9 +173,9 @@ def create_strategy(replicas: int) -> tf.distribute.Strategy:
     """
     host = this_host()
     if host is None:
-        return mirrored_strategy(replicas)
+        return Cluster(mirrored_strategy(replicas))
     try:
-        return tf.distribute.MultiWorkerMirroredStrategy(cluster_resolver=host.resolver)
+        return Cluster(tf.distribute.MultiWorkerMirroredStrategy(cluster_resolver=host.resolver))
     except (tf.errors.OpError, RuntimeError) as error:
         raise UserError(
             f"The {host.count} training hosts did not connect: {short_message(error)}."
@@ -207,73 +196,6 @@ def launch(function: Callable[[Any], None], argument: Any) -> None:
     if host.is_chief:
         log.info("Host 1 of %d, the chief: waits for the others.", host.count)
     run_in_process(function, argument)
-
-
-def run_in_process(function: Callable[..., None], *arguments: Any) -> None:
-    """Calls `function` in a process of its own, relays its log records, and raises what it raises.
-
-    A process can join a cluster only before its first use of TensorFlow, and the chief's data steps have used it.
-    The new process also ignores signals while it waits for the other hosts; it ends with this one.
-
-    Raises:
-        UserError: the process was killed.
-    """
-    spawn = multiprocessing.get_context("spawn")
-    receiver, sender = spawn.Pipe(duplex=False)
-    process = spawn.Process(target=_run_and_send, args=(sender, function, arguments), daemon=True)
-    process.start()
-    sender.close()
-    try:
-        while isinstance(message := receiver.recv(), logging.LogRecord):
-            logger = logging.getLogger(message.name)
-            if logger.isEnabledFor(message.levelno):
-                logger.handle(message)
-        process.join()
-    except EOFError:
-        process.join()
-        raise UserError(f"The training process ended with code {process.exitcode} and without a message.") from None
-    finally:
-        process.kill()
-    if message is not None:
-        raise message
-
-
-def _run_and_send(sender: Connection, function: Callable[..., None], arguments: tuple[Any, ...]) -> None:
-    signal.signal(signal.SIGINT, signal.SIG_IGN)  # a terminal sends it to both processes; the parent handles it
-    end_with_parent()
-    logging.getLogger().handlers = [_PipeHandler(sender)]
-    logging.getLogger().setLevel(logging.INFO)
-    logging.getLogger("components").setLevel(logging.DEBUG)
-    outcome: Exception | None = None
-    try:
-        function(*arguments)
-    except Exception as error:
-        # A traceback cannot be sent. The root logger's records go to the log file only.
-        logging.getLogger().exception("The training process failed.")
-        outcome = error if isinstance(error, UserError) else RuntimeError(f"{type(error).__name__}: {error}")
-    logging.getLogger().handlers = []
-    sender.send(outcome)
-
-
-class _PipeHandler(QueueHandler):
-    """Sends records, reduced to what can be pickled, through a pipe instead of a queue."""
-
-    def __init__(self, pipe: Connection) -> None:
-        super().__init__(Queue())
-        self._pipe = pipe
-
-    def enqueue(self, record: logging.LogRecord) -> None:
-        self._pipe.send(record)
-
-
-def end_with_parent() -> None:
-    """Asks Linux to kill this process when its parent ends, and ends it if that has happened."""
-    prctl = getattr(ctypes.CDLL(None), "prctl", None)
-    if prctl:
-        prctl(1, signal.SIGKILL)  # PR_SET_PDEATHSIG
-    parent = multiprocessing.parent_process()
-    if parent and not parent.is_alive():
-        sys.exit(1)
 
 
 def short_message(error: BaseException) -> str:

@@ -2,28 +2,30 @@
 
 from __future__ import annotations
 
-from collections.abc import Callable
+from collections.abc import Callable, Sequence
 
+import numpy as np
 import tensorflow as tf
 import tensorflow_transform as tft
 import tf_keras
 
-from components.assets_extra import write_labels
 from components.trainer.model import build_serving_model
+from components.trainer.reference import ReferencePredictions
 from components.trainer.settings import Model
+from components.trainer.signatures import (
+    CLASS_IDS,
+    CLASSES,
+    CLASSIFY_EXAMPLES,
+    PREDICT_IMAGES,
+    PREDICT_ROWS,
+    PROBABILITIES,
+    SERVING_DEFAULT,
+    signature_names,
+)
 from components.transform import SEQUENCE
-from data.example import LABEL, ExampleSpec, input_spec, pack
-
-PROBABILITIES = "probabilities"
-CLASS_IDS = "class_ids"
-CLASSES = "classes"
-PREDICT_IMAGES, PREDICT_ROWS, CLASSIFY_EXAMPLES = "predict_images", "predict_rows", "classify_examples"
-
-
-def signature_names(settings: Model) -> list[str]:
-    """The signatures of the SavedModel. A bidirectional model has no `predict_rows`: it needs the last row first."""
-    rows = [] if settings.bidirectional else [PREDICT_ROWS]
-    return [tf.saved_model.DEFAULT_SERVING_SIGNATURE_DEF_KEY, PREDICT_IMAGES, CLASSIFY_EXAMPLES, *rows]
+from components.version_folder import write_labels
+from data.example import LABEL, ExampleSpec, input_spec, pack, parse
+from data.records import read_records
 
 
 class ServingModule(tf.Module):
@@ -73,7 +75,7 @@ class ServingModule(tf.Module):
             return {PROBABILITIES: predict(pack(images, spec))}
 
         signatures = {
-            tf.saved_model.DEFAULT_SERVING_SIGNATURE_DEF_KEY: _function(serve_tf_examples_fn, _strings("examples")),
+            SERVING_DEFAULT: _function(serve_tf_examples_fn, _strings("examples")),
             PREDICT_IMAGES: _function(predict_images, input_spec(spec)),
             CLASSIFY_EXAMPLES: _function(classify_examples, _strings("inputs")),
             PREDICT_ROWS: _function(predict_rows, input_spec(spec)),
@@ -90,6 +92,17 @@ def export(weights: list, transform: tft.TFTransformOutput, settings: Model, spe
     updater.replace_method_name(CLASSIFY_EXAMPLES, tf.compat.v1.saved_model.CLASSIFY_METHOD_NAME, tags="serve")
     updater.save()
     write_labels(folder, spec.labels)
+
+
+def predict_reference(
+    model: tf_keras.Model, transform: tft.TFTransformOutput, spec: ExampleSpec, files: Sequence[str], count: int = 64
+) -> ReferencePredictions:
+    """The first `count` inputs of `files`, with the probabilities that the trained `model` predicts."""
+    records = next(iter(read_records(files).batch(count)))
+    features = tf.io.parse_example(records, transform.raw_feature_spec())
+    logits = model(transform.transform_features_layer()(features)[SEQUENCE], training=False)
+    inputs = np.stack([parse(record, spec)[0] for record in records.numpy()])
+    return ReferencePredictions(inputs, tf.nn.softmax(logits).numpy(), np.array(spec.labels))
 
 
 def _function(

@@ -6,7 +6,7 @@ import io
 import logging
 import math
 import os
-from collections.abc import Callable, Sequence
+from collections.abc import Sequence
 
 import numpy as np
 import tensorflow as tf
@@ -46,28 +46,10 @@ def compile_model(model: tf_keras.Model, training: Training, steps_per_epoch: in
     optimizer.build(model.trainable_variables)
     model.compile(
         optimizer,
-        cross_entropy(training.label_smoothing),
+        tf_keras.losses.SparseCategoricalCrossentropy(from_logits=True),
         metrics=[tf_keras.metrics.SparseCategoricalAccuracy(name="accuracy")],
         steps_per_execution=min(training.steps_per_execution, steps_per_epoch),
     )
-
-
-def cross_entropy(label_smoothing: float) -> Callable[[tf.Tensor, tf.Tensor], tf.Tensor] | tf_keras.losses.Loss:
-    """The loss of logits, float32 [B, classes], against labels, int64 [B].
-
-    With smoothing, a label is (1 - label_smoothing) + label_smoothing / classes, and every other class gets
-    label_smoothing / classes (Szegedy et al., Rethinking the Inception Architecture for Computer Vision, CVPR 2016).
-    """
-    if not label_smoothing:
-        return tf_keras.losses.SparseCategoricalCrossentropy(from_logits=True)
-
-    def smoothed(labels: tf.Tensor, logits: tf.Tensor) -> tf.Tensor:
-        targets = tf.one_hot(tf.reshape(tf.cast(labels, tf.int64), [-1]), logits.shape[-1])
-        return tf_keras.losses.categorical_crossentropy(
-            targets, logits, from_logits=True, label_smoothing=label_smoothing
-        )
-
-    return smoothed
 
 
 def learning_rate(

@@ -15,6 +15,7 @@ from components.trainer.settings import Augmentation, Training
 from components.transform import SEQUENCE
 from data.errors import UserError
 from data.example import LABEL
+from data.records import read_records
 
 _DIRECT = tf.distribute.InputOptions(
     experimental_fetch_to_device=False,
@@ -82,12 +83,6 @@ def read_splits(
         _split(shuffled, train_count, transform, batch_size, augmentation, training.seed),
         _split(validation, validation_count, transform, batch_size),
     )
-
-
-def read_records(patterns: Sequence[str]) -> tf.data.Dataset:
-    """The serialized examples of the gzipped TFRecord files that match `patterns`, in the order of their names."""
-    files = sorted(file for pattern in patterns for file in tf.io.gfile.glob(pattern))
-    return tf.data.TFRecordDataset(files, compression_type="GZIP")
 
 
 def _split(

@@ -13,18 +13,17 @@ import tensorflow_transform as tft
 import tf_keras
 from pydantic import BaseModel
 
-from components.assets_extra import write_model_id
 from components.fingerprint import fingerprint
+from data.process import remove_older
 from components.trainer.cluster import Cluster, connect, launch
-from components.trainer.export import export
+from components.trainer.export import export, predict_reference
 from components.trainer.fit import compile_model, fit
 from components.trainer.input import SplitDataset, read_splits
 from components.trainer.model import build_model
 from components.trainer.precision import in_float32
-from components.trainer.reference import write_reference_predictions
 from components.trainer.settings import TrainerSettings
 from components.trainer.strategy import with_precision
-from data.storage import remove_older
+from components.version_folder import write_model_id
 
 if TYPE_CHECKING:
     # A training host has no other need of TFX, which takes seconds to load.
@@ -78,17 +77,19 @@ def run_as_worker() -> None:
 
 def train(job: TrainingJob | None) -> None:
     """The training on one host. A worker passes None and receives the chief's job."""
-    with connect(job.settings.training.replicas if job else 1) as cluster:
-        job = TrainingJob.model_validate_json(cluster.broadcast(job.model_dump_json() if job else ""))
-        settings, spec = job.settings, job.settings.example
-        transform = tft.TFTransformOutput(job.transform_output)
+    cluster = connect(job.settings.training.replicas if job else 1)
+    job = TrainingJob.model_validate_json(cluster.broadcast(job.model_dump_json() if job else ""))
+    settings, spec = job.settings, job.settings.example
+    transform = tft.TFTransformOutput(job.transform_output)
+    with cluster.together():
         model, validation = learn(job, transform, cluster)
-        if cluster.is_chief:
-            cluster.stage = None  # an error of the export is no lost host
-            model = in_float32(model, settings.training.precision, settings.model, spec, validation)
-            export(model.get_weights(), transform, settings.model, spec, job.serving_model_dir)
-            reference = write_reference_predictions(model, transform, spec, job.eval_files, job.model_run_dir)
-            write_model_id(job.serving_model_dir, model.get_weights(), reference.probabilities, spec.labels)
+    if cluster.is_chief:
+        model = in_float32(model, settings.training.precision, settings.model, spec, validation)
+        export(model.get_weights(), transform, settings.model, spec, job.serving_model_dir)
+        reference = predict_reference(model, transform, spec, job.eval_files)
+        reference.write(job.model_run_dir)
+        write_model_id(job.serving_model_dir, model.get_weights(), reference.probabilities, spec.labels)
+    cluster.finish()
     if cluster.is_chief:
         tf.io.gfile.rmtree(job.backup_dir)
         if "://" not in settings.backup_dir:

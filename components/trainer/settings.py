@@ -62,7 +62,6 @@ class Training(Section):
     warmup_epochs: float = Field(1.0, ge=0)
     weight_decay: float = Field(1e-3, ge=0, description="AdamW's decoupled decay; only of the layers' matrices")
     clip_norm: float = Field(1.0, ge=0, description="largest global norm of the gradients; 0 clips nothing")
-    label_smoothing: float = Field(0.0, ge=0, lt=1, description="share of each label that is spread over all classes")
     ema_momentum: float = Field(
         0.0, ge=0, lt=1, description="validate and keep a moving average of the weights; 0: the weights themselves"
     )

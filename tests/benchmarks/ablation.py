@@ -14,7 +14,7 @@ from pathlib import Path
 
 from pipeline.config import load
 from pipeline.local.cli import main as run_local
-from pipeline.local.run_root import RunRoot
+from pipeline.runs.root import RunRoot
 from pipeline.tune.trial import judge
 
 VARIANTS = {
@@ -24,7 +24,6 @@ VARIANTS = {
     "without moving average": ["training.ema_momentum=0.0"],
     "without dropout": ["model.dropout=0.0"],
     "with layer normalization": ["model.layer_norm=true"],
-    "with label smoothing 0.05": ["training.label_smoothing=0.05"],
     "GRU": ["model.cell=gru"],
     "SimpleRNN": ["model.cell=simple_rnn"],
     "three layers": ["model.layers=3"],
@@ -50,9 +49,7 @@ def main() -> None:
             began = time.perf_counter()
             kept = judge(config, transform, examples, Path(folder, "variants", variant))
             seconds = time.perf_counter() - began
-            # A smoothed loss is another loss.
-            loss = "–" if config.training.label_smoothing else f"{kept['val_loss']:.4f}"
-            print(f"| {variant} | {loss} | {kept['val_accuracy']:.4f} | {seconds:.0f} s |", flush=True)
+            print(f"| {variant} | {kept['val_loss']:.4f} | {kept['val_accuracy']:.4f} | {seconds:.0f} s |", flush=True)
 
 
 if __name__ == "__main__":

@@ -42,7 +42,7 @@ class Clock(tf_keras.callbacks.Callback):
 
 def ours(profile: str, *overrides: str, same_batch: bool = False) -> float:
     """The input, network and compile settings of the Trainer, after real ExampleGen and Transform steps."""
-    from components.trainer.cluster import create_strategy
+    from components.trainer.cluster import connect
     from components.trainer.fit import compile_model
     from components.trainer.input import read_splits
     from components.trainer.model import build_model
@@ -58,7 +58,7 @@ def ours(profile: str, *overrides: str, same_batch: bool = False) -> float:
         examples = next((artifacts / "ExampleGen" / "examples").iterdir())
         transform = tft.TFTransformOutput(str(next((artifacts / "Transform" / "transform_graph").iterdir())))
         files = [[f"{examples}/Split-{split}/*"] for split in ("train", "eval")]
-        strategy = create_strategy(training.replicas)
+        strategy = connect(training.replicas).strategy
         train, _ = read_splits(*files, transform, training, training.batch_size, config.augmentation)
         with strategy.scope():
             network = build_model(config.model, config.data.example, training.precision)

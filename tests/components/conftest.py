@@ -1,11 +1,31 @@
-"""A Transform graph and ExampleGen's files for the small digits, made once by the real steps."""
+"""What the real steps make of the small digits, once: examples, a Transform graph, and an exported model."""
 
 from __future__ import annotations
 
+from dataclasses import dataclass
 from pathlib import Path
 
 import pytest
 import tensorflow_transform as tft
+import tf_keras
+
+from components.trainer.export import export, predict_reference
+from components.trainer.model import build_model
+from components.trainer.settings import Model
+from data.example import ExampleSpec
+
+
+@dataclass(frozen=True)
+class Exported:
+    """What a Trainer leaves in `folder`: `model` in TFX's layout, and `run` with its reference predictions."""
+
+    settings: Model
+    network: tf_keras.Model
+    folder: Path
+
+    @property
+    def saved_model(self) -> Path:
+        return self.folder / "model" / "Format-Serving"
 
 
 @pytest.fixture(scope="session")
@@ -28,3 +48,15 @@ def example_files(prepared: Path) -> dict[str, list[str]]:
     """File patterns of each split, as the Trainer is given them."""
     folder = next((prepared / "ExampleGen" / "examples").iterdir())
     return {split: [f"{folder}/Split-{split}/*"] for split in ("train", "eval", "test")}
+
+
+@pytest.fixture(scope="session")
+def exported(
+    transform: tft.TFTransformOutput, example_files: dict[str, list[str]], tmp_path_factory: pytest.TempPathFactory
+) -> Exported:
+    found = Exported(Model(units=16), build_model(Model(units=16), ExampleSpec()), tmp_path_factory.mktemp("exported"))
+    export(found.network.get_weights(), transform, found.settings, ExampleSpec(), str(found.saved_model))
+    (found.folder / "run").mkdir()
+    reference = predict_reference(found.network, transform, ExampleSpec(), example_files["eval"])
+    reference.write(str(found.folder / "run"))
+    return found

@@ -14,7 +14,6 @@ from ml_metadata.proto import metadata_store_pb2
 from tfx.types import standard_artifacts
 from tfx.utils import path_utils
 
-from components.assets_extra import same_model
 from components.baseline import (
     VERSION,
     LatestPushedModel,
@@ -23,6 +22,7 @@ from components.baseline import (
     list_versions,
 )
 from components.evaluator.component import EvaluatorExecutor, with_files
+from components.version_folder import same_model
 from data.errors import UserError
 
 Artifact = standard_artifacts.Model

@@ -16,10 +16,11 @@ import pytest
 import tensorflow as tf
 import tensorflow_transform as tft
 
-from components.trainer.cluster import connect, create_strategy, run_in_process, short_message, this_host
+from components.trainer.cluster import connect, short_message, this_host
 from components.trainer.fit import compile_model
 from components.trainer.input import read_splits, split_batches
 from components.trainer.model import build_model
+from components.trainer.process import run_in_process
 from components.trainer.settings import Model, Training
 from data.errors import SettingsError, UserError
 from data.example import ExampleSpec
@@ -72,7 +73,7 @@ def test_a_last_batch_smaller_than_the_replicas_spoils_nothing(
     batch = len(images) - last
     _, validation = read_splits(example_files["train"], example_files["eval"], transform, Training(), batch)
     assert validation.steps == 2
-    strategy = create_strategy(2)
+    strategy = connect(2).strategy
     with strategy.scope():
         network = build_model(Model(units=32), ExampleSpec())
         compile_model(network, Training(schedule="constant", learning_rate=1e-3), 2)
@@ -135,17 +136,17 @@ def test_the_command_line_refuses_a_wrong_tf_config() -> None:
 
 
 def test_the_strategy_is_chosen_by_where_it_is(monkeypatch: pytest.MonkeyPatch) -> None:
-    assert isinstance(create_strategy(2), tf.distribute.MirroredStrategy)
-    assert [create_strategy(replicas).num_replicas_in_sync for replicas in (1, 2)] == [1, 2]
+    assert isinstance(connect(2).strategy, tf.distribute.MirroredStrategy)
+    assert [connect(replicas).strategy.num_replicas_in_sync for replicas in (1, 2)] == [1, 2]
     configure(monkeypatch, {"worker": ["a:1"]}, "worker", 0)
-    assert isinstance(create_strategy(1), tf.distribute.MirroredStrategy)
+    assert isinstance(connect(1).strategy, tf.distribute.MirroredStrategy)
 
 
 def test_hosts_that_do_not_connect_are_a_sentence(monkeypatch: pytest.MonkeyPatch) -> None:
     configure(monkeypatch, THREE, "worker", 1)
     # TensorFlow runs in this process, which is one way not to connect.
     with pytest.raises(UserError, match=r"The 3 training hosts did not connect: .*program startup"):
-        create_strategy(1)
+        connect(1)
 
 
 @pytest.mark.slow
@@ -202,13 +203,14 @@ def test_a_host_that_waits_heeds_an_interrupt(index: int, tmp_path: Path, small_
 
 def test_the_chief_s_text_reaches_every_host() -> None:
     text = '{"path": "/läufe/7"}'
-    with connect(2) as cluster:
-        assert cluster.is_chief
-        assert cluster.broadcast(text) == text
+    cluster = connect(2)
+    assert cluster.is_chief
+    assert cluster.broadcast(text) == text
+    cluster.finish()
 
 
 def test_an_error_on_one_host_alone_is_no_lost_host() -> None:
-    with pytest.raises(tf.errors.UnavailableError), connect(1):
+    with pytest.raises(tf.errors.UnavailableError), connect(1).together():
         raise tf.errors.UnavailableError(None, None, "something else")
     message = (
         "Graph execution error:\n\nDetected at node while/CollectiveReduceV2 defined at\n\n"

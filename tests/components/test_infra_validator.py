@@ -4,7 +4,7 @@ import os
 import shutil
 import stat
 import sys
-from collections.abc import Callable
+from collections.abc import Callable, Iterator
 from pathlib import Path
 
 import numpy as np
@@ -16,15 +16,15 @@ from tfx.types import standard_artifacts
 
 from components.infra_validator.component import InfraValidator
 from components.infra_validator.settings import Infra
-from components.trainer.export import export, signature_names
-from components.trainer.model import build_model
-from components.trainer.reference import write_reference_predictions
+from components.trainer.export import export
+from components.trainer.reference import ReferencePredictions, read_reference_predictions
 from components.trainer.settings import Model
+from components.trainer.signatures import signature_names
 from data.example import ExampleSpec
 from serving.launch import model_server
+from tests.components.conftest import Exported
 from tests.conftest import ROOT
 
-MODEL, SPEC = Model(units=16), ExampleSpec()
 BROAD = Infra(max_latency_ratio=1000)  # other tests may share the machine
 
 pytestmark = pytest.mark.slow  # most start a model server
@@ -33,27 +33,24 @@ Check = Callable[..., standard_artifacts.InfraBlessing]
 
 
 @pytest.fixture(scope="module")
-def trained(
-    transform: tft.TFTransformOutput, example_files: dict[str, list[str]], tmp_path_factory: pytest.TempPathFactory
-) -> Path:
-    """What a Trainer leaves: `model` in TFX's layout, and `run` with its reference predictions."""
-    folder = tmp_path_factory.mktemp("trained")
-    network = build_model(MODEL, SPEC)
-    export(network.get_weights(), transform, MODEL, SPEC, str(folder / "model" / "Format-Serving"))
-    (folder / "run").mkdir()
-    write_reference_predictions(network, transform, SPEC, example_files["eval"], str(folder / "run"))
-    return folder
+def server(tmp_path_factory: pytest.TempPathFactory) -> Iterator[Infra]:
+    """A model server at a configured address, for checks that need none of their own."""
+    folder = tmp_path_factory.mktemp("served")
+    flags = ["--model_name=other", f"--model_base_path={folder}"]
+    with model_server(flags, folder / "log", real=False) as running:
+        yield Infra(server=running.address, max_latency_ratio=1000)
 
 
 @pytest.fixture
-def check(trained: Path, tmp_path: Path) -> Check:
-    """Runs the step's own function: check(model=…, infra=…, blessed=…, signatures=…)."""
+def check(exported: Exported, tmp_path: Path) -> Check:
+    """Runs the step's own function: check(model=…, run=…, infra=…, blessed=…, signatures=…)."""
 
     def check(
         model: Path | None = None,
+        run: Path | None = None,
         infra: Infra = BROAD,
         blessed: int = 1,
-        signatures: str = ",".join(signature_names(MODEL)),
+        signatures: str = ",".join(signature_names(Model())),
     ) -> standard_artifacts.InfraBlessing:
         artifacts = (
             standard_artifacts.Model(),
@@ -61,7 +58,8 @@ def check(trained: Path, tmp_path: Path) -> Check:
             standard_artifacts.ModelBlessing(),
             standard_artifacts.InfraBlessing(),
         )
-        uris = (model or trained / "model", trained / "run", tmp_path / "blessing", tmp_path / "infra")
+        folder = exported.folder
+        uris = (model or folder / "model", run or folder / "run", tmp_path / "blessing", tmp_path / "infra")
         for artifact, uri in zip(artifacts, uris, strict=True):
             artifact.uri = str(uri)
         shutil.rmtree(tmp_path / "infra", ignore_errors=True)
@@ -84,13 +82,13 @@ def refused(blessing: standard_artifacts.InfraBlessing) -> str:
     return reason
 
 
-def test_a_good_model_is_blessed_and_its_stamped_copy_is_warmed_up(check: Check, trained: Path) -> None:
+def test_a_good_model_is_blessed_and_its_stamped_copy_is_warmed_up(check: Check, exported: Exported) -> None:
     blessing = check()
     assert blessing.get_int_custom_property("blessed") == 1, blessing.get_string_custom_property("reason")
     assert blessing.get_int_custom_property("has_model") == 1
     folder = Path(blessing.uri)
     assert (folder / "INFRA_BLESSED").read_bytes() == b""
-    original, stamped = trained / "model" / "Format-Serving", folder / "stamped_model"
+    original, stamped = exported.saved_model, folder / "stamped_model"
     for file in original.rglob("*"):
         if file.is_file():
             assert (stamped / file.relative_to(original)).read_bytes() == file.read_bytes()
@@ -104,7 +102,7 @@ def test_a_good_model_is_blessed_and_its_stamped_copy_is_warmed_up(check: Check,
         (log.predict_log if log.HasField("predict_log") else log.classify_log).request.model_spec.signature_name
         for log in logs
     }
-    assert asked == set(signature_names(MODEL))
+    assert asked == set(signature_names(Model()))
     report = (folder / "report.md").read_text()
     assert "# Infra check: blessed" in report and "✗" not in report
     for signature in asked:
@@ -116,39 +114,40 @@ def test_a_model_the_evaluator_refused_is_not_served(check: Check) -> None:
     assert "the Evaluator's verdict: refused" in refused(check(blessed=0))
 
 
-def test_a_model_that_answers_nan(check: Check, transform: tft.TFTransformOutput, tmp_path: Path) -> None:
-    weights = build_model(MODEL, SPEC).get_weights()
-    weights[-1] = np.full_like(weights[-1], np.nan)
-    export(weights, transform, MODEL, SPEC, str(tmp_path / "nan" / "Format-Serving"))
-    reason = refused(check(tmp_path / "nan"))
+def test_a_model_that_answers_nan(check: Check, server: Infra, tmp_path: Path) -> None:
+    class Unsure(tf.Module):
+        @tf.function(input_signature=[tf.TensorSpec([None, 28, 28], tf.uint8, "images")], autograph=False)
+        def serve(self, images: tf.Tensor) -> dict[str, tf.Tensor]:
+            count = tf.shape(images)[0]
+            return {
+                "probabilities": tf.fill([count, 10], np.float32(np.nan)),
+                "class_ids": tf.zeros([count], tf.int64),
+                "classes": tf.fill([count, 10], "0"),
+            }
+
+    module = Unsure()
+    folder = tmp_path / "nan" / "Format-Serving"
+    tf.saved_model.save(module, str(folder), signatures={"predict_images": module.serve})
+    reason = refused(check(tmp_path / "nan", infra=server, signatures="predict_images"))
     assert "predict_images, values: 640 NaN or infinite; expected: all finite" in reason
-    assert "predict_rows, values: 17920 NaN or infinite" in reason
 
 
-def test_a_model_without_one_of_its_signatures(check: Check, transform: tft.TFTransformOutput, tmp_path: Path) -> None:
-    both_ways = Model(units=8, bidirectional=True)
-    export(build_model(both_ways, SPEC).get_weights(), transform, both_ways, SPEC, str(tmp_path / "b/Format-Serving"))
-    reason = refused(check(tmp_path / "b"))
-    assert "signatures: predict_rows missing, there are classify_examples, predict_images, serving_default" in reason
+def test_a_model_without_one_of_its_signatures(check: Check) -> None:
+    reason = refused(check(signatures="predict_images,predict_columns"))
+    found = "classify_examples, predict_images, predict_rows, serving_default"
+    assert f"signatures: predict_columns missing, there are {found}" in reason
 
 
 def test_a_model_that_answers_otherwise_than_the_trainers_own_network(
-    check: Check, transform: tft.TFTransformOutput, tmp_path: Path
+    check: Check, exported: Exported, server: Infra, tmp_path: Path
 ) -> None:
-    other = [weight + 0.5 for weight in build_model(MODEL, SPEC).get_weights()]
-    export(other, transform, MODEL, SPEC, str(tmp_path / "other" / "Format-Serving"))
-    reason = refused(check(tmp_path / "other"))
-    assert "predict_images, the Trainer's predictions" in reason and "expected: at most 1e-03" in reason
-
-
-def test_a_model_with_other_names_of_its_classes(
-    check: Check, transform: tft.TFTransformOutput, tmp_path: Path
-) -> None:
-    named = ExampleSpec(class_names=tuple("abcdefghij"))
-    export(build_model(MODEL, SPEC).get_weights(), transform, MODEL, named, str(tmp_path / "n/Format-Serving"))
-    reason = refused(check(tmp_path / "n"))
+    """Other probabilities, and other names of the classes."""
+    inputs, probabilities, _ = read_reference_predictions(str(exported.folder / "run"))
+    ReferencePredictions(inputs, probabilities + np.float32(0.01), np.array([*"abcdefghij"])).write(str(tmp_path))
+    reason = refused(check(run=tmp_path, infra=server))
+    assert "predict_images, the Trainer's predictions: 1.0e-02 apart; expected: at most 1e-03" in reason
     for signature in ("predict_images", "serving_default"):
-        assert f"{signature}, classes: a, b, c, d, e, f, g, h, i, j; expected: 0, 1, 2, 3, 4" in reason
+        assert f"{signature}, classes: 0, 1, 2, 3, 4, 5, 6, 7, 8, 9; expected: a, b, c, d" in reason
 
 
 def test_a_model_that_crashes_the_server(check: Check, tmp_path: Path) -> None:
@@ -172,25 +171,20 @@ def test_a_model_that_crashes_the_server(check: Check, tmp_path: Path) -> None:
     assert "serving_default: " in reason and "the model server: it ended by signal SIGABRT" in reason
 
 
-def test_a_model_that_does_not_load(check: Check, trained: Path, tmp_path: Path) -> None:
+def test_a_model_that_does_not_load(check: Check, exported: Exported, tmp_path: Path) -> None:
     folder = tmp_path / "broken" / "Format-Serving"
     folder.mkdir(parents=True)
     (folder / "saved_model.pb").write_bytes(b"no SavedModel")
     assert "saved_model.pb: it is damaged" in refused(check(tmp_path / "broken"))
-    (folder / "saved_model.pb").write_bytes((trained / "model" / "Format-Serving" / "saved_model.pb").read_bytes())
+    (folder / "saved_model.pb").write_bytes((exported.saved_model / "saved_model.pb").read_bytes())
     assert "mnist could not be served: Could not load" in refused(check(tmp_path / "broken"))
 
 
-@pytest.mark.parametrize(
-    ("infra", "reason"),
-    [
-        (Infra(max_latency_ratio=0.01), "latency of one image"),
-        (Infra(max_latency_ratio=1000, max_mebibytes=0.001), "size of the model"),
-    ],
-)
-def test_a_model_over_budget(check: Check, infra: Infra, reason: str) -> None:
-    said = refused(check(infra=infra))
-    assert said.startswith(reason) and "expected: at most 0.0" in said
+def test_a_model_over_budget(check: Check, server: Infra) -> None:
+    slow, large = {"max_latency_ratio": 0.01}, {"max_mebibytes": 0.001}
+    for budget, reason in ((slow, "latency of one image"), (large, "size of the model")):
+        said = refused(check(infra=server.model_copy(update=budget)))
+        assert said.startswith(reason) and "expected: at most 0.0" in said
 
 
 def test_a_tensorflow_model_server_on_path_is_taken(
@@ -212,19 +206,15 @@ def test_a_tensorflow_model_server_on_path_is_taken(
 
 
 def test_a_model_server_at_a_configured_address_is_taken(
-    check: Check, transform: tft.TFTransformOutput, tmp_path: Path
+    check: Check, exported: Exported, server: Infra, transform: tft.TFTransformOutput, tmp_path: Path
 ) -> None:
-    (tmp_path / "empty").mkdir()
-    flags = ["--model_name=other", f"--model_base_path={tmp_path / 'empty'}"]
-    with model_server(flags, tmp_path / "log", real=False) as server:
-        infra = Infra(server=server.address, max_latency_ratio=1000)
-        blessing = check(infra=infra)
-        assert blessing.get_int_custom_property("blessed") == 1, blessing.get_string_custom_property("reason")
-        # The same server is asked about another model the next time, and must not answer with the former.
-        other = [weight + 0.5 for weight in build_model(MODEL, SPEC).get_weights()]
-        export(other, transform, MODEL, SPEC, str(tmp_path / "other" / "Format-Serving"))
-        assert "the Trainer's predictions" in refused(check(tmp_path / "other", infra=infra))
-    assert f"Model server: {server.address}" in (Path(blessing.uri) / "report.md").read_text()
+    blessing = check(infra=server)
+    assert blessing.get_int_custom_property("blessed") == 1, blessing.get_string_custom_property("reason")
+    assert f"Model server: {server.server}" in (Path(blessing.uri) / "report.md").read_text()
+    # The same server is asked about another model the next time, and must not answer with the former.
+    other = [weight + 0.5 for weight in exported.network.get_weights()]
+    export(other, transform, exported.settings, ExampleSpec(), str(tmp_path / "other" / "Format-Serving"))
+    assert "the Trainer's predictions" in refused(check(tmp_path / "other", infra=server))
 
 
 def test_an_address_where_nobody_answers_is_a_refusal_with_the_reason(check: Check) -> None:

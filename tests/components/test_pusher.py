@@ -13,8 +13,8 @@ from tfx.components.pusher.executor import Executor
 from tfx.types import standard_artifacts
 from tfx.utils import proto_utils
 
-from components.provenance import read_provenance
 from components.pusher.component import AtomicExecutor
+from components.version_folder import read_provenance
 from data.errors import UserError
 
 FILES = {f"variables/part-{number}": bytes([number]) * 200_000 for number in range(20)} | {"saved_model.pb": b"graph"}

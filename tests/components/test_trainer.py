@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import logging
 import math
 from pathlib import Path
 from types import SimpleNamespace
@@ -12,17 +13,18 @@ import tensorflow as tf
 import tensorflow_transform as tft
 import tf_keras
 
-from components.trainer.cluster import create_strategy
-from components.trainer.fit import compile_model, cross_entropy, learning_rate
+from components.trainer.cluster import connect
+from components.trainer.fit import compile_model, learning_rate
 from components.trainer.input import read_splits
 from components.trainer.model import build_model
 from components.trainer.run import run_fn
+from components.trainer.run import train as run_job
 from components.trainer.settings import Model, TrainerSettings, Training
 from components.trainer.strategy import reserve_devices
 from data.errors import UserError
 from data.example import ExampleSpec
 from data.readers import Images
-from tests.components.trainings import train, weights
+from tests.components.trainings import Trained, train, training_job
 
 
 def test_every_example_is_read_once_in_each_split(
@@ -69,7 +71,7 @@ def test_an_empty_split_is_a_sentence(transform: tft.TFTransformOutput, tmp_path
 def test_evaluation_counts_the_last_partial_batch_on_two_replicas(
     transform: tft.TFTransformOutput, example_files: dict[str, list[str]], digits: dict[str, Images]
 ) -> None:
-    with create_strategy(2).scope():
+    with connect(2).strategy.scope():
         network = build_model(Model(units=8), ExampleSpec())
         compile_model(network, Training(), 10)
     _, validation = read_splits(example_files["train"], example_files["eval"], transform, Training(), batch_size=64)
@@ -93,40 +95,70 @@ def test_the_learning_rate_grows_by_the_square_root_of_the_replicas() -> None:
     assert [float(nine(step)) for step in (0, 5, 10, 30, 50)] == pytest.approx(
         [3 * float(one(step)) for step in (0, 5, 10, 30, 50)]
     )
-    with create_strategy(2).scope():
+    with connect(2).strategy.scope():
         network = build_model(Model(units=8), ExampleSpec())
         compile_model(network, Training(schedule="constant", learning_rate=0.5), 10)
     assert network.optimizer.learning_rate.numpy() == pytest.approx(0.5 * math.sqrt(2))
 
 
+@pytest.fixture(scope="module")
+def plain(transform, example_files, tmp_path_factory) -> Trained:
+    """A training with nothing special, with which others are compared."""
+    return train(training_job(tmp_path_factory.mktemp("plain"), transform, example_files))
+
+
 @pytest.mark.slow
-def test_one_replica_and_two_give_the_same_curve(transform, example_files, tmp_path, caplog) -> None:
-    one = train(tmp_path / "one", transform, example_files, caplog, batch_size=100)
-    rate = 5e-3 / math.sqrt(2)
-    two = train(tmp_path / "two", transform, example_files, caplog, batch_size=50, replicas=2, learning_rate=rate)
+def test_the_same_seed_gives_the_same_weights(plain: Trained, transform, example_files, tmp_path) -> None:
+    again = train(training_job(tmp_path, transform, example_files))
+    assert again.history == plain.history and plain.history["val_accuracy"][-1] > 0.5
+    for left, right in zip(again.weights, plain.weights, strict=True):
+        np.testing.assert_array_equal(left, right)
+
+
+@pytest.mark.slow
+def test_one_replica_and_two_give_the_same_curve(plain: Trained, transform, example_files, tmp_path) -> None:
+    options = {"batch_size": 25, "replicas": 2, "learning_rate": 5e-3 / math.sqrt(2)}
+    two = train(training_job(tmp_path, transform, example_files, **options))
     assert len(tf.config.list_logical_devices("CPU")) == 2
-    for left, right in zip(one, two, strict=True):
-        for figure in ("loss", "val_loss"):
-            assert left[figure] == pytest.approx(right[figure], rel=1e-3)
-    assert one[-1]["val_accuracy"] > 0.5
+    for figure in ("loss", "val_loss"):
+        assert two.history[figure] == pytest.approx(plain.history[figure], rel=1e-3)
+
+
+@pytest.mark.slow
+def test_the_average_of_the_weights_is_what_validates_and_stays(
+    plain: Trained, transform, example_files, tmp_path
+) -> None:
+    for patience in (0, 3):
+        options = {"ema_momentum": 0.95, "patience": patience}
+        averaged = train(training_job(tmp_path / str(patience), transform, example_files, **options))
+        # The average changes what is validated, not how the weights learn.
+        assert averaged.history["loss"] == pytest.approx(plain.history["loss"], rel=1e-4)
+        losses = averaged.history["val_loss"]
+        assert all(left != right for left, right in zip(losses, plain.history["val_loss"], strict=True))
+        assert averaged.loss == pytest.approx(min(losses) if patience else losses[-1], rel=1e-4)
 
 
 @pytest.mark.slow
 def test_it_stops_early_and_keeps_the_best_epoch(transform, example_files, tmp_path, caplog, monkeypatch) -> None:
     # A rate this high makes the validation loss rise sooner or later.
     options = {"epochs": 30, "patience": 1, "learning_rate": 0.03, "clip_norm": 0.0}
+    job = training_job(tmp_path, transform, example_files, **options)
+    caplog.set_level(logging.INFO, "components")
     with monkeypatch.context() as broken:
         broken.delattr("components.trainer.run.export")
         with pytest.raises(NameError):
-            train(tmp_path, transform, example_files, caplog, **options)
+            run_job(job)
     epochs = [record.epoch_end for record in caplog.records if hasattr(record, "epoch_end")]
+    caplog.clear()
     # A training that stopped early and was interrupted in its export does not go on.
-    assert train(tmp_path, transform, example_files, caplog, **options) == []
+    run_job(job)
+    assert not [record for record in caplog.records if hasattr(record, "epoch_end")]
     assert len(epochs) < 30
     best = min(epochs, key=lambda epoch: epoch["val_loss"])
     assert best["epoch"] == len(epochs) - 1
     network = build_model(Model(units=32), ExampleSpec())
-    network.set_weights(weights(tmp_path))
+    exported = tf.saved_model.load(job.serving_model_dir).model_variables
+    network.set_weights([variable.numpy() for variable in exported])
     network.compile(loss=tf_keras.losses.SparseCategoricalCrossentropy(from_logits=True))
     _, validation = read_splits(example_files["train"], example_files["eval"], transform, Training(), batch_size=50)
     assert network.evaluate(validation.dataset, verbose=0) == pytest.approx(best["val_loss"], rel=1e-4)
@@ -134,28 +166,20 @@ def test_it_stops_early_and_keeps_the_best_epoch(transform, example_files, tmp_p
 
 @pytest.mark.slow
 @pytest.mark.parametrize("patience", [0, 3])
-def test_a_diverged_training_is_a_sentence(transform, example_files, tmp_path, caplog, patience: int) -> None:
+def test_a_diverged_training_is_a_sentence(transform, example_files, tmp_path, patience: int) -> None:
+    options = {"learning_rate": 1e6, "schedule": "constant", "clip_norm": 0.0, "optimizer": "adam"}
+    network = Model(cell="simple_rnn", units=32, activation="relu")
+    job = training_job(tmp_path, transform, example_files, network, patience=patience, **options)
     with pytest.raises(UserError, match="Training diverged"):
-        train(
-            tmp_path,
-            transform,
-            example_files,
-            caplog,
-            model=Model(cell="simple_rnn", units=32, activation="relu"),
-            learning_rate=1e6,
-            schedule="constant",
-            clip_norm=0.0,
-            optimizer="adam",
-            patience=patience,
-        )
-    assert not (tmp_path / "model").exists()
+        train(job)
+    assert not Path(job.backup_dir).exists()
 
 
 def test_a_training_is_continued_only_on_the_same_devices(monkeypatch: pytest.MonkeyPatch) -> None:
     """The learning rate's schedule counts steps, of which there are fewer with more replicas."""
     jobs = []
     monkeypatch.setattr("components.trainer.run.launch", lambda function, job: jobs.append(job))
-    for hardware in ("1 × 1 GPU", "1 × 2 GPU", "1 × 1 GPU"):
+    for hardware in ("1 x 1 GPU", "1 x 2 GPU", "1 x 1 GPU"):
         settings = TrainerSettings(
             example=ExampleSpec(), model=Model(), training=Training(), backup_dir="backup", hardware=hardware
         )
@@ -168,36 +192,3 @@ def test_too_few_devices_is_a_sentence() -> None:
     tf.config.list_logical_devices()
     with pytest.raises(UserError, match=r"training\.replicas = 3, but TensorFlow already runs with 2"):
         reserve_devices(3)
-
-
-def test_a_smoothed_label_is_spread_over_the_classes() -> None:
-    logits = np.random.default_rng(0).normal(size=(5, 4)).astype(np.float32)
-    labels = np.array([0, 3, 1, 1, 2])
-    targets = 0.8 * np.eye(4)[labels] + 0.2 / 4
-    expected = -(targets * (logits - np.log(np.exp(logits).sum(axis=1, keepdims=True)))).sum(axis=1)
-    for shape in ((5,), (5, 1)):
-        found = cross_entropy(0.2)(tf.constant(labels.reshape(shape)), tf.constant(logits))
-        np.testing.assert_allclose(found, expected, rtol=1e-5)
-    plain = -(np.eye(4)[labels] * (logits - np.log(np.exp(logits).sum(axis=1, keepdims=True)))).sum(axis=1)
-    assert float(cross_entropy(0.0)(tf.constant(labels), tf.constant(logits))) == pytest.approx(plain.mean(), rel=1e-5)
-
-
-@pytest.mark.slow
-def test_the_average_of_the_weights_is_what_validates_and_stays(transform, example_files, tmp_path, caplog) -> None:
-    options = {"epochs": 3, "learning_rate": 2e-2, "warmup_epochs": 0.5}
-    plain = train(tmp_path / "plain", transform, example_files, caplog, **options)
-    assert train(tmp_path / "again", transform, example_files, caplog, **options) == plain
-    for left, right in zip(weights(tmp_path / "plain"), weights(tmp_path / "again"), strict=True):
-        np.testing.assert_array_equal(left, right)  # by the same seed
-    _, validation = read_splits(example_files["train"], example_files["eval"], transform, Training(), batch_size=50)
-    network = build_model(Model(units=32), ExampleSpec())
-    network.compile(loss=tf_keras.losses.SparseCategoricalCrossentropy(from_logits=True))
-    for patience in (0, 3):
-        folder = tmp_path / str(patience)
-        averaged = train(folder, transform, example_files, caplog, ema_momentum=0.95, patience=patience, **options)
-        # The average changes what is validated, not how the weights learn.
-        for left, right in zip(averaged, plain, strict=True):
-            assert left["loss"] == pytest.approx(right["loss"], rel=1e-4) and left["val_loss"] != right["val_loss"]
-        kept = min(averaged, key=lambda epoch: epoch["val_loss"]) if patience else averaged[-1]
-        network.set_weights(weights(folder))
-        assert network.evaluate(validation.dataset, verbose=0) == pytest.approx(kept["val_loss"], rel=1e-4)

@@ -2,54 +2,62 @@
 
 from __future__ import annotations
 
-import logging
 from pathlib import Path
-from types import SimpleNamespace
-from typing import Any
+from typing import Any, NamedTuple
 
 import numpy as np
-import pytest
-import tensorflow as tf
 import tensorflow_transform as tft
+import tf_keras
 
-from components.trainer.run import run_fn
+from components.trainer.cluster import connect
+from components.trainer.run import TrainingJob, learn
 from components.trainer.settings import Augmentation, Model, TrainerSettings, Training
 from data.example import ExampleSpec
 
 
-def train(
+class Trained(NamedTuple):
+    """What a training leaves: the model, its loss on the validation split, and each epoch's figures by their names."""
+
+    model: tf_keras.Model
+    loss: float
+    history: dict[str, list[float]]
+
+    @property
+    def weights(self) -> list[np.ndarray]:
+        return self.model.get_weights()
+
+
+def training_job(
     folder: Path,
     transform: tft.TFTransformOutput,
     files: dict[str, list[str]],
-    caplog: pytest.LogCaptureFixture,
     model: Model | None = None,
     augmentation: Augmentation | None = None,
     **training: Any,
-) -> list[dict[str, float]]:
-    """Runs run_fn as the Trainer does; returns each epoch's figures."""
-    options = {"batch_size": 50, "epochs": 2, "learning_rate": 5e-3, **training}
-    settings = TrainerSettings(
-        example=ExampleSpec(),
-        model=model or Model(units=32),
-        training=Training(**options),
-        augmentation=augmentation or Augmentation(),
-        backup_dir=str(folder / "backup"),
+) -> TrainingJob:
+    """A job as `run_fn` makes it."""
+    return TrainingJob(
+        settings=TrainerSettings(
+            example=ExampleSpec(),
+            model=model or Model(units=32),
+            training=Training(**{"batch_size": 50, "epochs": 2, "learning_rate": 5e-3, **training}),
+            augmentation=augmentation or Augmentation(),
+            backup_dir=str(folder / "backup"),
+        ),
+        transform_output=transform.transform_savedmodel_dir.rsplit("/", 1)[0],
+        train_files=files["train"],
+        eval_files=files["eval"],
+        serving_model_dir=str(folder / "model"),
+        model_run_dir=str(folder / "logs"),
+        backup_dir=str(folder / "backup" / "job"),
     )
-    caplog.clear()
-    with caplog.at_level(logging.INFO, "components"):
-        run_fn(
-            SimpleNamespace(
-                custom_config=settings.model_dump(),
-                transform_output=transform.transform_savedmodel_dir.rsplit("/", 1)[0],
-                train_files=files["train"],
-                eval_files=files["eval"],
-                serving_model_dir=str(folder / "model"),
-                model_run_dir=str(folder / "logs"),
-            )
-        )
-    return [record.epoch_end for record in caplog.records if hasattr(record, "epoch_end")]
 
 
-def weights(folder: Path) -> list[np.ndarray]:
-    """The weights of the model that `train` exported."""
-    return [variable.numpy() for variable in tf.saved_model.load(str(folder / "model")).model_variables]
+def train(job: TrainingJob) -> Trained:
+    """Trains as the Trainer does, without the export."""
+    history = tf_keras.callbacks.History()
+    transform = tft.TFTransformOutput(job.transform_output)
+    cluster = connect(job.settings.training.replicas)
+    model, validation = learn(job, transform, cluster, [history])
+    loss, _ = model.evaluate(validation.distribute(cluster.strategy), steps=validation.steps, verbose=0)
+    return Trained(model, loss, history.history)

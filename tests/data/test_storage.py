@@ -7,7 +7,8 @@ import sys
 import time
 from pathlib import Path
 
-from data.storage import remove_older, storage_problem
+from data.errors import storage_problem
+from data.process import remove_older
 from tests.conftest import ROOT
 
 
@@ -32,7 +33,7 @@ def test_tensorflow_without_s3_is_a_sentence() -> None:
     """In a process of its own: tensorflow-io, once imported, gives TensorFlow the file system."""
     code = """
 import tensorflow as tf
-from data.storage import storage_problem
+from data.errors import storage_problem
 try:
     tf.io.gfile.GFile("s3://bucket/mnist/SHA256SUMS").read()
 except tf.errors.UnimplementedError as error:
