@@ -138,8 +138,8 @@ def create_pipeline(
     from components.example_gen import StreamingExampleGen
     from components.infra_validator.component import InfraValidator
     from components.pusher.component import AtomicPusher
-    from components.trainer.export import signature_names
     from components.trainer.settings import TrainerSettings
+    from components.trainer.signatures import signature_names
 
     example = config.data.example
     source = data_path or str(Path(config.data.path).resolve())
