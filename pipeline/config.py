@@ -51,16 +51,6 @@ class Config(Section):
     kubeflow: Kubeflow = Kubeflow()
 
 
-def without_defaults(tree: dict[str, Any], defaults: dict[str, Any]) -> dict[str, Any]:
-    """The values of a dumped tree of settings that differ from `defaults`, in their sections."""
-    found = {
-        key: without_defaults(value, defaults.get(key, {})) if isinstance(value, dict) else value
-        for key, value in tree.items()
-        if key not in defaults or value != defaults[key]
-    }
-    return {key: value for key, value in found.items() if value != {}}
-
-
 def profiles() -> list[str]:
     """Names of the profiles that come with the project."""
     return sorted(path.stem for path in PROFILES.glob("*.toml"))

@@ -4,15 +4,14 @@ from __future__ import annotations
 
 import argparse
 import os
-import sys
 import warnings
 from collections.abc import Sequence
 from importlib.util import find_spec
 from typing import TYPE_CHECKING, Any
 
 from data.errors import SettingsError, UserError, storage_problem
+from pipeline.arguments import add_beam, add_settings, run_command
 from pipeline.config import Config, load
-from pipeline.exit_codes import exit_code
 
 if TYPE_CHECKING:
     from pipeline.kubeflow.compile import Target
@@ -38,12 +37,8 @@ def parse_args(argv: Sequence[str] | None) -> argparse.Namespace:
         metavar="DIR",
         help="TF Serving's base path (default: serving_models/<model name> on the volume, else in the pipeline root)",
     )
-    common.add_argument("--profile", default="default", metavar="NAME", help="as in run_local (default: default)")
-    common.add_argument(
-        "--set", nargs="+", action="extend", default=[], metavar="KEY=VALUE", help="override, e.g. training.epochs=3"
-    )
-    common.add_argument("--beam-arg", action="append", default=[], metavar="ARG", help="a Beam option")
-
+    add_settings(common)
+    add_beam(common)
     common.add_argument(
         "--cache",
         action=argparse.BooleanOptionalAction,
@@ -71,15 +66,14 @@ def parse_args(argv: Sequence[str] | None) -> argparse.Namespace:
 def main(argv: Sequence[str] | None = None) -> int:
     """Entry point: 0, or 1 for an error, or 2 for a wrong command line or profile."""
     args = parse_args(argv)
-    os.environ["TF_USE_LEGACY_KERAS"] = "1"
     os.environ.setdefault("TF_CPP_MIN_LOG_LEVEL", "3")
     warnings.simplefilter("ignore", FutureWarning)
-    try:
-        config = load(args.profile, args.set, args.beam_arg)
-        return compile_to(args, config) if args.command == "compile" else submit(args, config)
-    except UserError as error:
-        print(f"run_kubeflow: {error}", file=sys.stderr)
-        return exit_code(error)
+    return run_command("run_kubeflow", lambda: _run(args))
+
+
+def _run(args: argparse.Namespace) -> int:
+    config = load(args.profile, args.set, args.beam_arg)
+    return compile_to(args, config) if args.command == "compile" else submit(args, config)
 
 
 def compile_to(args: argparse.Namespace, config: Config) -> int:
@@ -97,19 +91,12 @@ def compile_to(args: argparse.Namespace, config: Config) -> int:
 
 def submit(args: argparse.Namespace, config: Config) -> int:
     """Uploads the spec as a version of the pipeline, and starts a run or a schedule."""
-    from pipeline.kubeflow.submit import Submission, submit
+    from pipeline.kubeflow.submit import submit
 
+    parameters = dict(_parameter(text) for text in args.parameter)
     cache = args.cache if args.cache is not None else not args.cron
-    submission = Submission(
-        pipeline_name=config.name,
-        pipeline_root=args.pipeline_root,
-        experiment=args.experiment,
-        run_name=args.run_name,
-        parameters=dict(_parameter(text) for text in args.parameter),
-        cron=args.cron,
-    )
-    package = as_yaml(_documents(args, config, "kubeflow", cache))
-    print(submit(args.host, args.namespace, package, submission))
+    documents = _documents(args, config, "kubeflow", cache)
+    print(submit(args, config.name, as_yaml(documents), parameters))
     return 0
 
 

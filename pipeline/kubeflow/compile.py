@@ -78,9 +78,8 @@ def compile_spec(config: Config, deployment: Deployment) -> list[dict[str, Any]]
     """
     from kfp.pipeline_spec import pipeline_spec_pb2
 
-    from pipeline.kubeflow.report import VERDICT
-
-    _check(config, deployment)
+    if problem := next(_problems(config, deployment), None):
+        raise SettingsError(problem)
     data_path = config.data.path if "://" in config.data.path else str(Path(WORKDIR, config.data.path))
     pipeline = _create_pipeline(config, deployment, data_path)
     resources = {node.id: _resources(config.kubeflow, node) for node in pipeline.components}
@@ -95,12 +94,7 @@ def compile_spec(config: Config, deployment: Deployment) -> list[dict[str, Any]]
     json_format.ParseDict(json_format.MessageToDict(spec.deployment_spec), executors)
     for step, task in spec.root.dag.tasks.items():
         container = executors.executors[f"{step}_executor"].container
-        _set_resources(container.resources, resources[step])
-        if deployment.target == "kubeflow":
-            _set_step_options(container, local=config.beam.engine == "direct")
-        task.caching_options.enable_cache = deployment.cache and step not in NEVER_CACHED
-        retries = 0 if step == VERDICT else resources[step].retries
-        _set_retries(task.retry_policy, resources[step], retries, deployment.target)
+        _set_up(task, container, resources[step], deployment, local=config.beam.engine == "direct")
     spec.deployment_spec.Clear()
     spec.deployment_spec.update(json_format.MessageToDict(executors))
     documents = [json_format.MessageToDict(spec)]
@@ -125,7 +119,7 @@ def _create_pipeline(config: Config, deployment: Deployment, data_path: str) -> 
         backup_dir=f"{deployment.shared}/backup",
         data_path=source,
         use_resolver=False,
-        hardware=f"1 × {trainer.gpus} {trainer.gpu_type}" if trainer.gpus else f"1 × {config.training.replicas} CPU",
+        hardware=f"1 x {trainer.gpus} {trainer.gpu_type}" if trainer.gpus else f"1 x {config.training.replicas} CPU",
         model_server=deployment.image,
     )
     nodes = [*pipeline.components, *reporting_nodes(pipeline, config, source)]
@@ -154,13 +148,6 @@ def _run_compiler(pipeline: tfx.dsl.Pipeline, image: str) -> Any:
     )
     job = runner.KubeflowV2DagRunner(settings).run(pipeline, write_out=False)
     return json_format.ParseDict(job["pipelineSpec"], pipeline_spec_pb2.PipelineSpec())
-
-
-def _check(config: Config, deployment: Deployment) -> None:
-    """Raises a SettingsError for the first problem."""
-    problem = next(_problems(config, deployment), None)
-    if problem:
-        raise SettingsError(problem)
 
 
 def _problems(config: Config, deployment: Deployment) -> Iterator[str]:
@@ -199,32 +186,32 @@ def _resources(kubeflow: Kubeflow, node: BaseNode) -> Resources:
     return kubeflow.beam if isinstance(node.executor_spec, BeamExecutorSpec) else kubeflow.light
 
 
-def _set_resources(container: Any, needed: Resources) -> None:
-    container.cpu_request = container.cpu_limit = needed.cpu
-    container.memory_request = container.memory_limit = needed.memory
-    if isinstance(needed, TrainerResources) and needed.gpus:
-        container.accelerator.type, container.accelerator.count = needed.gpu_type, needed.gpus
+def _set_up(task: Any, container: Any, needed: Resources, deployment: Deployment, local: bool) -> None:
+    """Gives a step what it needs: resources, options, retries.
 
-
-def _set_retries(policy: Any, needed: Resources, retries: int, target: Target) -> None:
-    """Retries after 30 s, 60 s, …, within a time that all attempts fit in.
-
-    Argo counts that time from the start of the first attempt, and ends an attempt that is still running then (its
-    operator.go, `backoff.maxDuration`). Vertex AI takes no more than an hour.
+    The retries come after 30 s, 60 s, …, within a time that all attempts fit in. Argo counts that time from the start
+    of the first attempt, and ends an attempt that is still running then (its operator.go, `backoff.maxDuration`).
+    Vertex AI takes no more than an hour.
     """
+    from pipeline.kubeflow.report import VERDICT
+
+    step, wanted = task.task_info.name, container.resources
+    wanted.cpu_request = wanted.cpu_limit = needed.cpu
+    wanted.memory_request = wanted.memory_limit = needed.memory
+    if isinstance(needed, TrainerResources) and needed.gpus:
+        wanted.accelerator.type, wanted.accelerator.count = needed.gpu_type, needed.gpus
+    task.caching_options.enable_cache = deployment.cache and step not in NEVER_CACHED
+    policy, retries = task.retry_policy, 0 if step == VERDICT else needed.retries
     attempts = 60 * (retries + 1) * (needed.timeout_minutes + _WAITING_MINUTES)
     policy.max_retry_count = retries
     policy.backoff_duration.seconds, policy.backoff_factor = 30, 2.0
-    policy.backoff_max_duration.seconds = attempts if target == "kubeflow" else min(attempts, 3600)
-
-
-def _set_step_options(container: Any, local: bool) -> None:
-    """Open-source Kubeflow ignores the hook in which ExampleGen's driver would run, and copies artifacts to disk."""
-    options = ["--driver"] if container.HasField("lifecycle") else []
-    container.ClearField("lifecycle")
-    # The workers of a distributed engine see no step's disk: they get the addresses themselves.
-    options += ["--copies", "/"] if local else []
-    container.args.extend(options)
+    policy.backoff_max_duration.seconds = attempts if deployment.target == "kubeflow" else min(attempts, 3600)
+    if deployment.target == "kubeflow":
+        # The backend ignores the hook in which ExampleGen's driver would run, and copies artifacts to disk. The workers
+        # of a distributed engine see no step's disk: they get the addresses themselves.
+        container.args.extend(["--driver"] if container.HasField("lifecycle") else [])
+        container.args.extend(["--copies", "/"] if local else [])
+        container.ClearField("lifecycle")
 
 
 def _platform_spec(kubeflow: Kubeflow, resources: dict[str, Resources], volume: str) -> dict[str, Any]:

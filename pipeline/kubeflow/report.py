@@ -9,13 +9,15 @@ import os
 import tempfile
 from collections.abc import Mapping
 from datetime import datetime
-from typing import Any
+from typing import Any, ClassVar
 
 from tfx import types
 from tfx import v1 as tfx
+from tfx.dsl.components.base import base_component, base_executor, executor_spec
 from tfx.dsl.components.base.base_node import BaseNode
 from tfx.dsl.io import fileio
-from tfx.types import standard_artifacts
+from tfx.types import standard_artifacts as artifacts
+from tfx.types.component_spec import ChannelParameter, ComponentSpec, ExecutionParameter
 from tfx.utils import io_utils
 
 from components.version_folder import environment
@@ -29,18 +31,18 @@ REPORT, VERDICT = "Report", "Verdict"
 RUN_ID = "{{$.pipeline_job_uuid}}"
 """Kubeflow and Vertex AI put the id of the run in the place of this parameter."""
 
-# The inputs of the report, and which output of which step each is.
+# The inputs of the report: which output of which step each is, and its type.
 _SOURCES = {
-    "schema": ("CuratedSchema", "schema"),
-    "examples": ("ExampleGen", "examples"),
-    "statistics": ("StatisticsGen", "statistics"),
-    "anomalies": ("ExampleValidator", "anomalies"),
-    "model_run": ("Trainer", "model_run"),
-    "baseline_model": ("Baseline", "model"),
-    "evaluation": ("Evaluator", "evaluation"),
-    "blessing": ("Evaluator", "blessing"),
-    "infra_blessing": ("InfraValidator", "blessing"),
-    "pushed_model": ("Pusher", "pushed_model"),
+    "schema": ("CuratedSchema", "schema", artifacts.Schema),
+    "examples": ("ExampleGen", "examples", artifacts.Examples),
+    "statistics": ("StatisticsGen", "statistics", artifacts.ExampleStatistics),
+    "anomalies": ("ExampleValidator", "anomalies", artifacts.ExampleAnomalies),
+    "model_run": ("Trainer", "model_run", artifacts.ModelRun),
+    "baseline_model": ("Baseline", "model", artifacts.Model),
+    "evaluation": ("Evaluator", "evaluation", artifacts.ModelEvaluation),
+    "blessing": ("Evaluator", "blessing", artifacts.ModelBlessing),
+    "infra_blessing": ("InfraValidator", "blessing", artifacts.InfraBlessing),
+    "pushed_model": ("Pusher", "pushed_model", artifacts.PushedModel),
 }
 # The report reads the examples where they are; it copies other artifacts from an object store first.
 _READ_IN_PLACE = ("examples", "baseline_model", "pushed_model")
@@ -48,55 +50,48 @@ _READ_IN_PLACE = ("examples", "baseline_model", "pushed_model")
 log = logging.getLogger(__name__)
 
 
-@tfx.dsl.components.component
-def Report(
-    schema: tfx.dsl.components.InputArtifact[standard_artifacts.Schema],
-    examples: tfx.dsl.components.InputArtifact[standard_artifacts.Examples],
-    statistics: tfx.dsl.components.InputArtifact[standard_artifacts.ExampleStatistics],
-    anomalies: tfx.dsl.components.InputArtifact[standard_artifacts.ExampleAnomalies],
-    model_run: tfx.dsl.components.InputArtifact[standard_artifacts.ModelRun],
-    baseline_model: tfx.dsl.components.InputArtifact[standard_artifacts.Model],
-    evaluation: tfx.dsl.components.InputArtifact[standard_artifacts.ModelEvaluation],
-    blessing: tfx.dsl.components.InputArtifact[standard_artifacts.ModelBlessing],
-    infra_blessing: tfx.dsl.components.InputArtifact[standard_artifacts.InfraBlessing],
-    pushed_model: tfx.dsl.components.InputArtifact[standard_artifacts.PushedModel],
-    report: tfx.dsl.components.OutputArtifact[standard_artifacts.String],
-    run_id: tfx.dsl.components.Parameter[str],
-    data_path: tfx.dsl.components.Parameter[str],
-    record: tfx.dsl.components.Parameter[str],
-) -> None:
-    """Writes the report of the run. An error in it is on the page and in the log: the run counts, not its report.
+class ReportExecutor(base_executor.BaseExecutor):
+    """Writes the report of the run. An error in it is on the page and in the log: the run counts, not its report."""
 
-    Args:
-        schema, …, pushed_model: what the steps wrote.
-        report: the HTML file itself. To TFX it is a file, to Kubeflow a system.HTML.
-        run_id: of the run.
-        data_path: the data folder.
-        record: the pipeline's name, settings, example and fingerprints, as JSON.
+    def Do(
+        self,
+        input_dict: dict[str, list[types.Artifact]],
+        output_dict: dict[str, list[types.Artifact]],
+        exec_properties: dict[str, Any],
+    ) -> None:
+        """Writes the HTML file itself in the place of the artifact `report`; the others are those of `ReportSpec`."""
+        inputs = {name: artifact for name, (artifact,) in input_dict.items()}
+        try:
+            record = json.loads(exec_properties["record"])
+            page = make_page(inputs, exec_properties["run_id"], exec_properties["data_path"], record)
+        except Exception as error:
+            log.exception("The report could not be made.")
+            page = f"<!doctype html><title>Report</title><p>The report could not be made: {type(error).__name__}.</p>\n"
+        (report,) = output_dict["report"]
+        with fileio.open(report.uri, "w") as file:
+            file.write(page)
+
+
+class ReportSpec(ComponentSpec):
+    """`record` has the pipeline's name, settings, example and fingerprints, as JSON; `data_path` is the data folder.
+
+    To TFX the output is a file, to Kubeflow a system.HTML.
     """
-    inputs = {
-        "schema": schema,
-        "examples": examples,
-        "statistics": statistics,
-        "anomalies": anomalies,
-        "model_run": model_run,
-        "baseline_model": baseline_model,
-        "evaluation": evaluation,
-        "blessing": blessing,
-        "infra_blessing": infra_blessing,
-        "pushed_model": pushed_model,
-    }
-    try:
-        page = make_page(inputs, run_id, data_path, json.loads(record))
-    except Exception as error:
-        log.exception("The report could not be made.")
-        page = f"<!doctype html><title>Report</title><p>The report could not be made: {type(error).__name__}.</p>\n"
-    with fileio.open(report.uri, "w") as file:
-        file.write(page)
+
+    PARAMETERS: ClassVar = {name: ExecutionParameter(type=str) for name in ("run_id", "data_path", "record")}
+    INPUTS: ClassVar = {name: ChannelParameter(type=kind) for name, (_, _, kind) in _SOURCES.items()}
+    OUTPUTS: ClassVar = {"report": ChannelParameter(type=artifacts.String)}
+
+
+class Report(base_component.BaseComponent):
+    """The step that writes the report."""
+
+    SPEC_CLASS = ReportSpec
+    EXECUTOR_SPEC = executor_spec.ExecutorClassSpec(ReportExecutor)
 
 
 @tfx.dsl.components.component
-def Verdict(judged: tfx.dsl.components.InputArtifact[standard_artifacts.PushedModel]) -> None:
+def Verdict(judged: tfx.dsl.components.InputArtifact[artifacts.PushedModel]) -> None:
     """Nothing: `pipeline.kubeflow.step` ends this step with an error if the Pusher pushed nothing.
 
     Kubeflow keeps no artifact of a failed step. So the Pusher and the report end well also for a refused model.
@@ -110,19 +105,20 @@ def reporting_nodes(pipeline: tfx.dsl.Pipeline, config: Config, data_path: Any) 
     """The steps after the chain: the report, then the verdict."""
     nodes = {node.id: node for node in pipeline.components}
     beam = config.beam.model_copy(update={"args": ()})
-    settings = dump(config.model_copy(update={"beam": beam}))
     record = {
         "pipeline": config.name,
-        "settings": settings,
+        "settings": dump(config.model_copy(update={"beam": beam})),
         "example": config.data.example.model_dump_json(),
         "fingerprints": {step: node.exec_properties.get("fingerprint", "") for step, node in nodes.items()},
     }
-    report = Report(
-        **{name: nodes[step].outputs[key] for name, (step, key) in _SOURCES.items()},
+    spec = ReportSpec(
+        **{name: nodes[step].outputs[key] for name, (step, key, _) in _SOURCES.items()},
+        report=tfx.dsl.Channel(type=artifacts.String),
         run_id=RUN_ID,
         data_path=data_path,
         record=json.dumps(record, sort_keys=True),
-    ).with_id(REPORT)
+    )
+    report = Report(spec).with_id(REPORT)
     verdict = Verdict(judged=nodes["Pusher"].outputs["pushed_model"]).with_id(VERDICT)
     verdict.add_upstream_node(report)
     return [report, verdict]
@@ -135,54 +131,44 @@ def make_page(inputs: Mapping[str, types.Artifact], run_id: str, data_path: str,
         inputs: the artifacts by their names in `_SOURCES`.
         run_id: of the run.
         data_path: the data folder.
-        record: see `Report`.
+        record: see `ReportSpec`.
     """
     from pipeline.report.collect import collect
     from pipeline.report.page import render
 
     with tempfile.TemporaryDirectory() as folder:
-        artifacts, addresses = {}, {}
+        found, addresses = {}, {}
         for number, (name, artifact) in enumerate(inputs.items(), start=1):
             uri = artifact.uri
             if "://" in uri and name not in _READ_IN_PLACE and fileio.exists(uri):
                 uri = os.path.join(folder, name)
                 io_utils.copy_dir(artifact.uri, uri)
             addresses[uri] = address(artifact.uri)
-            artifacts[name] = Artifact(number, uri, True, _values(artifact))
-        page = render(collect(_run(artifacts, run_id, data_path, record)))
+            properties = {
+                key: value
+                for key in artifact.mlmd_artifact.custom_properties
+                if (value := artifact.get_custom_property(key)) is not None
+            }
+            found[name] = Artifact(number, uri, True, properties)
+        page = render(collect(_run(found, run_id, data_path, record)))
     for uri, shown in addresses.items():
         page = page.replace(uri, shown)
     return page
 
 
-def _run(artifacts: Mapping[str, Artifact], run_id: str, data_path: str, record: Mapping[str, Any]) -> Run:
+def _run(found: Mapping[str, Artifact], run_id: str, data_path: str, record: Mapping[str, Any]) -> Run:
     """The run as ML Metadata would have it; the times of the steps are not a number."""
     outputs: dict[str, dict[str, Artifact]] = {step: {} for step in STEPS}
-    for name, (step, key) in _SOURCES.items():
-        outputs[step][key] = artifacts[name]
+    for name, (step, key, _) in _SOURCES.items():
+        outputs[step][key] = found[name]
     properties = {step: {"fingerprint": text} for step, text in record["fingerprints"].items()}
     properties["DataGate"]["example"] = record["example"]
     properties["ExampleGen"]["input_base"] = data_path
-    baseline = artifacts["baseline_model"]
+    baseline, now = found["baseline_model"], datetime.now().astimezone()
     inputs = {"Evaluator": {"baseline_model": baseline}} if "version" in baseline.properties else {}
-    now = datetime.now().astimezone()
-    return Run(
-        run_id,
-        record["pipeline"],
-        now,
-        {"settings": record["settings"], "packages": environment()},
-        [
-            Step(step, "COMPLETE", now, float("nan"), properties[step], inputs.get(step, {}), outputs[step])
-            for step in STEPS
-        ],
-    )
-
-
-def _values(artifact: types.Artifact) -> dict[str, Any]:
-    """The custom properties of an artifact. From Kubeflow they come as JSON values."""
-    return {
-        name: artifact.get_json_value_custom_property(name)
-        if value.HasField("struct_value")
-        else getattr(value, str(value.WhichOneof("value")))
-        for name, value in artifact.mlmd_artifact.custom_properties.items()
-    }
+    steps = [
+        Step(step, "COMPLETE", now, float("nan"), properties[step], inputs.get(step, {}), outputs[step])
+        for step in STEPS
+    ]
+    content = {"settings": record["settings"], "packages": environment()}
+    return Run(run_id, record["pipeline"], now, content, steps)

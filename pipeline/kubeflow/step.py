@@ -87,26 +87,31 @@ def run(args: argparse.Namespace, beam_args: list[str]) -> int:
     from google.protobuf import json_format
     from kfp.pipeline_spec import pipeline_spec_pb2
     from tfx.dsl.io import fileio
-    from tfx.orchestration.kubeflow.v2.container import kubeflow_v2_run_executor
+    from tfx.orchestration.kubeflow.v2.container import kubeflow_v2_entrypoint_utils, kubeflow_v2_run_executor
     from tfx.orchestration.kubeflow.v2.file_based_example_gen import driver
+    from tfx.orchestration.portable import outputs_utils
 
     invocation = json_format.Parse(
         args.json_serialized_invocation_args, pipeline_spec_pb2.ExecutorInput(), ignore_unknown_fields=True
     )
     inputs = json_format.Parse(args.json_serialized_inputs_spec_args, pipeline_spec_pb2.ComponentInputsSpec())
-    add_types(invocation, inputs)
-    invocation.outputs.artifacts.pop(_LOG, None)
-    use_tfx_types(invocation)
-    if args.copies:
-        use_copies(invocation, args.copies)
-    make_folders(invocation)
+    adapt(invocation, inputs, args.copies)
+    # Executors expect a folder for every output artifact, an empty file for a value.
+    outputs_utils.make_output_dirs(
+        kubeflow_v2_entrypoint_utils.parse_raw_artifact_dict(invocation.outputs.artifacts, {})
+    )
     args.json_serialized_invocation_args = json_format.MessageToJson(invocation)
+
+    def read_output() -> ExecutorOutput:
+        with fileio.open(invocation.outputs.output_file) as file:
+            return json_format.Parse(file.read(), pipeline_spec_pb2.ExecutorOutput())
+
     found = {}
     if args.driver:
         driver.main(args)
-        found = _output(invocation).artifacts
+        found = read_output().artifacts
     kubeflow_v2_run_executor.main((args, beam_args))
-    output = _output(invocation)
+    output = read_output()
     for name, listed in found.items():
         output.artifacts[name].artifacts[0].metadata.MergeFrom(listed.artifacts[0].metadata)
     make_recordable(output, args.copies)
@@ -115,37 +120,24 @@ def run(args: argparse.Namespace, beam_args: list[str]) -> int:
     return verdict(invocation)
 
 
-def add_types(invocation: ExecutorInput, inputs: ComponentInputsSpec) -> None:
-    """Gives every input artifact without a type the one its component declares."""
+def adapt(invocation: ExecutorInput, inputs: ComponentInputsSpec, copies: str | None) -> None:
+    """Makes of what open-source Kubeflow sends what TFX knows.
+
+    Every input artifact without a type has the one that `inputs` declares, an HTML output is a file, no output is for
+    the log, and with `copies` the launcher's local paths are in place of the URIs.
+    """
+    invocation.outputs.artifacts.pop(_LOG, None)
     for name, listed in invocation.inputs.artifacts.items():
         for artifact in listed.artifacts:
             if not (artifact.type.schema_title or artifact.type.schema_uri or artifact.type.instance_schema):
                 artifact.type.CopyFrom(inputs.artifacts[name].artifact_type)
-
-
-def use_tfx_types(invocation: ExecutorInput) -> None:
-    """Makes an HTML output what TFX knows: a file. TFX has no such type."""
     for artifact in _each(invocation.outputs.artifacts):
         if artifact.type.schema_title == HTML:
             artifact.type.instance_schema = "title: tfx.String\ntype: object\n"
-
-
-def use_copies(invocation: ExecutorInput, root: str) -> None:
-    """Puts the launcher's local paths in place of the artifacts' URIs."""
-    for artifact in _each(invocation.inputs.artifacts, invocation.outputs.artifacts):
+    for artifact in _each(invocation.inputs.artifacts, invocation.outputs.artifacts) if copies else ():
         for scheme, folder in COPIES.items():
             if artifact.uri.startswith(scheme):
-                artifact.uri = os.path.join(root, folder, artifact.uri.removeprefix(scheme))
-
-
-def make_folders(invocation: ExecutorInput) -> None:
-    """Makes what executors expect: a folder for every output artifact, an empty file for a value."""
-    from tfx.orchestration.kubeflow.v2.container import kubeflow_v2_entrypoint_utils
-    from tfx.orchestration.portable import outputs_utils
-
-    outputs_utils.make_output_dirs(
-        kubeflow_v2_entrypoint_utils.parse_raw_artifact_dict(invocation.outputs.artifacts, {})
-    )
+                artifact.uri = os.path.join(str(copies), folder, artifact.uri.removeprefix(scheme))
 
 
 def make_recordable(output: ExecutorOutput, copies: str | None) -> None:
@@ -176,15 +168,6 @@ def verdict(invocation: ExecutorInput) -> int:
         print("A gate refused the model, nothing was pushed: see the output of Report, Evaluator and InfraValidator.")
         return MODEL_REFUSED
     return 0
-
-
-def _output(invocation: ExecutorInput) -> ExecutorOutput:
-    from google.protobuf import json_format
-    from kfp.pipeline_spec import pipeline_spec_pb2
-    from tfx.dsl.io import fileio
-
-    with fileio.open(invocation.outputs.output_file) as file:
-        return json_format.Parse(file.read(), pipeline_spec_pb2.ExecutorOutput())
 
 
 def _each(*maps: dict[str, ArtifactList]) -> Iterator:

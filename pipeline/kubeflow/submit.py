@@ -2,12 +2,12 @@
 
 from __future__ import annotations
 
+import argparse
 import json
 import logging
 import os
 import tempfile
 from contextlib import suppress
-from dataclasses import dataclass, field
 from datetime import UTC, datetime
 from pathlib import Path
 from typing import TYPE_CHECKING
@@ -18,35 +18,30 @@ if TYPE_CHECKING:
     import kfp
 
 
-@dataclass(frozen=True)
-class Submission:
-    """What to start, and how."""
-
-    pipeline_name: str
-    pipeline_root: str
-    experiment: str
-    run_name: str | None = None
-    parameters: dict[str, str] = field(default_factory=dict)
-    cron: str | None = None
-
-
-def submit(host: str, namespace: str | None, package: str, submission: Submission) -> str:
-    """Uploads `package`, a compiled spec, and starts it.
+def submit(args: argparse.Namespace, name: str, package: str, parameters: dict[str, str]) -> str:
+    """Uploads a compiled spec, and starts a run of it, or a schedule.
 
     Credentials come from the environment only: KFP_TOKEN, a bearer token, or KFP_COOKIE, a session's cookie.
+
+    Args:
+        args: of the command submit.
+        name: of the pipeline.
+        package: the spec, as YAML.
+        parameters: of the run.
 
     Returns:
         A sentence with the run's or the schedule's address.
 
     Raises:
         SettingsError: a namespace is needed.
-        UserError: no answer from `host`, or the request was refused.
+        UserError: no answer from the host, or the request was refused.
     """
     import kfp_server_api
     import urllib3.exceptions
     from kfp import client
 
     logging.getLogger("urllib3").setLevel(logging.ERROR)  # it warns about each attempt
+    host, namespace = args.host, args.namespace
     token, cookie = os.environ.get("KFP_TOKEN"), os.environ.get("KFP_COOKIE")
     # The SDK's own first request would be tried for half a minute, with a traceback each time.
     configuration = kfp_server_api.Configuration(host=host)
@@ -63,7 +58,7 @@ def submit(host: str, namespace: str | None, package: str, submission: Submissio
         if several_users and not namespace:
             raise SettingsError(f"Kubeflow Pipelines at {host} has several users: name yours with --namespace.")
         api = client.Client(host=host, namespace=namespace or "kubeflow", existing_token=token, cookies=cookie)
-        return _start(api, namespace, package, submission, host.rstrip("/"))
+        return _start(api, args, name, package, parameters)
     except urllib3.exceptions.HTTPError as error:
         reason = getattr(error, "reason", error)
         raise UserError(
@@ -74,37 +69,31 @@ def submit(host: str, namespace: str | None, package: str, submission: Submissio
         raise UserError(f"Kubeflow Pipelines at {host} refused the request: {_error_message(error)}.") from None
 
 
-def _start(api: kfp.Client, namespace: str | None, package: str, submission: Submission, host: str) -> str:
-    stamped = f"{submission.pipeline_name}-{datetime.now(UTC):%Y%m%d-%H%M%S}"
-    name = submission.run_name or stamped
+def _start(api: kfp.Client, args: argparse.Namespace, name: str, package: str, parameters: dict[str, str]) -> str:
+    stamped = f"{name}-{datetime.now(UTC):%Y%m%d-%H%M%S}"
+    title, host = args.run_name or stamped, args.host.rstrip("/")
     with tempfile.TemporaryDirectory() as folder:
         file = Path(folder, "pipeline.yaml")
         file.write_text(package, encoding="utf-8")
-        pipeline, version = _upload(api, namespace, str(file), submission.pipeline_name, stamped)
-    experiment = api.create_experiment(submission.experiment, namespace=namespace).experiment_id
-    what = {
-        "params": submission.parameters,
-        "pipeline_id": pipeline,
-        "version_id": version,
-        "pipeline_root": submission.pipeline_root,
-    }
-    if submission.cron:
+        pipeline, version = _upload(api, args.namespace, str(file), name, stamped)
+    experiment = api.create_experiment(args.experiment, namespace=args.namespace).experiment_id
+    root = args.pipeline_root
+    what = {"params": parameters, "pipeline_id": pipeline, "version_id": version, "pipeline_root": root}
+    if args.cron:
         schedule = api.create_recurring_run(
-            experiment, name, cron_expression=submission.cron, max_concurrency=1, no_catchup=True, **what
+            experiment, title, cron_expression=args.cron, max_concurrency=1, no_catchup=True, **what
         )
-        return f"Scheduled {name}, {submission.cron!r}: {host}/#/recurringrun/details/{schedule.recurring_run_id}"
-    run = api.run_pipeline(experiment, name, **what)
-    return f"Started {name}: {host}/#/runs/details/{run.run_id}"
+        return f"Scheduled {title}, {args.cron!r}: {host}/#/recurringrun/details/{schedule.recurring_run_id}"
+    run = api.run_pipeline(experiment, title, **what)
+    return f"Started {title}: {host}/#/runs/details/{run.run_id}"
 
 
-def _upload(
-    api: kfp.Client, namespace: str | None, file: str, pipeline_name: str, version_name: str
-) -> tuple[str, str]:
+def _upload(api: kfp.Client, namespace: str | None, file: str, name: str, version_name: str) -> tuple[str, str]:
     """Uploads a pipeline, or a new version of it where its name is known; returns both ids."""
-    same_name = {"key": "display_name", "operation": "EQUALS", "stringValue": pipeline_name}
+    same_name = {"key": "display_name", "operation": "EQUALS", "stringValue": name}
     found = api.list_pipelines(namespace=namespace, filter=json.dumps({"predicates": [same_name]})).pipelines
     if not found:
-        pipeline = api.upload_pipeline(file, pipeline_name=pipeline_name, namespace=namespace).pipeline_id
+        pipeline = api.upload_pipeline(file, pipeline_name=name, namespace=namespace).pipeline_id
         versions = api.list_pipeline_versions(pipeline, page_size=1, sort_by="created_at desc").pipeline_versions
         return pipeline, versions[0].pipeline_version_id
     known = found[0].pipeline_id

@@ -1,143 +1,158 @@
-"""A run as the plain values that its report shows. What cannot be shown is a sentence with the reason."""
+"""A run as the plain values that its report shows. In place of what cannot be shown is the reason."""
 
 from __future__ import annotations
 
-from collections.abc import Sequence
+import logging
+from collections.abc import Callable
 from contextlib import suppress
 from dataclasses import dataclass
-from functools import partial
 from pathlib import Path
-from typing import TYPE_CHECKING, Any
+from typing import TYPE_CHECKING, Any, TypeVar
 
 from components.version_folder import read_provenance
 from data.errors import UserError
-from data.example import ExampleSpec
-from pipeline.report import dataset, evaluated, lineage
-from pipeline.report.artifacts import attempt, missing
+from pipeline.report import dataset, evaluated
 from pipeline.report.epochs import Epoch, kept_epoch, read_epochs
 from pipeline.runs.records import Run
+from pipeline.runs.settings import Flat, defaults, differences, flatten
 
 if TYPE_CHECKING:
     from components.evaluator.predictions import Predictions
     from components.evaluator.report import Evaluation
 
-_EARLIER = "An earlier version evaluated the model, without keeping each example's prediction."
+Found = TypeVar("Found")
+log = logging.getLogger(__name__)
+
+
+class Absent(str):
+    """Why a part of the page has nothing to show, in one sentence."""
 
 
 @dataclass(frozen=True)
 class Facts:
-    """Everything on the page. A string in place of a value says why there is none."""
+    """Everything on the page that is not in the records of the run themselves.
+
+    `status` is one of pushed, refused, failed, other. `changes` are the settings that differ from the profile default:
+    both values, None for one that is not set.
+    """
 
     run: Run
     status: str
     headline: str
     reason: str
-    error: str
-    example: ExampleSpec | None
-    labels: Sequence[str]
-    evaluation: Evaluation | str
-    classes: list[evaluated.ClassResult] | str
-    comparison: evaluated.Comparison | str
-    reliability: list[evaluated.Bin] | str
-    mistakes: list[evaluated.Mistake] | str
-    row_accuracy: list[float] | str
-    epochs: list[Epoch] | str
+    evaluation: Evaluation | Absent
+    comparison: evaluated.Comparison | Absent
+    reliability: list[evaluated.Bin] | Absent
+    mistakes: list[evaluated.Mistake] | Absent
+    row_accuracy: list[float] | Absent
+    epochs: list[Epoch] | Absent
     kept: Epoch | None
-    balance: dataset.Balance | str
-    values: dataset.ValueStatistics | str
-    anomalies: list[str] | str
-    digests: dict[str, str] | str
+    balance: dataset.Balance | Absent
+    values: list[dataset.Values] | Absent
+    anomalies: list[str] | Absent
+    digests: dict[str, str] | Absent
     data_folder: str
     licence: str
-    steps: list[lineage.StepResult]
-    settings: dict[str, str]
-    changes: list[lineage.Change] | str
-    packages: dict[str, str]
+    settings: Flat
+    changes: dict[str, list[Any]] | Absent
     provenance: dict[str, Any]
-    profile: str
-    part: str
-    resumed: str
 
 
 def collect(run: Run) -> Facts:
     """Reads what the report shows, from ML Metadata and the artifacts. It raises nothing for an artifact."""
-    spec = run.example
-    labels = spec.labels if spec else ()
-    evaluation = attempt(partial(_evaluation, run))
-    predictions = attempt(partial(_predictions, run))
-    found_epochs = attempt(partial(read_epochs, run))
+    from components.evaluator.predictions import read_predictions
+    from components.evaluator.report import read_evaluation
+    from components.example_gen import read_digests
+
+    judged, examples = _folder(run, "Evaluator", "evaluation"), _folder(run, "ExampleGen", "examples")
+    evaluation = attempt(read_evaluation, judged, run.labels)
+    predictions = attempt(read_predictions, judged)
+    epochs = attempt(read_epochs, _folder(run, "Trainer", "model_run"))
+    schema = _folder(run, "CuratedSchema", "schema")
+    folder, settings = dataset.data_folder(run), flatten(run.settings)
+    spec = run.example or Absent("The size of an example was not recorded, so the examples cannot be read.")
     status, headline, reason = _verdict(run)
-    folder = dataset.data_folder(run)
     return Facts(
         run=run,
         status=status,
         headline=headline,
         reason=reason,
-        error=run.record.get("error") or "",
-        example=spec,
-        labels=labels,
         evaluation=evaluation,
-        classes=evaluation if isinstance(evaluation, str) else evaluated.classes(evaluation),
-        comparison=_comparison(evaluation, predictions),
-        reliability=_of(predictions, evaluated.reliability),
-        mistakes=_of(predictions, lambda found: evaluated.worst_mistakes(found, spec) if spec else _EARLIER),
-        row_accuracy=_of(predictions, _rows),
-        epochs=found_epochs,
-        kept=None if isinstance(found_epochs, str) else kept_epoch(run, found_epochs),
-        balance=attempt(partial(dataset.read_balance, run, labels)),
-        values=attempt(partial(dataset.read_values, run, spec)),
-        anomalies=attempt(partial(dataset.read_anomalies, run)),
-        digests=attempt(partial(dataset.read_file_digests, run)),
+        comparison=attempt(_comparison, evaluation, predictions),
+        reliability=attempt(evaluated.reliability, predictions),
+        mistakes=attempt(evaluated.worst_mistakes, predictions, spec),
+        row_accuracy=attempt(_rows, predictions),
+        epochs=epochs,
+        kept=None if isinstance(epochs, Absent) else kept_epoch(settings.get("training.patience"), epochs),
+        balance=attempt(dataset.read_balance, _folder(run, "StatisticsGen", "statistics"), run.labels),
+        values=attempt(dataset.read_values, examples, spec),
+        anomalies=attempt(dataset.read_anomalies, _folder(run, "ExampleValidator", "anomalies"), schema),
+        digests=attempt(read_digests, examples),
         data_folder=folder,
         licence=dataset.licence(folder, run.data_digest),
-        steps=lineage.step_results(run),
-        settings=lineage.flat_settings(run.settings),
-        changes=lineage.changes(run.settings) if run.settings else "The file with the settings of the run is gone.",
-        packages=run.packages,
+        settings=settings,
+        changes=differences([settings, defaults()]) if settings else Absent("The file with the settings is gone."),
         provenance=_provenance(run),
-        profile=run.record.get("profile") or "",
-        part=" ".join(f"--{key} {run.record[key]}" for key in ("from", "to") if run.record.get(key)),
-        resumed=run.record.get("resumed") or "",
     )
 
 
-def _of(predictions: Predictions | str, read: Any) -> Any:
-    return predictions if isinstance(predictions, str) else attempt(partial(read, predictions))
+def attempt(read: Callable[..., Found | Absent], *values: Any) -> Found | Absent:
+    """What `read` makes of the values; the first reason among them; or that it failed.
+
+    A damaged file must not cost the whole page.
+    """
+    for value in values:
+        if isinstance(value, Absent):
+            return value
+    try:
+        return read(*values)
+    except Exception as error:
+        log.exception("A part of the report could not be made.")
+        first = (str(error).strip().splitlines() or [""])[0]
+        return Absent(f"This part could not be made: {type(error).__name__}: {first[:300]}")
 
 
-def _evaluation(run: Run) -> Evaluation | str:
-    return missing(run, "Evaluator", "evaluation") or run.evaluation() or "The evaluation cannot be read."
+def _folder(run: Run, step: str, key: str) -> str:
+    """Where the files of an output are; or why they cannot be read."""
+    found, artifact = run.step(step), run.output(step, key)
+    if found is None:
+        return Absent(f"The step {step} did not run: {_ending(run)}.")
+    if not found.done or artifact is None:
+        return Absent(f"The step {step} has no result: {_ending(run)}.")
+    if not artifact.alive:
+        return Absent(f"The files that {step} wrote are gone or have changed: {artifact.path}")
+    return artifact.uri
 
 
-def _predictions(run: Run) -> Predictions | str:
-    from components.evaluator.predictions import read_predictions
+def _ending(run: Run) -> str:
+    """How a run that lacks a step ended, as a clause."""
+    verdict = run.verdict
+    if verdict == "data refused":
+        return "the data gate refused the data"
+    if verdict.startswith("done up to"):
+        return f"the run was asked for the steps up to {run.last_step}"
+    if verdict.startswith(("failed", "stopped")):
+        return f"the run {verdict}"
+    return "it was not part of this run"
 
-    if reason := missing(run, "Evaluator", "evaluation"):
-        return reason
-    evaluation = run.output("Evaluator", "evaluation")
-    assert evaluation is not None
-    return read_predictions(evaluation.uri) or _EARLIER
 
-
-def _comparison(evaluation: Evaluation | str, predictions: Predictions | str) -> evaluated.Comparison | str:
-    if not isinstance(evaluation, str) and evaluation.baseline_accuracy is None:
-        return (
+def _comparison(evaluation: Evaluation, predictions: Predictions) -> evaluated.Comparison | Absent:
+    if evaluation.baseline_accuracy is None:
+        return Absent(
             "No other model with the same inputs, outputs and classes was being served,"
             " so there was nothing to compare."
         )
-    return _of(
-        predictions, lambda found: evaluated.compare(found) or "The predictions of the served model were not kept."
-    )
+    return evaluated.compare(predictions)
 
 
-def _rows(predictions: Predictions) -> list[float] | str:
-    return [float(value) for value in predictions.row_accuracy] or (
+def _rows(predictions: Predictions) -> list[float] | Absent:
+    return predictions.row_accuracy.tolist() or Absent(
         "The model is bidirectional: it reads the whole sequence before it answers, so it has no answer after each row."
     )
 
 
 def _verdict(run: Run) -> tuple[str, str, str]:
-    """The status, a headline, and what explains it: one of pushed, refused, failed, other."""
+    """The status, a headline, and what explains it."""
     verdict = run.verdict
     if verdict == "pushed":
         gone = "" if Path(run.pushed_to or "").is_dir() or "://" in str(run.pushed_to) else " That folder is gone now."

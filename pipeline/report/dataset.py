@@ -10,7 +10,6 @@ import numpy as np
 
 from data.example import LABEL, ExampleSpec, parse
 from data.splits import SPLITS
-from pipeline.report.artifacts import missing
 from pipeline.report.evaluated import class_name
 from pipeline.runs.records import Run
 
@@ -45,23 +44,14 @@ class Values:
     zeros: float
     minimum: float
     maximum: float
-
-
-@dataclass(frozen=True)
-class ValueStatistics:
-    """`kind` is what the values are called: pixels, or values of another sequence."""
-
     kind: str
-    splits: list[Values]
+    """Pixels, or values of another sequence."""
 
 
-def read_balance(run: Run, labels: Sequence[str]) -> Balance | str:
-    """The counts of StatisticsGen; or why there are none."""
+def read_balance(uri: str, labels: Sequence[str]) -> Balance:
+    """The counts of StatisticsGen, from its artifact at `uri`."""
     import tensorflow_data_validation as tfdv
 
-    if reason := missing(run, "StatisticsGen", "statistics"):
-        return reason
-    uri = run.output("StatisticsGen", "statistics").uri  # type: ignore[union-attr]
     examples: dict[str, int] = {}
     counts: dict[str, dict[str, int]] = {label: {} for label in labels}
     for split in SPLITS:
@@ -76,19 +66,14 @@ def read_balance(run: Run, labels: Sequence[str]) -> Balance | str:
     return Balance(examples, {name: counts[name] for name in (*labels, *unknown)})
 
 
-def read_anomalies(run: Run) -> list[str] | str:
-    """What ExampleValidator found, a line for each anomaly; or why that is not known."""
+def read_anomalies(uri: str, schema_uri: str) -> list[str]:
+    """What ExampleValidator found, a line for each anomaly, from its artifact and the schema's."""
     from tensorflow_metadata.proto.v0 import anomalies_pb2
     from tfx.dsl.io import fileio
     from tfx.utils import io_utils
 
     from components.data_validation.gate import schema_anomalies
 
-    for step, key in (("ExampleValidator", "anomalies"), ("CuratedSchema", "schema")):
-        if reason := missing(run, step, key):
-            return reason
-    uri = run.output("ExampleValidator", "anomalies").uri  # type: ignore[union-attr]
-    schema_uri = run.output("CuratedSchema", "schema").uri  # type: ignore[union-attr]
     schema = io_utils.SchemaReader().read(io_utils.get_only_uri_in_dir(schema_uri))
     lines = []
     for split in SPLITS:
@@ -98,41 +83,25 @@ def read_anomalies(run: Run) -> list[str] | str:
     return lines
 
 
-def read_values(run: Run, spec: ExampleSpec | None) -> ValueStatistics | str:
-    """The values of the first SAMPLE examples of each split, as `data.example.parse` returns them; or why not."""
-    from components.trainer.input import read_records
+def read_values(uri: str, spec: ExampleSpec) -> list[Values]:
+    """The values of the first SAMPLE examples of each split, as `data.example.parse` returns them."""
+    from data.records import read_records
 
-    if reason := missing(run, "ExampleGen", "examples"):
-        return reason
-    if spec is None:
-        return "The size of an example was not recorded, so the examples cannot be read."
-    uri = run.output("ExampleGen", "examples").uri  # type: ignore[union-attr]
-    splits, kind = [], "values"
+    splits = []
     for split in SPLITS:
-        sums, zeros, count, examples = np.zeros(2), 0, 0, 0
-        least, most = np.inf, -np.inf
+        sums, ends, kind = [], [], "values"
         for records in read_records([f"{uri}/Split-{split}/*"]).take(SAMPLE).batch(_BATCH):
             values = np.stack([parse(record, spec)[0] for record in records.numpy()])
             kind = "pixels" if values.dtype == np.uint8 else "values"
             exact = values.astype(np.float64)
-            sums += exact.sum(), np.square(exact).sum()
-            zeros, count, examples = zeros + int((values == 0).sum()), count + values.size, examples + len(values)
-            least, most = min(least, float(values.min())), max(most, float(values.max()))
-        if examples:
-            mean = float(sums[0] / count)
-            deviation = float(np.sqrt(max(0.0, sums[1] / count - mean**2)))
-            splits.append(Values(split, examples, mean, deviation, zeros / count, least, most))
-    return ValueStatistics(kind, splits) if splits else "The splits have no examples."
-
-
-def read_file_digests(run: Run) -> dict[str, str] | str:
-    """The SHA-256 of each TFRecord file by its name; or why they are not known."""
-    from components.example_gen import read_digests
-
-    if reason := missing(run, "ExampleGen", "examples"):
-        return reason
-    found = read_digests(run.output("ExampleGen", "examples").uri)  # type: ignore[union-attr]
-    return found or "An earlier version imported the examples, without the digests of their files."
+            sums.append((len(exact), exact.size, exact.sum(), np.square(exact).sum(), (exact == 0).sum()))
+            ends += [exact.min(), exact.max()]
+        if sums:
+            examples, count, total, squares, zeros = np.sum(sums, axis=0).tolist()
+            mean = total / count
+            deviation = max(0.0, squares / count - mean**2) ** 0.5
+            splits.append(Values(split, int(examples), mean, deviation, zeros / count, min(ends), max(ends), kind))
+    return splits
 
 
 def data_folder(run: Run) -> str:

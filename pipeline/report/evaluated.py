@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-import re
 from collections.abc import Sequence
 from dataclasses import dataclass
 from typing import TYPE_CHECKING
@@ -14,7 +13,7 @@ from pipeline.runs.statistics import mcnemar, wilson
 
 if TYPE_CHECKING:
     from components.evaluator.predictions import Predictions
-    from components.evaluator.report import Evaluation, Gate
+    from components.evaluator.report import Evaluation
 
 BINS = 10
 """Of the reliability diagram; the Evaluator's calibration error uses as many."""
@@ -77,15 +76,6 @@ class Mistake:
     picture: np.ndarray
 
 
-def margin(gate: Gate) -> float | None:
-    """How far the value lies on the allowed side of the bound, negative if it was refused; None without one bound."""
-    found = re.fullmatch(r"at (least|most) (-?[\d.]+)(%?)", gate.bound)
-    if found is None or not np.isfinite(gate.value):
-        return None
-    bound = float(found[2]) / (100 if found[3] else 1)
-    return gate.value - bound if found[1] == "least" else bound - gate.value
-
-
 def overall(evaluation: Evaluation) -> Proportion:
     """The accuracy on the whole test split."""
     return Proportion(round(evaluation.accuracy * evaluation.examples), evaluation.examples)
@@ -96,17 +86,13 @@ def classes(evaluation: Evaluation) -> list[ClassResult]:
     totals: dict[int, int] = {}
     for (true, _), count in evaluation.confusion.items():
         totals[true] = totals.get(true, 0) + count
-    floors = {gate.name: float(gate.bound.removeprefix("at least ")) for gate in evaluation.gates if _is_floor(gate)}
+    floors = {gate.name: gate.bound for gate in evaluation.gates if gate.side == "at least"}
     results = []
     for label in sorted(evaluation.class_accuracy):
         name, total = class_name(label, evaluation.labels), totals.get(label, 0)
         right = evaluation.confusion.get((label, label), 0)
         results.append(ClassResult(name, Proportion(right, total), floors.get(f"accuracy of class {name}")))
     return results
-
-
-def _is_floor(gate: Gate) -> bool:
-    return gate.name.startswith("accuracy of class ") and bool(re.fullmatch(r"at least [\d.]+", gate.bound))
 
 
 def class_name(label: int, labels: Sequence[str]) -> str:
@@ -124,10 +110,8 @@ def mistakes_by_count(evaluation: Evaluation) -> list[tuple[str, str, int]]:
     return sorted(found, key=lambda item: -item[2])
 
 
-def compare(predictions: Predictions) -> Comparison | None:
-    """The served model and this one on the same examples; None without a served model."""
-    if not len(predictions.baseline_class_ids):
-        return None
+def compare(predictions: Predictions) -> Comparison:
+    """The served model and this one on the same examples."""
     candidate = predictions.class_ids == predictions.labels
     baseline = predictions.baseline_class_ids == predictions.labels
     b, c = int((candidate & ~baseline).sum()), int((~candidate & baseline).sum())

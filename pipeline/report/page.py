@@ -4,18 +4,23 @@ from __future__ import annotations
 
 import base64
 import io
+import json
+import re
+from collections.abc import Mapping
 from datetime import datetime
 from importlib.resources import files
 from typing import TYPE_CHECKING, Any
 
 import numpy as np
 
-from pipeline.report import evaluated, lineage
-from pipeline.report.collect import Facts
+from pipeline.report import charts, evaluated
+from pipeline.report.collect import Absent, Facts, attempt
 from pipeline.report.dataset import SAMPLE
 
 if TYPE_CHECKING:
     from jinja2 import Environment
+
+    from components.evaluator.report import Evaluation
 
 SECTIONS = {
     "verdict": "Was the model pushed?",
@@ -32,6 +37,19 @@ SECTIONS = {
     "card": "Model card",
 }
 """The sections by their ids, in the order of the page."""
+_MAIN_PACKAGES = (
+    "python",
+    "tfx",
+    "tensorflow",
+    "tensorflow-cpu",
+    "tf-keras",
+    "tensorflow-transform",
+    "tensorflow-data-validation",
+    "tensorflow-model-analysis",
+    "ml-metadata",
+    "apache-beam",
+    "numpy",
+)
 
 
 def templates(package: str) -> Environment:
@@ -54,55 +72,55 @@ def templates(package: str) -> Environment:
 def render(facts: Facts) -> str:
     """The HTML of the report. It contains everything that it shows, and no script."""
     environment = templates("pipeline.report")
-    environment.filters |= {"picture": data_uri, "duration": _duration, "number": _number}
+    environment.filters |= {"picture": data_uri, "duration": _duration, "number": _number, "json": _json}
     return environment.get_template("page.html.j2").render(
         facts=facts,
         run=facts.run,
         sections=SECTIONS,
         made=datetime.now().astimezone(),
         sample=SAMPLE,
-        main_packages=lineage.main_packages(facts.packages),
-        missing=lambda value: isinstance(value, str),
-        written={artifact.id for step in facts.steps for artifact in step.outputs.values()},
-        **_numbers(facts),
+        states=charts.STATES,
+        main_packages=main_packages(facts.run.packages),
+        missing=lambda value: isinstance(value, Absent),
+        written={artifact.id for step in facts.run.steps for artifact in step.outputs.values()},
+        many=charts.MANY_CLASSES,
+        **_numbers(facts.evaluation),
         **_charts(facts),
     )
 
 
-def _numbers(facts: Facts) -> dict[str, Any]:
+def main_packages(packages: Mapping[str, str]) -> dict[str, str]:
+    """The packages that compute the results, by their normal names (PEP 503), with their versions."""
+    normal = {re.sub("[-_.]+", "-", name).lower(): version for name, version in packages.items()}
+    return {name: normal[name] for name in _MAIN_PACKAGES if name in normal}
+
+
+def _numbers(evaluation: Evaluation | Absent) -> dict[str, Any]:
     """What the page says about the evaluation; empty values where there is none."""
-    evaluation = facts.evaluation
-    if isinstance(evaluation, str):
-        return {"overall": None, "worst": None, "gates": [], "confused": [], "difference": None}
-    results = facts.classes if not isinstance(facts.classes, str) else []
-    gates = [(gate, evaluated.margin(gate)) for gate in evaluation.gates]
-    baseline = evaluation.baseline_accuracy
+    if isinstance(evaluation, Absent):
+        return {"overall": None, "results": [], "worst": None, "gates": [], "confused": [], "difference": None}
+    results, baseline = evaluated.classes(evaluation), evaluation.baseline_accuracy
     return {
         "overall": evaluated.overall(evaluation),
+        "results": results,
         "worst": min(results, key=lambda result: result.proportion.share, default=None),
-        "gates": sorted(gates, key=lambda pair: pair[0].passed),
+        "gates": sorted(evaluation.gates, key=lambda gate: gate.passed),
         "confused": evaluated.mistakes_by_count(evaluation),
         "difference": None if baseline is None else evaluation.accuracy - baseline,
     }
 
 
-def _charts(facts: Facts) -> dict[str, Any]:
-    from pipeline.report import charts, run_charts
-
-    evaluation, labels = facts.evaluation, facts.labels
-    few = not isinstance(evaluation, str) and 0 < len(labels) <= charts.MANY_CLASSES
+def _charts(facts: Facts) -> dict[str, charts.Chart | Absent | None]:
+    classes = attempt(evaluated.classes, facts.evaluation)
     return {
-        "loss": None if isinstance(facts.epochs, str) else charts.loss_chart(facts.epochs, facts.kept),
-        "accuracy": None if isinstance(facts.epochs, str) else charts.accuracy_chart(facts.epochs, facts.kept),
-        "confusion": charts.confusion_chart(evaluation.confusion, labels)
-        if few and not isinstance(evaluation, str)
-        else None,
-        "classes": None if isinstance(facts.classes, str) else charts.class_chart(facts.classes),
-        "reliability": None if isinstance(facts.reliability, str) else charts.reliability_chart(facts.reliability),
-        "row_chart": None if isinstance(facts.row_accuracy, str) else charts.row_chart(facts.row_accuracy),
-        "balance": None if isinstance(facts.balance, str) else run_charts.balance_chart(facts.balance),
-        "step_chart": run_charts.step_chart(facts.steps),
-        "many": charts.MANY_CLASSES,
+        "loss": attempt(charts.loss_chart, facts.epochs, facts.kept),
+        "accuracy": attempt(charts.accuracy_chart, facts.epochs, facts.kept),
+        "confusion": attempt(charts.confusion_chart, facts.evaluation),
+        "classes": attempt(charts.class_chart, classes),
+        "reliability": attempt(charts.reliability_chart, facts.reliability),
+        "row_chart": attempt(charts.row_chart, facts.row_accuracy),
+        "balance": attempt(charts.balance_chart, facts.balance),
+        "step_chart": attempt(charts.step_chart, facts.run.steps),
     }
 
 
@@ -115,11 +133,13 @@ def data_uri(picture: np.ndarray) -> str:
     return f"data:image/png;base64,{base64.b64encode(buffer.getvalue()).decode()}"
 
 
-def _duration(seconds: float | None) -> str:
-    if seconds is None:
-        return "not known"
+def _duration(seconds: float) -> str:
     return f"{seconds:.1f} s" if seconds < 120 else f"{int(seconds // 60)} min {int(seconds % 60)} s"
 
 
 def _number(value: float, digits: int = 4) -> str:
     return f"{value:,.{digits}f}".replace("-", "\N{MINUS SIGN}")
+
+
+def _json(value: Any) -> str:
+    return "not set" if value is None else json.dumps(value, ensure_ascii=False)

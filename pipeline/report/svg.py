@@ -4,12 +4,14 @@ from __future__ import annotations
 
 import io
 import re
-from contextlib import AbstractContextManager
+from collections.abc import Iterable, Iterator, Sequence
+from contextlib import contextmanager
 from dataclasses import dataclass
 from html import escape
 from typing import Any
 
 import matplotlib
+from matplotlib.axes import Axes
 from matplotlib.figure import Figure
 
 # matplotlib needs colours, the page has variables: each of these stands for one.
@@ -61,27 +63,47 @@ class Chart:
     lines: tuple[tuple[str, ...], ...] = ()
 
 
-def style() -> AbstractContextManager[None]:
-    """matplotlib's settings for a chart: create the figure and call `to_svg` inside it."""
-    return matplotlib.rc_context(_STYLE)
-
-
-def figure(height: float, width: float = WIDTH) -> Figure:
-    """An empty figure, in units of the page."""
-    return Figure(figsize=(width / 72, height / 72), layout="constrained")
-
-
-def to_svg(drawn: Figure, name: str, title: str, description: str) -> str:
-    """The SVG element: the same figure gives the same text.
+@contextmanager
+def canvas(height: float, ratios: Sequence[float] = (1,)) -> Iterator[list[Axes]]:
+    """The axes of an empty figure, one under the other; make the chart of them inside, with `finish`.
 
     Args:
-        drawn: the figure.
+        height: of the figure, in units of the page.
+        ratios: of the heights of the axes.
+    """
+    with matplotlib.rc_context(_STYLE):
+        figure = Figure(figsize=(WIDTH / 72, height / 72), layout="constrained")
+        yield list(figure.subplots(len(ratios), sharex=True, squeeze=False, height_ratios=ratios)[:, 0])
+
+
+def finish(
+    axes: Axes,
+    name: str,
+    title: str,
+    caption: str,
+    heads: Sequence[str] = (),
+    lines: Iterable[Sequence[str]] = (),
+) -> Chart:
+    """The chart, with a legend above it if what the axes show has labels. The same figure gives the same text.
+
+    Args:
+        axes: of the figure, those with the labels.
         name: unique on the page; it begins every id.
         title: what the chart shows.
-        description: what a reader sees in it, with the numbers.
+        caption: what a reader sees in it, with the numbers.
+        heads: of the table with the numbers.
+        lines: of that table.
     """
+    figure: Any = axes.figure
+    handles, labels = axes.get_legend_handles_labels()
+    if handles:
+        figure.legend(handles, labels, loc="outside upper left", ncols=3, handlelength=2.2, columnspacing=1.2)
+    return Chart(_svg(figure, name, title, caption), caption, tuple(heads), tuple(map(tuple, lines)))
+
+
+def _svg(figure: Figure, name: str, title: str, description: str) -> str:
     buffer = io.StringIO()
-    drawn.savefig(buffer, format="svg", metadata={"Date": None, "Creator": None, "Format": None, "Type": None})
+    figure.savefig(buffer, format="svg", metadata={"Date": None, "Creator": None, "Format": None, "Type": None})
     text = buffer.getvalue()
     text = text[text.index("<svg") :]
     text = re.sub(r"<metadata>.*?</metadata>|<style[^>]*>.*?</style>", "", text, flags=re.DOTALL)

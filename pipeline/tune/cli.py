@@ -5,18 +5,17 @@ from __future__ import annotations
 import argparse
 import hashlib
 import json
-import sys
 from collections.abc import Sequence
 from dataclasses import asdict
+from importlib.util import find_spec
 from pathlib import Path
 from typing import TYPE_CHECKING
 
 from components.digests import DIGESTS
 from data.errors import UserError
 from data.process import quiet
-from pipeline.arguments import add_settings, count, refuse_several_hosts
+from pipeline.arguments import add_run_root, add_settings, count, refuse_several_hosts, run_command
 from pipeline.config import Config, load
-from pipeline.exit_codes import FAILED, INTERRUPTED, exit_code
 from pipeline.local import cli
 from pipeline.runs.root import RunRoot
 from pipeline.tune.ranges import SECTIONS, Range, check_ranges, parse_range
@@ -48,32 +47,26 @@ def parse_args(argv: Sequence[str] | None) -> argparse.Namespace:
     parser.add_argument(
         "--metric", choices=["val_loss", "val_accuracy"], default="val_loss", help="what judges (default: val_loss)"
     )
-    parser.add_argument("--run-root", type=Path, default=Path("runs"), metavar="DIR", help="(default: runs)")
+    add_run_root(parser)
     return parser.parse_args(argv)
 
 
 def main(argv: Sequence[str] | None = None) -> int:
     """Entry point: 0, or run_local's exit codes."""
     args = parse_args(argv)
-    try:
-        refuse_several_hosts("pipeline.tune")
-        config = load(args.profile, args.set)
-        ranges = check_ranges([parse_range(text) for text in args.set_range], config)
-        # No run of this command has a model to tell of.
-        overrides = [*args.set, 'notify.url=""']
-        code = cli.main(
-            ["--run-root", str(args.run_root), "--profile", args.profile, "--to", "Transform", "--set", *overrides]
-        )
-        return code or _run(_search(args, config, ranges), args.jobs)
-    except UserError as error:
-        print(f"tune: {error}", file=sys.stderr)
-        return exit_code(error)
-    except ModuleNotFoundError as error:
-        print(f"tune: {error}. The search needs the extra [tune]: pip install '.[tune]'.", file=sys.stderr)
-        return FAILED
-    except KeyboardInterrupt:
-        print("tune: Interrupted; the same command goes on with the search.", file=sys.stderr)
-        return INTERRUPTED
+    return run_command("tune", lambda: _run(args), "Interrupted; the same command goes on with the search.")
+
+
+def _run(args: argparse.Namespace) -> int:
+    refuse_several_hosts("pipeline.tune")
+    if find_spec("optuna") is None:
+        raise UserError("The search needs the extra [tune]: pip install '.[tune]'.")
+    config = load(args.profile, args.set)
+    ranges = check_ranges([parse_range(text) for text in args.set_range], config)
+    # No run of this command has a model to tell of.
+    overrides = [*args.set, 'notify.url=""']
+    options = ["--run-root", str(args.run_root), "--profile", args.profile, "--to", "Transform", "--set", *overrides]
+    return cli.main(options) or go_on(_search(args, config, ranges), args.jobs)
 
 
 def _search(args: argparse.Namespace, config: Config, ranges: tuple[Range, ...]) -> Search:
@@ -84,8 +77,7 @@ def _search(args: argparse.Namespace, config: Config, ranges: tuple[Range, ...])
 
         last = RunRoot(args.run_root, config).history(config.name).run("last")
         transform, examples = last.output("Transform", "transform_graph"), last.output("ExampleGen", "examples")
-        steps = [step.properties.get("fingerprint") for step in last.steps]
-        code = fingerprint("components.trainer.run")
+        code = [*last.fingerprints.values(), fingerprint("components.trainer.run")]
     if transform is None or examples is None:
         raise UserError(f"The run {last.id} left no examples or no transform graph: run the same command again.")
     identity = [
@@ -93,7 +85,6 @@ def _search(args: argparse.Namespace, config: Config, ranges: tuple[Range, ...])
         [asdict(found) for found in ranges],
         args.metric,
         (Path(examples.uri) / DIGESTS).read_text(),
-        steps,
         code,
     ]
     digest = hashlib.sha256(json.dumps(identity, sort_keys=True).encode()).hexdigest()[:8]
@@ -109,7 +100,8 @@ def _search(args: argparse.Namespace, config: Config, ranges: tuple[Range, ...])
     )
 
 
-def _run(search: Search, jobs: int) -> int:
+def go_on(search: Search, jobs: int) -> int:
+    """Brings the search to its end, and writes its report. Returns the exit code."""
     from pipeline.tune.report import write_report
     from pipeline.tune.search import run, tell
     from pipeline.tune.study import finished

@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import json
 import re
-from collections.abc import Iterator, Mapping, Sequence
+from collections.abc import Callable, Iterator, Mapping, Sequence
 from typing import Any
 
 import numpy as np
@@ -14,15 +14,14 @@ from matplotlib.axis import Axis
 from matplotlib.ticker import FuncFormatter, LogLocator, MaxNLocator, NullFormatter
 from optuna.trial import FrozenTrial, TrialState
 
-from pipeline.config import Config, with_overrides, without_defaults
+from pipeline.config import with_overrides
 from pipeline.report.page import templates
-from pipeline.report.svg import FIRST, GRID, SECOND, Chart, figure, style, to_svg
+from pipeline.report.svg import FIRST, GRID, SECOND, Chart, canvas, finish
 from pipeline.runs.files import write_file
 from pipeline.tables import console, table
 from pipeline.tune.ranges import Range, override
-from pipeline.tune.study import Search, finished, text
+from pipeline.tune.study import Search, text
 
-BEST, PAGE = "best.toml", "report.html"
 _SHOWN = 10
 _ENOUGH = 10
 """Complete trials. Of random trials of three settings, 10 name the decisive one first in 11 of 12 searches."""
@@ -40,29 +39,35 @@ def write_report(search: Search, study: optuna.Study) -> Iterator[str]:
         yield "\nNo trial came to its end: all were pruned or diverged. Give the search other ranges."
         return
     ranked = sorted(complete, key=lambda trial: trial.value or 0.0, reverse=search.metric == "val_accuracy")
-    importance = importances(study)
-    rows = [row(search, trial) for trial in ranked[:_SHOWN]]
+    rows = [
+        {"trial": trial.number, search.metric: f"{trial.value:.4f}"}
+        | {key: text(value) for key, value in trial.params.items()}
+        for trial in ranked
+    ]
     console().print()
-    console().print(table(rows, title=f"The best of {finished(study)} trials"))
+    console().print(table(rows[:_SHOWN], title=f"The best of {len(trials)} trials"))
+    importance = importances(study)
     if importance:
         yield "\nImportance  " + "  ".join(f"{key} {share:.0%}" for key, share in importance.items())
-    best = [override(key, value) for key, value in ranked[0].params.items()]
-    config = with_overrides(search.config, best)
-    place = search.folder / BEST
-    write_file(profile_text(search, config, ranked[0]), place)
-    write_file(page(search, study, trials, [row(search, trial) for trial in ranked], importance), search.folder / PAGE)
-    yield f"Profile     {place}"
-    yield f"            python -m pipeline.run_local --run-root {search.folder.parents[1]} --profile {place}"
-    yield f"Report      {search.folder / PAGE}"
+    profile, page = search.folder / "best.toml", search.folder / "report.html"
+    write_file(profile_text(search, ranked[0]), profile)
+    # The page contains everything that it shows, and no script.
+    html = (
+        templates("pipeline.tune")
+        .get_template("page.html.j2")
+        .render(
+            search=search,
+            rows=rows,
+            pruned=len(trials) - len(rows),
+            importance=importance,
+            charts=[history_chart(search, trials), *(range_chart(search, trials, found) for found in search.ranges)],
+        )
+    )
+    write_file(html, page)
+    yield f"Profile     {profile}"
+    yield f"            python -m pipeline.run_local --run-root {search.folder.parents[1]} --profile {profile}"
+    yield f"Report      {page}"
     yield f"TensorBoard tensorboard --logdir {search.folder / 'trials'}"
-
-
-def row(search: Search, trial: FrozenTrial) -> dict[str, str]:
-    return {
-        "trial": str(trial.number),
-        search.metric: f"{trial.value:.4f}",
-        **{key: text(value) for key, value in trial.params.items()},
-    }
 
 
 def importances(study: optuna.Study) -> dict[str, float]:
@@ -76,13 +81,13 @@ def importances(study: optuna.Study) -> dict[str, float]:
     return optuna.importance.get_param_importances(study, evaluator=evaluator)
 
 
-def profile_text(search: Search, config: Config, best: FrozenTrial) -> str:
-    """The settings as a TOML profile."""
-    tree = without_defaults(json.loads(config.model_dump_json()), json.loads(Config().model_dump_json()))
-    lines = [
+def profile_text(search: Search, best: FrozenTrial) -> str:
+    """The settings of a trial as a TOML profile: those that are not the defaults."""
+    config = with_overrides(search.config, [override(key, value) for key, value in best.params.items()])
+    head = (
         f"# Trial {best.number} of {search.folder.name}: {search.metric} {best.value:.4f} on the validation examples."
-    ]
-    return "\n".join([*lines, *toml(tree), ""])
+    )
+    return "\n".join([head, *toml(config.model_dump(mode="json", exclude_defaults=True)), ""])
 
 
 def toml(tree: Mapping[str, Any], section: str = "") -> Iterator[str]:
@@ -99,27 +104,6 @@ def toml(tree: Mapping[str, Any], section: str = "") -> Iterator[str]:
 
 def _key(name: str) -> str:
     return name if re.fullmatch(r"[A-Za-z0-9_-]+", name) else json.dumps(name)
-
-
-def page(
-    search: Search,
-    study: optuna.Study,
-    trials: Sequence[FrozenTrial],
-    rows: Sequence[Mapping[str, str]],
-    importance: Mapping[str, float],
-) -> str:
-    """The HTML of the report. It contains everything that it shows, and no script."""
-    return (
-        templates("pipeline.tune")
-        .get_template("page.html.j2")
-        .render(
-            search=search,
-            rows=rows,
-            pruned=len(trials) - len(rows),
-            importance=importance,
-            charts=[history_chart(search, trials), *(range_chart(search, trials, found) for found in search.ranges)],
-        )
-    )
 
 
 def history_chart(search: Search, trials: Sequence[FrozenTrial]) -> Chart:
@@ -170,15 +154,12 @@ def _complete(trial: FrozenTrial) -> bool:
     return trial.state == TrialState.COMPLETE
 
 
-def _chart(search: Search, name: str, label: str, title: str, draw: Any) -> Chart:
-    with style():
-        drawn = figure(230)
-        axes = drawn.add_subplot()
+def _chart(search: Search, name: str, label: str, title: str, draw: Callable[[Axes], None]) -> Chart:
+    with canvas(230) as (axes,):
         axes.grid(axis="y")
         draw(axes)
         if search.metric == "val_loss":
             axes.set_yscale("log")
             _plain(axes.yaxis)
         axes.set(xlabel=label, ylabel=search.metric)
-        drawn.legend(*axes.get_legend_handles_labels(), loc="outside upper left", ncols=3)
-        return Chart(to_svg(drawn, f"chart-{name}", title, title), f"{title}.")
+        return finish(axes, f"chart-{name}", title, f"{title}.")

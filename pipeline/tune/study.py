@@ -1,15 +1,18 @@
-"""The study: what is searched, where Optuna keeps it, and how far it is."""
+"""The study: what is searched, where Optuna keeps it, and how far it is.
+
+Locks tell which process has a trial, not Optuna's heartbeats: these cannot tell a process that is suspended from one
+that ended. Its trial would be given away, or after an interruption the same command would have to wait for it.
+"""
 
 from __future__ import annotations
 
 import fcntl
 import shutil
 import warnings
-from collections.abc import Iterator
-from contextlib import contextmanager, suppress
+from contextlib import suppress
 from dataclasses import dataclass
 from pathlib import Path
-from typing import Any, Literal
+from typing import IO, Any, Literal
 
 import optuna
 from optuna.storages import RetryHeartbeatStaleTrialCallback
@@ -50,8 +53,7 @@ class Search:
         optuna.logging.set_verbosity(optuna.logging.ERROR)
         with self.alone():
             storage = optuna.storages.RDBStorage(
-                f"sqlite:///{self.folder / 'study.db'}",
-                engine_kwargs={"connect_args": {"timeout": 60}},
+                f"sqlite:///{self.folder / 'study.db'}", engine_kwargs={"connect_args": {"timeout": 60}}
             )
             study = optuna.create_study(
                 storage=storage,
@@ -66,33 +68,23 @@ class Search:
                 study.enqueue_trial({found.key: own[found.key] for found in self.ranges if found.holds(own[found.key])})
         return study
 
-    @contextmanager
-    def alone(self) -> Iterator[None]:
-        """Keeps the other processes of the search waiting."""
-        self.folder.mkdir(parents=True, exist_ok=True)
-        with open(self.folder / "lock", "w") as file:
-            fcntl.flock(file, fcntl.LOCK_EX)
-            yield
+    def alone(self) -> IO[str]:
+        """A file that keeps the other processes of the search waiting until it is closed, or this process ends."""
+        return _lock(self.folder / "lock", fcntl.LOCK_EX)
 
-    @contextmanager
-    def owns(self, number: int) -> Iterator[None]:
-        """Marks a trial as one of this process, until the block or the process ends.
+    def own(self, number: int) -> IO[str]:
+        """A file that makes a trial one of this process until it is closed, or this process ends.
 
         Raises:
             BlockingIOError: the trial is another process's.
         """
-        folder = self.folder / "trials"
-        folder.mkdir(exist_ok=True)
-        with open(folder / f"{number}.lock", "w") as file:
-            fcntl.flock(file, fcntl.LOCK_EX | fcntl.LOCK_NB)
-            yield
+        return _lock(self.folder / "trials" / f"{number}.lock", fcntl.LOCK_EX | fcntl.LOCK_NB)
 
     def retry_lost(self, study: optuna.Study) -> None:
         """Queues the running trials whose processes ended. Only for a process that is alone."""
         for trial in study.get_trials(states=(TrialState.RUNNING,)):
-            with suppress(BlockingIOError), self.owns(trial.number):
+            with suppress(BlockingIOError), self.own(trial.number):
                 if study.trials[trial.number].state == TrialState.RUNNING:  # it may just have ended
-                    study.tell(trial.number, state=TrialState.FAIL)
                     retry(study, trial)
 
     def trial_folder(self, trial: FrozenTrial) -> Path:
@@ -109,19 +101,22 @@ class Search:
         return with_overrides(self.config, [override(found.key, found.suggest(trial)) for found in self.ranges])
 
 
+def _lock(path: Path, operation: int) -> IO[str]:
+    path.parent.mkdir(parents=True, exist_ok=True)
+    file = open(path, "w")
+    fcntl.flock(file, operation)
+    return file
+
+
 def retry(study: optuna.Study, trial: FrozenTrial) -> None:
-    """Queues a trial that failed with the same values; it continues from the last finished epoch."""
+    """Ends a trial as failed, and queues one with the same values; it continues from the last finished epoch."""
+    study.tell(trial.number, state=TrialState.FAIL)
     RetryHeartbeatStaleTrialCallback(RETRIES)(study, trial)
 
 
-def count(study: optuna.Study, *states: TrialState) -> int:
-    """How many trials are in one of `states`."""
-    return len(study.get_trials(deepcopy=False, states=states))
-
-
-def finished(study: optuna.Study) -> int:
-    """How many trials have a result: to the end, or pruned."""
-    return count(study, TrialState.COMPLETE, TrialState.PRUNED)
+def finished(study: optuna.Study, *others: TrialState) -> int:
+    """How many trials have a result, to the end or pruned, or are in one of the other states."""
+    return len(study.get_trials(deepcopy=False, states=(TrialState.COMPLETE, TrialState.PRUNED, *others)))
 
 
 def text(value: Any) -> str:

@@ -22,17 +22,18 @@ from pipeline.tune.study import BACKUP, Search
 def train_trial(search: Search, trial: optuna.Trial, config: Config) -> float:
     """Trains with the settings of `trial`, and returns the metric of the weights that the Trainer would keep.
 
-    It is NaN if the training diverged.
-
     Raises:
-        optuna.TrialPruned: other trials were better at the same epoch.
+        optuna.TrialPruned: other trials were better at the same epoch, or the training diverged.
     """
     folder = search.trial_folder(trial.study.trials[trial.number])
     try:
         kept = judge(config, search.transform_output, search.examples, folder, [Pruning(trial, search.metric)])
     except DivergedError:
-        return math.nan
-    return kept[search.metric]
+        kept = {}
+    value = kept.get(search.metric, math.nan)
+    if not math.isfinite(value):
+        raise optuna.TrialPruned("the loss became NaN or infinite")
+    return value
 
 
 def judge(
@@ -92,4 +93,4 @@ class Pruning(tf_keras.callbacks.Callback):
         if math.isfinite(value):
             self._trial.report(value, epoch)
         if self._trial.should_prune():
-            raise optuna.TrialPruned
+            raise optuna.TrialPruned("other trials were better")
