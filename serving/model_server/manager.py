@@ -58,8 +58,10 @@ class Manager:
         with self._lock:
             self._load(config)
             try:
-                if not start:
-                    self._check_available(config)
+                if missing := self._missing(config):
+                    if not start:
+                        raise missing
+                    log.warning("%s.", missing)
                 self._config = config
             finally:
                 self._unload()
@@ -109,19 +111,21 @@ class Manager:
         known = self._models.get(name, {}).copy()  # another thread may add a version
         return {number: version.servable for number, version in known.items() if version.servable}
 
-    def _check_available(self, config: Any) -> None:
+    def _missing(self, config: Any) -> StatusError | None:
+        """What a config needs and is not available; None if there is nothing."""
         for model in config.model_config_list.config:
             available = self._available(model.name)
             if not available:
                 errors = [version.error for _, version in sorted(self._models.get(model.name, {}).items())]
                 reason = next(filter(None, reversed(errors)), f"there is no version in {model.base_path}")
-                raise StatusError(grpc.StatusCode.UNKNOWN, f"The model {model.name} did not become available: {reason}")
+                return StatusError(grpc.StatusCode.UNKNOWN, f"The model {model.name} is not available: {reason}")
             for label, number in model.version_labels.items():
                 if number not in available:
-                    raise StatusError(
+                    return StatusError(
                         grpc.StatusCode.FAILED_PRECONDITION,
                         f"The label {label} names version {number} of the model {model.name}, which is not available",
                     )
+        return None
 
     def _load(self, config: Any) -> None:
         for model in config.model_config_list.config:
@@ -178,9 +182,9 @@ def _wanted(model: Any) -> dict[int, Path]:
     """The folders of the versions that the policy of a ModelConfig selects, by number; none without the base path."""
     try:
         folders = [folder for folder in Path(model.base_path).iterdir() if folder.name.isdecimal()]
+        complete = {int(folder.name): folder for folder in folders if (folder / "saved_model.pb").is_file()}
     except OSError:
         return {}
-    complete = {int(folder.name): folder for folder in folders if (folder / "saved_model.pb").is_file()}
     policy = model.model_version_policy
     selected = sorted(complete)[-(policy.latest.num_versions or 1) :]
     if policy.HasField("all"):

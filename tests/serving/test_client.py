@@ -282,7 +282,7 @@ def test_reload_replaces_what_is_served_and_waits_for_it(
         ):
             with pytest.raises(errors.ConfigError, match=message):
                 client.reload(config)
-        with pytest.raises(errors.ServerError, match="The model mnist did not become available") as raised:
+        with pytest.raises(errors.ServerError, match="The model mnist is not available") as raised:
             client.reload(unlabelled.replace('/mnist"', '/elsewhere"'))
         assert raised.value.code is grpc.StatusCode.UNKNOWN
     with connect(changing_server.address, model="half_plus_two") as client:

@@ -43,10 +43,11 @@ def base(tmp_path: Path) -> Path:
 
 
 @pytest.fixture
-def manager(base: Path) -> Manager:
+def manager(base: Path, caplog: pytest.LogCaptureFixture) -> Manager:
     """The models of a server that has started with an empty base path, without the server."""
     manager = Manager()
     manager.apply(parsed(config_of(model_of(NAME, base))), start=True)
+    assert caplog.messages == [f"The model {NAME} is not available: there is no version in {base}."]
     return manager
 
 
@@ -204,7 +205,11 @@ BAD: list[tuple[Callable[[Path], str], grpc.StatusCode, str]] = [
     (lambda base: model_of("", base), grpc.StatusCode.INVALID_ARGUMENT, "and has an empty one"),
     (lambda base: f'name: "t" base_path: "{base}" model_platform: "a"', grpc.StatusCode.INVALID_ARGUMENT, "platform a"),
     (lambda base: model_of("new", base / "none"), grpc.StatusCode.UNKNOWN, "there is no version in "),
-    (lambda base: model_of("new", base / "broken"), grpc.StatusCode.UNKNOWN, "new did not become available: Could not"),
+    (
+        lambda base: model_of("new", base / "broken"),
+        grpc.StatusCode.UNKNOWN,
+        "The model new is not available: Could not",
+    ),
     (
         lambda base: model_of("new", base, 'version_labels { key: "a" value: 9 }'),
         grpc.StatusCode.FAILED_PRECONDITION,
