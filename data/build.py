@@ -24,7 +24,7 @@ from data.errors import DataError, UserError, storage_problem
 from data.process import Interruption, interruptible, quiet, remove_older, screens
 from data.profile import check_example, class_names, command, profile
 from data.readers import Images, read_folders, read_idx_pair, read_npz
-from data.splits import PATTERN_CHARACTERS, SPLITS
+from data.splits import SPLITS, pattern_problem
 
 if TYPE_CHECKING:
     from rich.progress import TaskID
@@ -87,12 +87,8 @@ def parse(argv: list[str] | None) -> argparse.Namespace:
             f"--out {args.out} lies in --folder {args.folder}, where the next build would take it for a class:"
             " choose a folder outside"
         )
-    for character in PATTERN_CHARACTERS:
-        if character in str(args.out.absolute()):
-            parser.error(
-                f"the pipeline cannot read --out {args.out.absolute()}, because TFX takes {character} for a pattern:"
-                " choose another folder"
-            )
+    if problem := pattern_problem(args.out.absolute()):
+        parser.error(f"--out {args.out.absolute()} {problem}: choose another folder")
     return args
 
 

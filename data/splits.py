@@ -4,17 +4,17 @@ from __future__ import annotations
 
 import glob
 import itertools
+import os
 import re
 from collections import defaultdict
 from collections.abc import Sequence
 from pathlib import Path
-from typing import Any, Protocol
+from types import SimpleNamespace
+from typing import Any, Protocol, cast
 
 from data.errors import DataError
 
 SPLITS = ("train", "eval", "test")
-PATTERN_CHARACTERS = "*?[\\"
-"""TFX and Beam take these characters for a pattern, also in the name of a folder."""
 _ENDINGS = (".tfrecord", ".tfrecord.gz")
 _NUMBERED = re.compile(r"(.+)-(\d+)-of-(\d+)(\.tfrecord(?:\.gz)?)", re.ASCII | re.DOTALL)
 
@@ -22,24 +22,15 @@ _NUMBERED = re.compile(r"(.+)-(\d+)-of-(\d+)(\.tfrecord(?:\.gz)?)", re.ASCII | r
 class Files(Protocol):
     """A file system. `tfx.dsl.io.fileio` is one, object stores included."""
 
-    def glob(self, pattern: str) -> Sequence[str]: ...
+    def glob(self, pattern: str, /) -> Sequence[str]: ...
 
-    def isdir(self, path: str) -> bool: ...
+    def isdir(self, path: str, /) -> bool: ...
 
-    def open(self, path: str, mode: str) -> Any: ...
+    def open(self, path: str, mode: str, /) -> Any: ...
 
 
-class LocalFiles:
-    """The file system of this machine."""
-
-    def glob(self, pattern: str) -> Sequence[str]:
-        return glob.glob(pattern)
-
-    def isdir(self, path: str) -> bool:
-        return Path(path).is_dir()
-
-    def open(self, path: str, mode: str) -> Any:
-        return open(path, mode)
+LOCAL = cast(Files, SimpleNamespace(glob=glob.glob, isdir=os.path.isdir, open=open))
+"""The file system of this machine."""
 
 
 def shard_pattern(split: str) -> str:
@@ -57,21 +48,19 @@ def is_shard(name: str) -> bool:
     return name.endswith(_ENDINGS)
 
 
-def check_shards(folder: Path | str, files: Files | None = None) -> None:
+def check_shards(folder: Path | str, files: Files = LOCAL) -> None:
     """Stops unless every split of a data folder has all its shards. It reads one byte of each.
 
     Raises:
         DataError: a split without shards, or what `shard_names` raises.
     """
-    files = files or LocalFiles()
-    for split in SPLITS:
-        if not _matches(folder, split, files):
-            raise missing_split(folder, split)
+    for split in SPLITS:  # a missing split is said before a damaged one
+        _matches(folder, split, files)
     for split in SPLITS:
         shard_names(folder, split, files)
 
 
-def shard_names(folder: Path | str, split: str, files: Files | None = None) -> list[str]:
+def shard_names(folder: Path | str, split: str, files: Files = LOCAL) -> list[str]:
     """The names of a split's shards, in order.
 
     Names that say `-of-N` must be complete. Other names may be in the split too.
@@ -80,10 +69,7 @@ def shard_names(folder: Path | str, split: str, files: Files | None = None) -> l
         DataError: there is none; a number is missing or doubled; a shard is empty or cannot be read; a folder or
             another file matches the pattern of the split.
     """
-    files = files or LocalFiles()
     names = _matches(folder, split, files)
-    if not names:
-        raise missing_split(folder, split)
     folders = [name for name in names if files.isdir(f"{folder}/{name}")]
     if folders:
         raise DataError(
@@ -107,22 +93,22 @@ def shard_names(folder: Path | str, split: str, files: Files | None = None) -> l
     return names
 
 
-def missing_split(folder: Path | str, split: str) -> DataError:
-    """The error for a data folder without shards of `split`."""
-    return DataError(
-        f"{folder} holds no file {shard_pattern(split)}, so the {split} split is missing:"
-        " build the folder with python -m data.build, or point data.path of the profile elsewhere."
-    )
+def pattern_problem(path: Path | str) -> str:
+    """What is wrong with a path that TFX and Beam take for a pattern; empty for another path."""
+    used = re.search(r"[*?[\\]", str(path))
+    return f"has the character {used[0]}, which TFX takes for a pattern" if used else ""
 
 
 def _matches(folder: Path | str, split: str, files: Files) -> list[str]:
-    used = [character for character in PATTERN_CHARACTERS if character in str(folder)]
-    if used:
+    if problem := pattern_problem(folder):
+        raise DataError(f"The path of the data folder {folder} {problem}: rename the folder.")
+    names = sorted(path.rpartition("/")[2] for path in files.glob(f"{folder}/{shard_pattern(split)}"))
+    if not names:
         raise DataError(
-            f"The path of the data folder {folder} has the character {used[0]}, which TFX takes for a pattern:"
-            " rename the folder."
+            f"{folder} holds no file {shard_pattern(split)}, so the {split} split is missing:"
+            " build the folder with python -m data.build, or point data.path of the profile elsewhere."
         )
-    return sorted(path.rpartition("/")[2] for path in files.glob(f"{folder}/{shard_pattern(split)}"))
+    return names
 
 
 def _check_numbers(folder: Path | str, split: str, names: list[str]) -> None:

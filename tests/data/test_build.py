@@ -205,7 +205,7 @@ def test_a_wrong_command_line_gets_a_sentence(
     for out in ("photos/out", "link/out", f"{photos}/2/deep/out", "photos/../photos/out"):
         sentence = f"--out {out} lies in --folder photos, where the next build would take it for a class"
         assert sentence in complaint("--folder", "photos", "--test", "2", "--seed", "1", "--out", out)
-    assert "TFX takes [ for a pattern" in complaint("--npz", "any.npz", "--out", "photos[1]")
+    assert "has the character [, which TFX takes for a pattern" in complaint("--npz", "any.npz", "--out", "photos[1]")
     assert sorted(path.name for path in photos.iterdir()) == ["10", "2"]
 
 
@@ -305,10 +305,9 @@ def test_a_killed_build_leaves_nothing_that_looks_finished(tmp_path: Path) -> No
 
 
 @pytest.mark.slow
-@pytest.mark.parametrize("numbers", [(signal.SIGTERM,), (signal.SIGINT, signal.SIGTERM, signal.SIGINT)])
-def test_a_stopped_build_cleans_up(tmp_path: Path, numbers: tuple[signal.Signals, ...]) -> None:
+def test_a_stopped_build_cleans_up(tmp_path: Path) -> None:
     sentence = f"data.build: interrupted; nothing was written to {tmp_path}/out.\n"
-    assert stop_a_build(tmp_path, *numbers) == (130, sentence)
+    assert stop_a_build(tmp_path, signal.SIGTERM, signal.SIGINT, signal.SIGTERM) == (130, sentence)
     assert [path.name for path in tmp_path.iterdir()] == ["data.npz"]
 
 

@@ -14,7 +14,7 @@ from components.example_gen import StreamingExecutor
 from data.errors import DataError
 from data.example import ExampleSpec
 from data.records import examine, list_shards
-from data.splits import Files, LocalFiles, check_shards, shard_name
+from data.splits import LOCAL, Files, check_shards, shard_name
 
 NO_RECORDS = gzip.compress(b"", mtime=0)
 Folder = tuple[str, Files]
@@ -31,7 +31,7 @@ def folder(request: pytest.FixtureRequest, tmp_path: Path) -> Folder:
     for split, count in (("train", 4), ("eval", 1), ("test", 1)):
         for index in range(count):
             put(path, shard_name(split, index, count))
-    return path, LocalFiles() if request.param == "disk" else fileio
+    return path, LOCAL if request.param == "disk" else fileio
 
 
 def put(folder: str, name: str, content: bytes = NO_RECORDS) -> None:
@@ -116,7 +116,7 @@ def test_a_folder_is_no_shard(folder: Folder, name: str) -> None:
     assert f"holds a folder that is named like a shard of the train split: {name}. Move" in complaint(folder)
 
 
-@pytest.mark.parametrize("files", [LocalFiles(), fileio], ids=["disk", "fileio"])
+@pytest.mark.parametrize("files", [LOCAL, fileio], ids=["disk", "fileio"])
 @pytest.mark.parametrize("name", ["train-a.tfrecord.gz", "train-a.tfrecord"])
 def test_a_link_to_nothing_is_named(tmp_path: Path, files: Files, name: str) -> None:
     (tmp_path / name).symlink_to("nowhere")
