@@ -125,39 +125,31 @@ def pipeline_args(beam: Beam) -> list[str]:
     if beam.engine == "direct":
         engine = [f"--runner={IN_MEMORY}"]
     elif beam.engine == "dataflow":
-        engine = [
-            "--runner=DataflowRunner",
-            f"--project={beam.project}",
-            f"--region={beam.region}",
-            f"--temp_location={beam.temp_location}",
-        ]
+        places = [f"--{name}={getattr(beam, name)}" for name in ("project", "region", "temp_location")]
+        engine = ["--runner=DataflowRunner", *places]
     else:
-        engine = [*_submission(beam), *_environment(beam)]
+        engine = [*_portable(beam)]
     # An image that is named has TFX in it. Without a name, TFX packs itself for the workers, again in each step.
     return [f"--sdk_container_image={beam.image}", *engine, *beam.args]
 
 
-def _submission(beam: Beam) -> Iterator[str]:
+def _portable(beam: Beam) -> Iterator[str]:
     # Beam would stage its list of installed packages, which workers in other containers cannot read.
     yield "--experiments=disable_logging_submission_environment"
     # In seconds. It ends a whole job, too, if the server gives a job one id instead of two, as Prism does.
     yield "--job_server_timeout=86400"
-    if not beam.has_jar:
+    if beam.has_jar:
+        yield f"--runner={beam.engine.capitalize()}Runner"
+        yield f"--{beam.engine}_job_server_jar={beam.job_server}"
+        option = "flink_master" if beam.engine == "flink" else "spark_master_url"
+        yield f"--{option}={beam.master or _EMBEDDED[beam.engine]}"
+    else:
         yield "--runner=PortableRunner"
         yield f"--job_endpoint={beam.job_server}"
         if beam.artifact_endpoint:
             yield f"--artifact_endpoint={beam.artifact_endpoint}"
-    else:
-        master = beam.master or _EMBEDDED[beam.engine]
-        option = "flink_master" if beam.engine == "flink" else "spark_master_url"
-        yield f"--runner={beam.engine.capitalize()}Runner"
-        yield f"--{beam.engine}_job_server_jar={beam.job_server}"
-        yield f"--{option}={master}"
     if beam.parallelism:
         yield f"--parallelism={beam.parallelism}"
-
-
-def _environment(beam: Beam) -> Iterator[str]:
     yield f"--environment_type={beam.environment.upper()}"
     if beam.environment != "loopback":
         yield f"--environment_config={beam.worker_pool if beam.environment == 'external' else beam.image}"

@@ -36,20 +36,10 @@ _PERCENT = FuncFormatter(lambda value, _: f"{100 * value:.4g} %")
 _COUNT = FuncFormatter(lambda value, _: f"{value:,.0f}")
 
 
-def loss_chart(epochs: Sequence[Epoch], kept: Epoch | None) -> Chart:
-    """The cross-entropy per epoch, in training and in validation."""
-    return _curves("loss", "cross-entropy, nats", epochs, kept, [(epoch.loss, epoch.val_loss) for epoch in epochs])
-
-
-def accuracy_chart(epochs: Sequence[Epoch], kept: Epoch | None) -> Chart:
-    """The accuracy per epoch, in training and in validation."""
-    return _curves("accuracy", "accuracy", epochs, kept, [(epoch.accuracy, epoch.val_accuracy) for epoch in epochs])
-
-
-def _curves(
-    name: str, label: str, epochs: Sequence[Epoch], kept: Epoch | None, values: Sequence[tuple[float, float]]
-) -> Chart:
+def curve_chart(name: str, label: str, epochs: Sequence[Epoch], kept: Epoch | None) -> Chart:
+    """The loss or the accuracy, `name`, per epoch, in training and in validation."""
     numbers = [epoch.number for epoch in epochs]
+    values = [(getattr(epoch, name), getattr(epoch, f"val_{name}")) for epoch in epochs]
     training, validation = zip(*values, strict=True)
     with canvas(250) as (axes,):
         _count_along(axes, numbers, "epoch", label)

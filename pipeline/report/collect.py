@@ -11,8 +11,9 @@ from typing import TYPE_CHECKING, Any, TypeVar
 
 from components.version_folder import read_provenance
 from data.errors import UserError
-from pipeline.report import dataset, evaluated
+from pipeline.report.dataset import Balance, Values, data_folder, licence, read_anomalies, read_balance, read_values
 from pipeline.report.epochs import Epoch, kept_epoch, read_epochs
+from pipeline.report.evaluated import Bin, Comparison, Mistake, compare, reliability, worst_mistakes
 from pipeline.runs.records import Run
 from pipeline.runs.settings import Flat, defaults, differences, flatten
 
@@ -41,14 +42,14 @@ class Facts:
     headline: str
     reason: str
     evaluation: Evaluation | Absent
-    comparison: evaluated.Comparison | Absent
-    reliability: list[evaluated.Bin] | Absent
-    mistakes: list[evaluated.Mistake] | Absent
+    comparison: Comparison | Absent
+    reliability: list[Bin] | Absent
+    mistakes: list[Mistake] | Absent
     row_accuracy: list[float] | Absent
     epochs: list[Epoch] | Absent
     kept: Epoch | None
-    balance: dataset.Balance | Absent
-    values: list[dataset.Values] | Absent
+    balance: Balance | Absent
+    values: list[Values] | Absent
     anomalies: list[str] | Absent
     digests: dict[str, str] | Absent
     data_folder: str
@@ -69,7 +70,7 @@ def collect(run: Run) -> Facts:
     predictions = attempt(read_predictions, judged)
     epochs = attempt(read_epochs, _folder(run, "Trainer", "model_run"))
     schema = _folder(run, "CuratedSchema", "schema")
-    folder, settings = dataset.data_folder(run), flatten(run.settings)
+    folder, settings = data_folder(run), flatten(run.settings)
     spec = run.example or Absent("The size of an example was not recorded, so the examples cannot be read.")
     status, headline, reason = _verdict(run)
     return Facts(
@@ -79,17 +80,17 @@ def collect(run: Run) -> Facts:
         reason=reason,
         evaluation=evaluation,
         comparison=attempt(_comparison, evaluation, predictions),
-        reliability=attempt(evaluated.reliability, predictions),
-        mistakes=attempt(evaluated.worst_mistakes, predictions, spec),
+        reliability=attempt(reliability, predictions),
+        mistakes=attempt(worst_mistakes, predictions, spec),
         row_accuracy=attempt(_rows, predictions),
         epochs=epochs,
         kept=None if isinstance(epochs, Absent) else kept_epoch(settings.get("training.patience"), epochs),
-        balance=attempt(dataset.read_balance, _folder(run, "StatisticsGen", "statistics"), run.labels),
-        values=attempt(dataset.read_values, examples, spec),
-        anomalies=attempt(dataset.read_anomalies, _folder(run, "ExampleValidator", "anomalies"), schema),
+        balance=attempt(read_balance, _folder(run, "StatisticsGen", "statistics"), run.labels),
+        values=attempt(read_values, examples, spec),
+        anomalies=attempt(read_anomalies, _folder(run, "ExampleValidator", "anomalies"), schema),
         digests=attempt(read_digests, examples),
         data_folder=folder,
-        licence=dataset.licence(folder, run.data_digest),
+        licence=licence(folder, run.data_digest),
         settings=settings,
         changes=differences([settings, defaults()]) if settings else Absent("The file with the settings is gone."),
         provenance=_provenance(run),
@@ -136,13 +137,13 @@ def _ending(run: Run) -> str:
     return "it was not part of this run"
 
 
-def _comparison(evaluation: Evaluation, predictions: Predictions) -> evaluated.Comparison | Absent:
+def _comparison(evaluation: Evaluation, predictions: Predictions) -> Comparison | Absent:
     if evaluation.baseline_accuracy is None:
         return Absent(
             "No other model with the same inputs, outputs and classes was being served,"
             " so there was nothing to compare."
         )
-    return evaluated.compare(predictions)
+    return compare(predictions)
 
 
 def _rows(predictions: Predictions) -> list[float] | Absent:

@@ -13,14 +13,23 @@ from typing import TYPE_CHECKING, Any
 
 import numpy as np
 
-from pipeline.report import charts, evaluated
+from pipeline.report.charts import (
+    MANY_CLASSES,
+    STATES,
+    balance_chart,
+    class_chart,
+    confusion_chart,
+    curve_chart,
+    reliability_chart,
+    row_chart,
+    step_chart,
+)
 from pipeline.report.collect import Absent, Facts, attempt
 from pipeline.report.dataset import SAMPLE
+from pipeline.report.evaluated import classes, mistakes_by_count, overall
 
 if TYPE_CHECKING:
     from jinja2 import Environment
-
-    from components.evaluator.report import Evaluation
 
 SECTIONS = {
     "verdict": "Was the model pushed?",
@@ -73,19 +82,30 @@ def render(facts: Facts) -> str:
     """The HTML of the report. It contains everything that it shows, and no script."""
     environment = templates("pipeline.report")
     environment.filters |= {"picture": data_uri, "duration": _duration, "number": _number, "json": _json}
+    run, evaluation = facts.run, facts.evaluation
+    results = attempt(classes, evaluation)
     return environment.get_template("page.html.j2").render(
         facts=facts,
-        run=facts.run,
+        run=run,
         sections=SECTIONS,
         made=datetime.now().astimezone(),
         sample=SAMPLE,
-        states=charts.STATES,
-        main_packages=main_packages(facts.run.packages),
+        many=MANY_CLASSES,
+        states=STATES,
+        main_packages=main_packages(run.packages),
         missing=lambda value: isinstance(value, Absent),
-        written={artifact.id for step in facts.run.steps for artifact in step.outputs.values()},
-        many=charts.MANY_CLASSES,
-        **_numbers(facts.evaluation),
-        **_charts(facts),
+        written={artifact.id for step in run.steps for artifact in step.outputs.values()},
+        overall=attempt(overall, evaluation),
+        results=results,
+        confused=attempt(mistakes_by_count, evaluation),
+        loss_chart=attempt(curve_chart, "loss", "cross-entropy, nats", facts.epochs, facts.kept),
+        accuracy_chart=attempt(curve_chart, "accuracy", "accuracy", facts.epochs, facts.kept),
+        confusion_chart=attempt(confusion_chart, evaluation),
+        class_chart=attempt(class_chart, results),
+        reliability_chart=attempt(reliability_chart, facts.reliability),
+        row_chart=attempt(row_chart, facts.row_accuracy),
+        balance_chart=attempt(balance_chart, facts.balance),
+        step_chart=attempt(step_chart, run.steps),
     )
 
 
@@ -93,35 +113,6 @@ def main_packages(packages: Mapping[str, str]) -> dict[str, str]:
     """The packages that compute the results, by their normal names (PEP 503), with their versions."""
     normal = {re.sub("[-_.]+", "-", name).lower(): version for name, version in packages.items()}
     return {name: normal[name] for name in _MAIN_PACKAGES if name in normal}
-
-
-def _numbers(evaluation: Evaluation | Absent) -> dict[str, Any]:
-    """What the page says about the evaluation; empty values where there is none."""
-    if isinstance(evaluation, Absent):
-        return {"overall": None, "results": [], "worst": None, "gates": [], "confused": [], "difference": None}
-    results, baseline = evaluated.classes(evaluation), evaluation.baseline_accuracy
-    return {
-        "overall": evaluated.overall(evaluation),
-        "results": results,
-        "worst": min(results, key=lambda result: result.proportion.share, default=None),
-        "gates": sorted(evaluation.gates, key=lambda gate: gate.passed),
-        "confused": evaluated.mistakes_by_count(evaluation),
-        "difference": None if baseline is None else evaluation.accuracy - baseline,
-    }
-
-
-def _charts(facts: Facts) -> dict[str, charts.Chart | Absent | None]:
-    classes = attempt(evaluated.classes, facts.evaluation)
-    return {
-        "loss": attempt(charts.loss_chart, facts.epochs, facts.kept),
-        "accuracy": attempt(charts.accuracy_chart, facts.epochs, facts.kept),
-        "confusion": attempt(charts.confusion_chart, facts.evaluation),
-        "classes": attempt(charts.class_chart, classes),
-        "reliability": attempt(charts.reliability_chart, facts.reliability),
-        "row_chart": attempt(charts.row_chart, facts.row_accuracy),
-        "balance": attempt(charts.balance_chart, facts.balance),
-        "step_chart": attempt(charts.step_chart, facts.run.steps),
-    }
 
 
 def data_uri(picture: np.ndarray) -> str:

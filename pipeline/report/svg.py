@@ -15,17 +15,8 @@ from matplotlib.axes import Axes
 from matplotlib.figure import Figure
 
 # matplotlib needs colours, the page has variables: each of these stands for one.
-INK, GRID, SURFACE = "#010101", "#010102", "#010103"
-FIRST, SECOND, THIRD, BAD = "#010104", "#010105", "#010106", "#010107"
-_VARIABLES = {
-    INK: "--ink",
-    GRID: "--grid",
-    SURFACE: "--surface",
-    FIRST: "--series-1",
-    SECOND: "--series-2",
-    THIRD: "--series-3",
-    BAD: "--bad",
-}
+INK, GRID, FIRST, SECOND, THIRD, BAD = _COLOURS = [f"#01010{number}" for number in range(6)]
+_VARIABLES = ["--ink", "--grid", "--series-1", "--series-2", "--series-3", "--bad"]
 WIDTH = 410.0
 """Of a chart, in units that are pixels at a scale of 1: narrow, so that its text is readable on a phone."""
 _STYLE: Any = {
@@ -84,15 +75,10 @@ def finish(
     heads: Sequence[str] = (),
     lines: Iterable[Sequence[str]] = (),
 ) -> Chart:
-    """The chart, with a legend above it if what the axes show has labels. The same figure gives the same text.
+    """The chart of the figure that `axes` are in, and above it a legend if these have labels.
 
-    Args:
-        axes: of the figure, those with the labels.
-        name: unique on the page; it begins every id.
-        title: what the chart shows.
-        caption: what a reader sees in it, with the numbers.
-        heads: of the table with the numbers.
-        lines: of that table.
+    The same figure gives the same text. `name` is unique on the page, and begins every id. `caption` is what a reader
+    sees in it, with the numbers. `heads` and `lines` are a table of the numbers.
     """
     figure: Any = axes.figure
     handles, labels = axes.get_legend_handles_labels()
@@ -109,7 +95,7 @@ def _svg(figure: Figure, name: str, title: str, description: str) -> str:
     text = re.sub(r"<metadata>.*?</metadata>|<style[^>]*>.*?</style>", "", text, flags=re.DOTALL)
     text = re.sub(r'\bid="', f'id="{name}-', text)
     text = text.replace("url(#", f"url(#{name}-").replace('xlink:href="#', f'xlink:href="#{name}-')
-    for colour, variable in _VARIABLES.items():
+    for colour, variable in zip(_COLOURS, _VARIABLES, strict=True):
         text = text.replace(colour, f"var({variable})")
     text = re.sub(r"'DejaVu Sans'[^;\"]*", "var(--font)", text)
     (box,) = re.findall(r'viewBox="([^"]*)"', text)

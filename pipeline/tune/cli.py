@@ -110,8 +110,7 @@ def go_on(search: Search, jobs: int) -> int:
     try:
         study = search.open_study()
         code = run(search, jobs) if finished(study) < search.trials else 0
-        for line in write_report(search, study):
-            print(line)
+        write_report(search, study)
     except Exception as error:
         return tell(error, search)
     return code

@@ -18,56 +18,44 @@ from pipeline.config import with_overrides
 from pipeline.report.page import templates
 from pipeline.report.svg import FIRST, GRID, SECOND, Chart, canvas, finish
 from pipeline.runs.files import write_file
-from pipeline.tables import console, table
+from pipeline.tables import console, plain, table
 from pipeline.tune.ranges import Range, override
-from pipeline.tune.study import Search, text
+from pipeline.tune.study import Search
 
 _SHOWN = 10
 _ENOUGH = 10
 """Complete trials. Of random trials of three settings, 10 name the decisive one first in 11 of 12 searches."""
 
 
-def write_report(search: Search, study: optuna.Study) -> Iterator[str]:
-    """Writes `best.toml` and `report.html` into the search's folder, prints the best trials, and yields where all is.
-
-    Yields:
-        lines for the screen.
-    """
+def write_report(search: Search, study: optuna.Study) -> None:
+    """Writes `best.toml` and `report.html` into the search's folder, and prints the best trials, and where all is."""
     trials = study.get_trials(deepcopy=False, states=(TrialState.COMPLETE, TrialState.PRUNED))
     complete = [trial for trial in trials if _complete(trial)]
     if not complete:
-        yield "\nNo trial came to its end: all were pruned or diverged. Give the search other ranges."
+        print("\nNo trial came to its end: all were pruned or diverged. Give the search other ranges.")
         return
     ranked = sorted(complete, key=lambda trial: trial.value or 0.0, reverse=search.metric == "val_accuracy")
     rows = [
         {"trial": trial.number, search.metric: f"{trial.value:.4f}"}
-        | {key: text(value) for key, value in trial.params.items()}
+        | {key: plain(value) for key, value in trial.params.items()}
         for trial in ranked
     ]
     console().print()
     console().print(table(rows[:_SHOWN], title=f"The best of {len(trials)} trials"))
     importance = importances(study)
     if importance:
-        yield "\nImportance  " + "  ".join(f"{key} {share:.0%}" for key, share in importance.items())
+        print("\nImportance  " + "  ".join(f"{key} {share:.0%}" for key, share in importance.items()))
     profile, page = search.folder / "best.toml", search.folder / "report.html"
     write_file(profile_text(search, ranked[0]), profile)
     # The page contains everything that it shows, and no script.
-    html = (
-        templates("pipeline.tune")
-        .get_template("page.html.j2")
-        .render(
-            search=search,
-            rows=rows,
-            pruned=len(trials) - len(rows),
-            importance=importance,
-            charts=[history_chart(search, trials), *(range_chart(search, trials, found) for found in search.ranges)],
-        )
-    )
-    write_file(html, page)
-    yield f"Profile     {profile}"
-    yield f"            python -m pipeline.run_local --run-root {search.folder.parents[1]} --profile {profile}"
-    yield f"Report      {page}"
-    yield f"TensorBoard tensorboard --logdir {search.folder / 'trials'}"
+    template = templates("pipeline.tune").get_template("page.html.j2")
+    charts = [history_chart(search, trials), *(range_chart(search, trials, found) for found in search.ranges)]
+    pruned = len(trials) - len(rows)
+    write_file(template.render(search=search, rows=rows, pruned=pruned, importance=importance, charts=charts), page)
+    print(f"Profile     {profile}")
+    print(f"            python -m pipeline.run_local --run-root {search.folder.parents[1]} --profile {profile}")
+    print(f"Report      {page}")
+    print(f"TensorBoard tensorboard --logdir {search.folder / 'trials'}")
 
 
 def importances(study: optuna.Study) -> dict[str, float]:
@@ -92,10 +80,10 @@ def profile_text(search: Search, best: FrozenTrial) -> str:
 
 def toml(tree: Mapping[str, Any], section: str = "") -> Iterator[str]:
     """The lines of a TOML document. JSON's literals are TOML's."""
-    plain = {key: value for key, value in tree.items() if not isinstance(value, Mapping)}
-    if section and plain:
+    values = {key: value for key, value in tree.items() if not isinstance(value, Mapping)}
+    if section and values:
         yield f"\n[{section}]"
-    for key, value in plain.items():
+    for key, value in values.items():
         yield f"{_key(key)} = {json.dumps(value, ensure_ascii=False)}"
     for key, value in tree.items():
         if isinstance(value, Mapping):

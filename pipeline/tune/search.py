@@ -19,7 +19,8 @@ from optuna.trial import TrialState
 from data.errors import SettingsError, UserError, storage_problem
 from data.process import interruptible, quiet
 from pipeline.exit_codes import FAILED, exit_code
-from pipeline.tune.study import BACKUP, Search, finished, retry, text
+from pipeline.tables import settings_text
+from pipeline.tune.study import BACKUP, Search, finished, retry
 
 LOG = "search.log"
 
@@ -104,7 +105,7 @@ def _train(search: Search, study: optuna.Study, trial: optuna.Trial) -> None:
 
     try:
         config = search.settings(trial)
-        _say(trial, "begins  " + "  ".join(f"{key}={text(value)}" for key, value in trial.params.items()))
+        _say(trial, f"begins  {settings_text(trial.params)}")
         ended = study.tell(trial, train_trial(search, trial, config))
         result = f"{search.metric} {ended.value:.4f}, "
     except (SettingsError, optuna.TrialPruned) as reason:

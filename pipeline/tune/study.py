@@ -12,7 +12,7 @@ import warnings
 from contextlib import suppress
 from dataclasses import dataclass
 from pathlib import Path
-from typing import IO, Any, Literal
+from typing import IO, Literal
 
 import optuna
 from optuna.storages import RetryHeartbeatStaleTrialCallback
@@ -117,8 +117,3 @@ def retry(study: optuna.Study, trial: FrozenTrial) -> None:
 def finished(study: optuna.Study, *others: TrialState) -> int:
     """How many trials have a result, to the end or pruned, or are in one of the other states."""
     return len(study.get_trials(deepcopy=False, states=(TrialState.COMPLETE, TrialState.PRUNED, *others)))
-
-
-def text(value: Any) -> str:
-    """A value for people: four digits of a float."""
-    return f"{value:.4g}" if isinstance(value, float) else str(value)

@@ -9,7 +9,6 @@ from pathlib import Path
 
 import numpy as np
 import pytest
-from pipeline.report.write import write_file
 from tfx.types import standard_artifacts
 
 from components.evaluator.predictions import Predictions
@@ -17,8 +16,7 @@ from components.evaluator.report import Gate
 from components.example_gen import DIGEST, write_digests
 from pipeline.report import charts, dataset, evaluated
 from pipeline.report.epochs import Epoch, kept_epoch
-from pipeline.report.lineage import flat_settings
-from pipeline.runs.records import Run
+from pipeline.runs.files import write_file
 from tests.conftest import MNIST, ROOT
 from tests.own_sequences import example as own_sequences
 
@@ -37,15 +35,14 @@ def test_intervals_margins_and_the_kept_epoch() -> None:
     comparison = evaluated.compare(Predictions(ids, labels, one, nothing, two, nothing, nothing, nothing))
     assert (comparison.only_candidate, comparison.only_baseline, comparison.both) == (10, 2, 88)
     assert comparison.p == pytest.approx(2 * (1 + 12 + 66) / 2**12)
-    assert evaluated.margin(Gate("accuracy", 0.9, "at least 0.9500", False)) == pytest.approx(-0.05)
-    assert evaluated.margin(Gate("calibration", 0.03, "at most 0.0200", False)) == pytest.approx(-0.01)
-    assert evaluated.margin(Gate("accuracy", float("nan"), "at least 0.9500", False)) is None
+    assert Gate("accuracy", 0.9, "at least", 0.95, False).margin == pytest.approx(-0.05)
+    assert Gate("calibration", 0.03, "at most", 0.02, False).margin == pytest.approx(-0.01)
+    assert Gate("accuracy", 0.94999999, "at least", 0.95, True).margin == 0
+    assert Gate("accuracy", float("nan"), "at least", 0.95, False).margin is None
     epochs = [Epoch(1, 1, 0.5, 0.9, 0.5), Epoch(2, 0.5, 0.7, 0.6, 0.7), Epoch(3, 0.2, 0.9, 0.8, 0.7)]
     for patience, kept in ((2, 2), (0, 3)):
-        run = Run("a", "b", None, {"settings": f'{{"training": {{"patience": {patience}}}}}'}, [])
-        assert kept_epoch(run, epochs).number == kept
-    settings = {"notify": {"url": "https://hooks.example/secret"}, "training": {"epochs": 3}}
-    assert flat_settings(settings) == {"training.epochs": "3"}
+        assert kept_epoch(patience, epochs).number == kept
+    assert kept_epoch(None, epochs) is None
 
 
 def test_the_licence_is_that_of_the_data_wherever_they_lie(tmp_path: Path) -> None:
@@ -61,12 +58,14 @@ def test_the_licence_is_that_of_the_data_wherever_they_lie(tmp_path: Path) -> No
 
 def test_a_chart_is_the_same_each_time_and_follows_the_page() -> None:
     epochs = [Epoch(1, 1, 0.5, 0.9, 0.5)]
-    chart = charts.loss_chart(epochs, epochs[0])
-    assert chart == charts.loss_chart(epochs, epochs[0])
+    chart, again, other = (
+        charts.curve_chart(name, name, epochs, kept)
+        for name, kept in (("loss", epochs[0]), ("loss", epochs[0]), ("accuracy", None))
+    )
+    assert chart == again
     assert 'role="img"' in chart.svg and "<desc" in chart.svg and chart.lines == (("1", "1.0000", "0.9000"),)
     assert "var(--series-1)" in chart.svg and "<style" not in chart.svg and "<metadata" not in chart.svg
     assert not set(re.findall(r"#[0-9a-f]{6}", chart.svg)) and "201" not in re.findall("<metadata.*", chart.svg)
-    other = charts.accuracy_chart(epochs, None)
     ids = [re.findall(r' id="([^"]+)"', svg) for svg in (chart.svg, other.svg)]
     assert not set(ids[0]) & set(ids[1])
 
