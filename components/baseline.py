@@ -23,10 +23,8 @@ from tfx.types import artifact_utils
 from tfx.utils import io_utils
 
 from components.trainer.signatures import PROBABILITIES
-from components.version_folder import read_labels, same_model, saved_model, version_folders
+from components.version_folder import VERSION, read_labels, same_model, saved_model, version_folders
 
-VERSION = "version"
-"""The custom property of a baseline: which pushed version it is a copy of."""
 UNFINISHED = ".unfinished"
 """The ending of a folder that a killed run did not finish copying."""
 
@@ -85,7 +83,7 @@ def _problem(folder: str, candidate: str, labels: tuple[str, ...]) -> str:
 
 
 class LatestPushedModelStrategy(tfx.dsl.experimental.ResolverStrategy):
-    """Resolves `model` to the baseline, copied once into the pipeline root and registered once in ML Metadata.
+    """Resolves `model`, the candidate, to the baseline, copied once into the pipeline root and registered once.
 
     The artifact keeps its id from run to run, so an unchanged run takes the evaluation from TFX's cache.
 
@@ -100,10 +98,9 @@ class LatestPushedModelStrategy(tfx.dsl.experimental.ResolverStrategy):
     def resolve_artifacts(
         self, store: mlmd.MetadataStore, input_dict: Mapping[str, list[types.Artifact]]
     ) -> dict[str, list[types.Artifact]]:
-        (candidate,) = input_dict["candidate"]
+        (candidate,) = input_dict["model"]
         folder = find_baseline(self._serving_dir, saved_model(candidate))
-        models = [self._register(store, folder, candidate)] if folder else []
-        return {**input_dict, "model": models}
+        return {"model": [self._register(store, folder, candidate)] if folder else []}
 
     def _register(self, store: mlmd.MetadataStore, folder: str, candidate: types.Artifact) -> types.Artifact:
         version = Path(folder).name

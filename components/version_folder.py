@@ -22,12 +22,14 @@ if TYPE_CHECKING:
     from tfx import types
 
 LABELS, MODEL_ID, PROVENANCE = (f"assets.extra/{name}" for name in ("labels.txt", "model_id.txt", "provenance.json"))
+VERSION = "version"
+"""The custom property of a Model that is a copy of a version: which one."""
 ROLLED_BACK = "rolled_back"
 """The part of the provenance that says that a version is a copy: of which version, and instead of which one."""
 MODELS = "models"
 """In ROLLED_BACK: the models that were rolled back, as `model_id` gives them."""
 _OBJECTS = ("settings", "fingerprints", "data", "evaluation", "infra_check", "packages", ROLLED_BACK)
-_GATE = {"name", "value", "bound", "passed"}
+_GATE = {"name", "value", "side", "bound", "passed"}
 
 
 def version_folders(base_path: str) -> list[str]:

@@ -13,6 +13,7 @@ from tfx.utils import io_utils
 
 from components.data_validation import DataGateError
 from data.example import LABEL, ExampleSpec, size_anomaly
+from data.records import examine
 
 
 def schema_anomalies(anomalies: anomalies_pb2.Anomalies, schema: schema_pb2.Schema) -> Iterator[str]:
@@ -76,8 +77,6 @@ def DataGate(
     Raises:
         DataGateError: with one line for each anomaly.
     """
-    from data.records import examine
-
     spec = ExampleSpec.model_validate_json(example)
     expected = io_utils.SchemaReader().read(io_utils.get_only_uri_in_dir(schema.uri))
     splits = artifact_utils.decode_split_names(statistics.split_names)
@@ -85,7 +84,9 @@ def DataGate(
     examples = 0
     for split in splits:
         dataset = tfdv.load_stats_binary(_file(statistics, split, "FeatureStats.pb")).datasets[0]
-        found = [*schema_anomalies(_read_anomalies(anomalies, split), expected), size_anomaly(dataset, spec)]
+        with fileio.open(_file(anomalies, split, "SchemaDiff.pb"), "rb") as file:
+            seen = anomalies_pb2.Anomalies.FromString(file.read())
+        found = [*schema_anomalies(seen, expected), size_anomaly(dataset, spec)]
         if dataset.num_examples:
             found += class_anomalies(dataset, spec.classes, min_class_examples)
         else:
@@ -102,11 +103,6 @@ def DataGate(
             " of the profile, and run again."
         )
     return {"examples": examples}
-
-
-def _read_anomalies(artifact: types.Artifact, split: str) -> anomalies_pb2.Anomalies:
-    with fileio.open(_file(artifact, split, "SchemaDiff.pb"), "rb") as file:
-        return anomalies_pb2.Anomalies.FromString(file.read())
 
 
 def _file(artifact: types.Artifact, split: str, name: str) -> str:

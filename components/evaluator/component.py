@@ -12,13 +12,11 @@ from tfx.dsl.components.base import executor_spec
 from tfx.dsl.io import fileio
 from tfx.types import artifact_utils
 
-from components import baseline
 from components.evaluator.config import BASELINE_VERSION, EXAMPLE, eval_config
 from components.evaluator.predictions import write_predictions
 from components.evaluator.report import read_evaluation
 from components.evaluator.settings import Gates
-from components.version_folder import saved_model
-from data.errors import UserError
+from components.version_folder import VERSION, saved_model
 from data.example import ExampleSpec
 
 
@@ -34,17 +32,8 @@ class EvaluatorExecutor(executor.Executor):
         output_dict: dict[str, list[types.Artifact]],
         exec_properties: dict[str, Any],
     ) -> None:
-        """Evaluates the model, and compares it with the baseline if there is one.
-
-        Raises:
-            UserError: there is no model, because the resolver of the baseline failed.
-        """
+        """Evaluates the model, and compares it with the baseline if there is one."""
         baselines = with_files(input_dict.get("baseline_model", []))
-        if not input_dict.get("model"):  # TFX would evaluate nothing
-            raise UserError(
-                "The baseline could not be looked up, so the model was not evaluated and not pushed:"
-                " the cause is in the log of the step Baseline."
-            )
         super().Do({**input_dict, "baseline_model": baselines}, output_dict, exec_properties)
         (evaluation,), (model,) = output_dict["evaluation"], input_dict["model"]
         test_files = [f"{artifact_utils.get_split_uri(input_dict['examples'], 'test')}/*"]
@@ -55,9 +44,7 @@ class EvaluatorExecutor(executor.Executor):
             evaluation.set_float_custom_property(name, value)
         evaluation.set_string_custom_property(EXAMPLE, exec_properties[EXAMPLE])
         if baselines:
-            evaluation.set_string_custom_property(
-                BASELINE_VERSION, baselines[0].get_string_custom_property(baseline.VERSION)
-            )
+            evaluation.set_string_custom_property(BASELINE_VERSION, baselines[0].get_string_custom_property(VERSION))
 
 
 class Evaluator(tfx.components.Evaluator):

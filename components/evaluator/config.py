@@ -2,6 +2,8 @@
 
 from __future__ import annotations
 
+from typing import Literal
+
 from tensorflow_model_analysis.proto import config_pb2
 
 from components.evaluator.metrics import ExpectedCalibrationError
@@ -29,15 +31,17 @@ def eval_config(gates: Gates, classes: int) -> config_pb2.EvalConfig:
     accuracy = config_pb2.MetricConfig(
         class_name="SparseCategoricalAccuracy",
         per_slice_thresholds=[
-            _threshold([OVERALL], value=_at_least(gates.accuracy), change=_drop_at_most(gates.max_drop)),
-            _threshold(every_class, value=_at_least(gates.class_accuracy)),
+            _threshold([OVERALL], "lower_bound", gates.accuracy),
+            _threshold(every_class, "lower_bound", gates.class_accuracy),
         ],
     )
+    drop = accuracy.per_slice_thresholds[0].threshold.change_threshold
+    drop.direction, drop.absolute.value = config_pb2.MetricDirection.HIGHER_IS_BETTER, -gates.max_drop - _SLACK
     calibration = config_pb2.MetricConfig(
         class_name=ExpectedCalibrationError.__name__, module=ExpectedCalibrationError.__module__
     )
     if gates.max_calibration_error:
-        calibration.per_slice_thresholds.append(_threshold([OVERALL], value=_at_most(gates.max_calibration_error)))
+        calibration.per_slice_thresholds.append(_threshold([OVERALL], "upper_bound", gates.max_calibration_error))
     others = ("ExampleCount", "SparseCategoricalCrossentropy", "MultiClassConfusionMatrixPlot")
     return config_pb2.EvalConfig(
         model_specs=[_model_spec(CANDIDATE), _model_spec(BASELINE)],
@@ -62,25 +66,11 @@ def _model_spec(name: str) -> config_pb2.ModelSpec:
 
 
 def _threshold(
-    slices: list[config_pb2.SlicingSpec],
-    value: config_pb2.GenericValueThreshold,
-    change: config_pb2.GenericChangeThreshold | None = None,
+    slices: list[config_pb2.SlicingSpec], side: Literal["lower_bound", "upper_bound"], bound: float
 ) -> config_pb2.PerSliceMetricThreshold:
-    # A `MetricConfig.threshold` would apply to every slice.
+    """One bound, as the report shows it. A `MetricConfig.threshold` would apply to every slice."""
+    value = bound - _SLACK if side == "lower_bound" else bound + _SLACK
+    threshold = config_pb2.GenericValueThreshold(**{side: {"value": value}})
     return config_pb2.PerSliceMetricThreshold(
-        slicing_specs=slices, threshold=config_pb2.MetricThreshold(value_threshold=value, change_threshold=change)
-    )
-
-
-def _at_least(bar: float) -> config_pb2.GenericValueThreshold:
-    return config_pb2.GenericValueThreshold(lower_bound={"value": bar - _SLACK})
-
-
-def _at_most(bar: float) -> config_pb2.GenericValueThreshold:
-    return config_pb2.GenericValueThreshold(upper_bound={"value": bar + _SLACK})
-
-
-def _drop_at_most(drop: float) -> config_pb2.GenericChangeThreshold:
-    return config_pb2.GenericChangeThreshold(
-        direction=config_pb2.MetricDirection.HIGHER_IS_BETTER, absolute={"value": -drop - _SLACK}
+        slicing_specs=slices, threshold=config_pb2.MetricThreshold(value_threshold=threshold)
     )

@@ -2,8 +2,10 @@
 
 from __future__ import annotations
 
+import math
 from collections.abc import Iterator, Sequence
 from dataclasses import dataclass
+from typing import Literal
 
 import tensorflow_model_analysis as tfma
 from tensorflow_model_analysis import slicer
@@ -12,7 +14,6 @@ from tensorflow_model_analysis.proto import config_pb2
 from tensorflow_model_analysis.proto.validation_result_pb2 import ValidationResult
 
 from components.evaluator.config import BASELINE
-from data.example import LABEL
 
 _ACCURACY = "sparse_categorical_accuracy"
 _CROSS_ENTROPY = "sparse_categorical_crossentropy"
@@ -25,19 +26,33 @@ Metrics = dict[Slice, dict[MetricKey, float]]
 
 @dataclass(frozen=True)
 class Gate:
-    """One threshold of the eval config on one slice: the metric's `value`, the `bound` in words, TFMA's verdict."""
+    """One threshold of the eval config on one slice: the metric's `value`, its `bound`, TFMA's verdict."""
 
     name: str
     value: float
-    bound: str
+    side: Literal["at least", "at most"]
+    bound: float
     passed: bool
+
+    @property
+    def limit(self) -> str:
+        """What the gate wants, in words."""
+        return f"{self.side} {self.bound:.4f}"
+
+    @property
+    def margin(self) -> float | None:
+        """How far the value lies on the allowed side of the bound, negative if it was refused; None without a value."""
+        if math.isnan(self.value):
+            return None
+        distance = self.value - self.bound if self.side == "at least" else self.bound - self.value
+        return max(distance, 0.0) if self.passed else distance  # what passed may lie beyond it by the slack
 
     def __str__(self) -> str:
         """With as many digits as tell a refused value from its bound."""
         digits = 4
-        while not self.passed and digits < 8 and f"{self.value:.{digits}f}" in self.bound:
+        while not self.passed and digits < 8 and f"{self.value:.{digits}f}" in self.limit:
             digits += 1
-        return f"{self.name}: {self.value:.{digits}f}, {self.bound}"
+        return f"{self.name}: {self.value:.{digits}f}, {self.limit}"
 
 
 @dataclass(frozen=True)
@@ -101,7 +116,7 @@ def read_evaluation(uri: str, labels: Sequence[str] = ()) -> Evaluation:
     accuracy = values_by_slice(_ACCURACY)
     return Evaluation(
         blessed=result.validation_ok,
-        gates=[*_gates(config, metrics, result, labels), *_missing_slices(result, labels)],
+        gates=[*_gates(config, metrics, result, labels)],
         examples=int(values_by_slice("example_count")[()]),
         accuracy=accuracy[()],
         cross_entropy=values_by_slice(_CROSS_ENTROPY)[()],
@@ -140,7 +155,7 @@ def _read_confusion(uri: str) -> dict[tuple[int, int], int]:
 def _gates(
     config: config_pb2.EvalConfig, metrics: Metrics, result: ValidationResult, labels: Sequence[str]
 ) -> Iterator[Gate]:
-    """One gate for each threshold and each slice that it applies to."""
+    """One gate for each threshold and each slice that it applies to, and one for each class without examples."""
     failed = {
         (slicer.deserialize_slice_key(validation.slice_key), failure.metric_key.SerializeToString(deterministic=True))
         for validation in result.metric_validations_per_slice
@@ -155,48 +170,29 @@ def _gates(
             applicable = slicer.SingleSliceSpec(spec=slicing_spec).is_slice_applicable
             for slice_key, values in metrics.items():
                 if applicable(slice_key):
-                    value = values.get(key, float("nan"))
-                    yield Gate(
-                        _name(key, slice_key, labels), value, _bound(threshold), (slice_key, encoded) not in failed
-                    )
-
-
-def _missing_slices(result: ValidationResult, labels: Sequence[str]) -> Iterator[Gate]:
+                    name = _NAMES.get(key.name, key.name) + _of_class(slice_key, labels)
+                    name += " against the baseline" if key.is_diff else ""
+                    value, passed = values.get(key, float("nan")), (slice_key, encoded) not in failed
+                    yield Gate(name, value, *_bound(threshold), passed)
     for spec in result.missing_slices:
-        slice_key = tuple(sorted(spec.feature_values.items()))
-        yield Gate(f"examples{_suffix(slice_key, labels)}", 0, "at least one", passed=False)
+        name = f"examples{_of_class(tuple(spec.feature_values.items()), labels)}"
+        yield Gate(name, 0, "at least", 1, passed=False)
 
 
-def _name(key: MetricKey, slice_key: Slice, labels: Sequence[str]) -> str:
-    name = _NAMES.get(key.name, key.name) + _suffix(slice_key, labels)
-    return f"{name} against the baseline" if key.is_diff else name
-
-
-def _suffix(slice_key: Slice, labels: Sequence[str]) -> str:
-    return "".join(
-        f" of class {_class_name(value, labels)}" if feature == LABEL else f" where {feature} is {value}"
-        for feature, value in slice_key
-    )
+def _of_class(slice_key: Slice, labels: Sequence[str]) -> str:
+    return "".join(f" of class {_class_name(label, labels)}" for _, label in slice_key)
 
 
 def _class_name(label: int | float | str, labels: Sequence[str]) -> str:
     return labels[int(label)] if labels else str(label)
 
 
-def _bound(threshold: config_pb2.GenericValueThreshold | config_pb2.GenericChangeThreshold) -> str:
+def _bound(
+    threshold: config_pb2.GenericValueThreshold | config_pb2.GenericChangeThreshold,
+) -> tuple[Literal["at least", "at most"], float]:
+    """The one bound that config.py gives a threshold, as the settings have it: without the slack for float32."""
     if isinstance(threshold, config_pb2.GenericChangeThreshold):
-        word = "at most" if threshold.direction == config_pb2.MetricDirection.LOWER_IS_BETTER else "at least"
-        if threshold.HasField("relative"):
-            return f"{word} {threshold.relative.value:.2%}"
-        return f"{word} {_rounded(threshold.absolute.value)}"
-    bounds = []
+        return "at least", round(threshold.absolute.value, 5) + 0.0
     if threshold.HasField("lower_bound"):
-        bounds.append(f"at least {_rounded(threshold.lower_bound.value)}")
-    if threshold.HasField("upper_bound"):
-        bounds.append(f"at most {_rounded(threshold.upper_bound.value)}")
-    return ", ".join(bounds)
-
-
-def _rounded(bound: float) -> str:
-    """The bound as the settings give it, without the slack for float32."""
-    return f"{round(bound, 5) + 0.0:.4f}"
+        return "at least", round(threshold.lower_bound.value, 5)
+    return "at most", round(threshold.upper_bound.value, 5)

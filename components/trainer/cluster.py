@@ -19,7 +19,7 @@ from tensorflow.python.distribute import multi_worker_util
 
 from components.trainer.process import run_in_process
 from components.trainer.settings import Training
-from components.trainer.strategy import mirrored_strategy, reserve_devices, with_precision
+from components.trainer.strategy import reserve_devices, with_precision
 from data.errors import SettingsError, UserError
 
 # What a collective operation raises when a host is gone.
@@ -173,7 +173,9 @@ def connect(replicas: int) -> Cluster:
     """
     host = this_host()
     if host is None:
-        return Cluster(mirrored_strategy(replicas))
+        reserve_devices(replicas)
+        gpus = [gpu.name for gpu in tf.config.list_logical_devices("GPU")]
+        return Cluster(tf.distribute.MirroredStrategy(gpus or [f"CPU:{index}" for index in range(replicas)]))
     try:
         return Cluster(tf.distribute.MultiWorkerMirroredStrategy(cluster_resolver=host.resolver))
     except (tf.errors.OpError, RuntimeError) as error:

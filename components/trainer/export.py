@@ -95,10 +95,10 @@ def export(weights: list, transform: tft.TFTransformOutput, settings: Model, spe
 
 
 def predict_reference(
-    model: tf_keras.Model, transform: tft.TFTransformOutput, spec: ExampleSpec, files: Sequence[str], count: int = 64
+    model: tf_keras.Model, transform: tft.TFTransformOutput, spec: ExampleSpec, files: Sequence[str]
 ) -> ReferencePredictions:
-    """The first `count` inputs of `files`, with the probabilities that the trained `model` predicts."""
-    records = next(iter(read_records(files).batch(count)))
+    """The first 64 inputs of `files`, with the probabilities that the trained `model` predicts."""
+    records = next(iter(read_records(files).batch(64)))
     features = tf.io.parse_example(records, transform.raw_feature_spec())
     logits = model(transform.transform_features_layer()(features)[SEQUENCE], training=False)
     inputs = np.stack([parse(record, spec)[0] for record in records.numpy()])

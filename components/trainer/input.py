@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-import functools
 import math
 from collections.abc import Callable, Sequence
 from typing import NamedTuple
@@ -115,28 +114,20 @@ def _split(
             batches = batches.repeat().skip(first_epoch * steps)
         parsed = split_batches(batches, context).map(parse, num_parallel_calls=tf.data.AUTOTUNE)
         if augmentation and augmentation.active:
-            numbered = parsed.enumerate((first_epoch or 0) * steps * local_replicas(context))
-            distort = functools.partial(_distort, context, augmentation, seed)
+            local = local_replicas(context)
+
+            @tf.autograph.experimental.do_not_convert
+            def distort(number: tf.Tensor, example: tuple[tf.Tensor, tf.Tensor]) -> tuple[tf.Tensor, tf.Tensor]:
+                batch, replica = number // local, context.input_pipeline_id * local + number % local
+                part = batch * context.num_replicas_in_sync + replica
+                sequences, labels = example
+                return augment(sequences, tf.stack([tf.constant(seed, tf.int64), part]), augmentation), labels
+
+            numbered = parsed.enumerate((first_epoch or 0) * steps * local)
             parsed = numbered.map(distort, num_parallel_calls=tf.data.AUTOTUNE)
         return parsed.prefetch(4).with_options(options)
 
     return SplitDataset(input_fn, count, steps)
-
-
-@tf.autograph.experimental.do_not_convert
-def _distort(
-    context: tf.distribute.InputContext,
-    augmentation: Augmentation,
-    seed: int,
-    number: tf.Tensor,
-    example: tuple[tf.Tensor, tf.Tensor],
-) -> tuple[tf.Tensor, tf.Tensor]:
-    """Augments the part `number` of this host's parts of the global batches."""
-    local = local_replicas(context)
-    batch, replica = number // local, context.input_pipeline_id * local + number % local
-    part = batch * context.num_replicas_in_sync + replica
-    sequences, labels = example
-    return augment(sequences, tf.stack([tf.constant(seed, tf.int64), part]), augmentation), labels
 
 
 def local_replicas(context: tf.distribute.InputContext) -> int:

@@ -14,7 +14,6 @@ import tf_keras
 from pydantic import BaseModel
 
 from components.fingerprint import fingerprint
-from data.process import remove_older
 from components.trainer.cluster import Cluster, connect, launch
 from components.trainer.export import export, predict_reference
 from components.trainer.fit import compile_model, fit
@@ -24,6 +23,7 @@ from components.trainer.precision import in_float32
 from components.trainer.settings import TrainerSettings
 from components.trainer.strategy import with_precision
 from components.version_folder import write_model_id
+from data.process import remove_older
 
 if TYPE_CHECKING:
     # A training host has no other need of TFX, which takes seconds to load.

@@ -31,19 +31,6 @@ def reserve_devices(replicas: int) -> None:
             ) from None
 
 
-def mirrored_strategy(replicas: int) -> tf.distribute.MirroredStrategy:
-    """MirroredStrategy over all GPUs of this host, or over `replicas` logical CPU devices where there is none.
-
-    Raises:
-        UserError: TensorFlow has started with fewer devices.
-    """
-    gpus = tf.config.list_logical_devices("GPU")
-    if gpus:
-        return tf.distribute.MirroredStrategy([gpu.name for gpu in gpus])
-    reserve_devices(replicas)
-    return tf.distribute.MirroredStrategy([f"CPU:{index}" for index in range(replicas)])
-
-
 def with_precision(training: Training, cpu_info: Path = Path("/proc/cpuinfo")) -> Training:
     """The settings with a Keras policy instead of "auto".
 

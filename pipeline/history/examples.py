@@ -62,10 +62,9 @@ def load_predictions(run: Run) -> Predictions | str:
     if not Path(found.uri).is_dir():
         return "the evaluation's files were removed"
     try:
-        predictions = read_predictions(found.uri)
+        return read_predictions(found.uri)
     except (OSError, ValueError, TypeError, zipfile.BadZipFile, EOFError):
         return "the file of predictions is damaged"
-    return "an earlier version did not keep them" if predictions is None else predictions
 
 
 def compare_predictions(one: Predictions, other: Predictions) -> tuple[Json, list[Change]]:

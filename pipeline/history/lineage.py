@@ -144,7 +144,7 @@ def print_lineage(console: Console, found: Json) -> None:
 
 
 def _gate(gate: Json) -> str:
-    return f"{'✓' if gate['passed'] else '✗'} {gate['name']}: {gate['value']:.4f}, {gate['bound']}"
+    return f"{'✓' if gate['passed'] else '✗'} {gate['name']}: {gate['value']:.4f}, {gate['side']} {gate['bound']:.4f}"
 
 
 def _named(title: str, rows: dict[str, Any] | None) -> list[tuple[str, Any]]:

@@ -143,7 +143,7 @@ def print_run(console: Console, run: Json) -> None:
         *((name.replace("_", " ").capitalize(), f"{value:g}") for name, value in figures.items() if name != "accuracy"),
         ("Evaluator", {True: "blessed", False: "not blessed"}.get(run["blessed"])),
         *(
-            ("", f"{'✓' if g['passed'] else '✗'} {g['name']}: {g['value']:.4f}, {g['bound']}")
+            ("", f"{'✓' if g['passed'] else '✗'} {g['name']}: {g['value']:.4f}, {g['side']} {g['bound']:.4f}")
             for g in run["gates"] or ()
         ),
         ("Infra check", (infra["reason"] or "blessed") if infra else None),

@@ -15,15 +15,12 @@ from tfx.types import standard_artifacts
 from tfx.utils import path_utils
 
 from components.baseline import (
-    VERSION,
     LatestPushedModel,
     LatestPushedModelStrategy,
     find_baseline,
-    list_versions,
 )
-from components.evaluator.component import EvaluatorExecutor, with_files
-from components.version_folder import same_model
-from data.errors import UserError
+from components.evaluator.component import with_files
+from components.version_folder import VERSION, same_model, version_folders
 
 Artifact = standard_artifacts.Model
 
@@ -79,7 +76,7 @@ def resolve(candidate: Path, serving_dir: Path, work: Path) -> list[Artifact]:
         shutil.copytree(candidate, path_utils.serving_model_path(trained.uri))
     trained.mlmd_artifact.type_id = store.put_artifact_type(Artifact().artifact_type)
     strategy = LatestPushedModelStrategy(serving_dir=str(serving_dir), baseline_dir=str(work / "baseline"))
-    return strategy.resolve_artifacts(store, {"candidate": [trained], "model": [trained]})["model"]
+    return strategy.resolve_artifacts(store, {"model": [trained]})["model"]
 
 
 def by_resolver(candidate: Path, serving_dir: Path, work: Path) -> str:
@@ -157,7 +154,7 @@ def test_a_model_without_the_newer_outputs_is_a_baseline(models: list[Path], tmp
     module = Named()
     tf.saved_model.save(module, str(tmp_path / "new"), signatures={"serving_default": module.serve})
     push(tmp_path / "served", v9=models[0])
-    assert find_baseline(str(tmp_path / "served"), str(tmp_path / "new")) == 9
+    assert find_baseline(str(tmp_path / "served"), str(tmp_path / "new")) == str(tmp_path / "served" / "9")
 
 
 def test_a_damaged_version_is_passed_over(
@@ -180,15 +177,16 @@ def test_an_incomplete_push_in_an_object_store_is_no_version(
 ) -> None:
     push(tmp_path / "served", v9=models[0], v10=models[1])
     (tmp_path / "served" / "10" / "saved_model.pb").unlink()
-    assert list_versions(str(tmp_path / "served")) == [9]
+    assert version_folders(str(tmp_path / "served")) == [str(tmp_path / "served" / "9")]
     assert baseline(models[2], tmp_path / "served", tmp_path) == "9"
 
 
 def test_a_model_of_unknown_origin_is_another_model(baseline: Baseline, models: list[Path], tmp_path: Path) -> None:
     push(tmp_path / "served", v9=models[0])
     (tmp_path / "served" / "9" / "fingerprint.pb").unlink()
-    assert find_baseline(str(tmp_path / "served"), str(models[0])) == 9
-    assert list_versions(str(tmp_path / "served")) == [9] and list_versions(str(tmp_path / "nowhere")) == []
+    served = str(tmp_path / "served")
+    assert find_baseline(served, str(models[0])) == f"{served}/9"
+    assert version_folders(served) == [f"{served}/9"] and version_folders(str(tmp_path / "nowhere")) == []
 
 
 def test_the_resolved_artifact_stays_the_same_until_another_model_is_pushed(models: list[Path], tmp_path: Path) -> None:
@@ -211,8 +209,3 @@ def test_the_evaluator_takes_an_empty_artifact_for_no_baseline(models: list[Path
     full.uri, empty.uri = str(tmp_path / "full"), str(tmp_path / "empty")
     shutil.copytree(models[0], path_utils.serving_model_path(full.uri))
     assert with_files([empty, full]) == [full] and with_files([]) == []
-
-
-def test_the_evaluator_without_a_model_says_that_the_resolver_failed() -> None:
-    with pytest.raises(UserError, match="The baseline could not be looked up"):
-        EvaluatorExecutor().Do({"model": []}, {}, {})

@@ -22,10 +22,12 @@ from components.trainer.input import read_splits, split_batches
 from components.trainer.model import build_model
 from components.trainer.process import run_in_process
 from components.trainer.settings import Model, Training
-from data.errors import SettingsError, UserError
+from data.errors import DataError, SettingsError, UserError
 from data.example import ExampleSpec
 from data.readers import Images
+from data.splits import shard_names
 from pipeline.exit_codes import INTERRUPTED
+from pipeline.local.cli import main
 from serving.launch import free_port
 from tests.conftest import ROOT
 
@@ -127,12 +129,12 @@ def test_a_wrong_tf_config_is_a_sentence(text: str, words: str, monkeypatch: pyt
     assert "\n" not in str(caught.value)
 
 
-def test_the_command_line_refuses_a_wrong_tf_config() -> None:
-    environment = {**os.environ, "TF_CONFIG": json.dumps({"cluster": TWO, "task": {"type": "ps", "index": 0}})}
-    command = [sys.executable, "-m", "pipeline.run_local"]
-    done = subprocess.run(command, cwd=ROOT, env=environment, capture_output=True, text=True, check=False)
-    assert done.returncode == 2
-    assert "makes this host a 'ps'" in done.stderr and "Traceback" not in done.stderr
+def test_the_command_line_refuses_a_wrong_tf_config(
+    monkeypatch: pytest.MonkeyPatch, capsys: pytest.CaptureFixture[str]
+) -> None:
+    configure(monkeypatch, TWO, "ps", 0)
+    assert main([]) == 2
+    assert "makes this host a 'ps'" in capsys.readouterr().err
 
 
 def test_the_strategy_is_chosen_by_where_it_is(monkeypatch: pytest.MonkeyPatch) -> None:
@@ -167,22 +169,22 @@ def test_who_waits_dies_with_its_parent(monkeypatch: pytest.MonkeyPatch) -> None
 
 
 @pytest.mark.slow
-def test_what_goes_wrong_in_a_process_of_its_own_is_raised_here(monkeypatch: pytest.MonkeyPatch) -> None:
+def test_what_goes_wrong_in_a_process_of_its_own_is_raised_here() -> None:
     with pytest.raises(UserError, match="ended with code -9 and without a message"):
         run_in_process(signal.raise_signal, signal.SIGKILL)
     with pytest.raises(RuntimeError, match="ValueError: invalid literal"):
         run_in_process(int, "x")
-    monkeypatch.setenv("TF_CONFIG", "{")
-    with pytest.raises(SettingsError, match="TF_CONFIG cannot be used"):
-        run_in_process(this_host)
+    with pytest.raises(DataError, match="the train split is missing"):
+        run_in_process(shard_names, "nowhere", "train")
 
 
 @pytest.mark.slow
 @pytest.mark.parametrize("index", [0, 1])
-def test_a_host_that_waits_heeds_an_interrupt(index: int, tmp_path: Path, small_mnist: Path) -> None:
+def test_a_host_that_waits_heeds_an_interrupt(index: int, prepared: Path, small_mnist: Path) -> None:
+    """The chief finds the steps before the Trainer in the cache."""
     cluster = {"worker": [f"127.0.0.1:{free_port()}" for _ in range(2)]}
     config = json.dumps({"cluster": cluster, "task": {"type": "worker", "index": index}})
-    command = [sys.executable, "-m", "pipeline.run_local", "--run-root", str(tmp_path)]
+    command = [sys.executable, "-m", "pipeline.run_local", "--run-root", str(prepared.parent)]
     process = subprocess.Popen(
         [*command, "--set", f"data.path={small_mnist}"],
         cwd=ROOT,

@@ -13,14 +13,9 @@ from components.trainer.model import build_model
 from components.trainer.settings import Model
 from data.example import ExampleSpec, pack, serialize
 from data.readers import Images
+from tests.components.conftest import Exported
 
 SPEC = ExampleSpec()
-
-
-def exported(model: Model, transform: tft.TFTransformOutput, folder: Path) -> tuple:
-    network = build_model(model, SPEC)
-    export(network.get_weights(), transform, model, SPEC, str(folder))
-    return network, tf.saved_model.load(str(folder)).signatures
 
 
 def call(signatures, name: str, **inputs: tf.Tensor) -> dict[str, np.ndarray]:
@@ -28,27 +23,30 @@ def call(signatures, name: str, **inputs: tf.Tensor) -> dict[str, np.ndarray]:
 
 
 @pytest.fixture(scope="module")
-def small_model(transform: tft.TFTransformOutput, tmp_path_factory: pytest.TempPathFactory):
-    """The signatures of a small exported model."""
-    return exported(Model(units=8), transform, tmp_path_factory.mktemp("exported") / "model")[1]
+def signatures(exported: Exported):
+    """The signatures of a small LSTM."""
+    return tf.saved_model.load(str(exported.saved_model)).signatures
 
 
 MODELS = {
-    "lstm": Model(units=16),
-    "gru, two layers, dropout": Model(cell="gru", units=16, layers=2, dropout=0.5),
-    "simple_rnn, relu": Model(cell="simple_rnn", units=16, activation="relu"),
-    "bidirectional lstm, two layers": Model(units=8, layers=2, bidirectional=True, dropout=0.2),
+    "lstm": None,
     "gru, three layers, normalized": Model(cell="gru", units=8, layers=3, layer_norm=True, dropout=0.2),
-    "bidirectional gru, normalized": Model(cell="gru", units=8, layers=2, bidirectional=True, layer_norm=True),
+    "simple_rnn, relu": Model(cell="simple_rnn", units=16, activation="relu", dropout=0.5),
+    "bidirectional lstm, two layers, normalized": Model(units=8, layers=2, bidirectional=True, layer_norm=True),
 }
 
 
 @pytest.mark.parametrize("name", MODELS)
 def test_the_signatures_agree_with_the_network_and_each_other(
-    name: str, transform: tft.TFTransformOutput, digits: dict[str, Images], tmp_path: Path
+    name: str, exported: Exported, transform: tft.TFTransformOutput, digits: dict[str, Images], tmp_path: Path
 ) -> None:
-    model, images = MODELS[name], digits["test"].take(slice(0, 200))
-    network, signatures = exported(model, transform, tmp_path / "model")
+    images, model, network, folder = digits["test"].take(slice(0, 200)), MODELS[name], exported.network, tmp_path
+    if model is None:
+        model, folder = exported.settings, exported.saved_model
+    else:
+        network = build_model(model, SPEC)
+        export(network.get_weights(), transform, model, SPEC, str(folder))
+    signatures = tf.saved_model.load(str(folder)).signatures
     truth = tf.nn.softmax(network(images.pixels.astype(np.float32) / 255, training=False)).numpy()
     records = [serialize(p, y) for p, y in zip(images.pixels, images.labels, strict=True)]
 
@@ -73,20 +71,15 @@ def test_the_signatures_agree_with_the_network_and_each_other(
     np.testing.assert_allclose(upper[:, :14], rows[:, :14], atol=1e-5)
 
 
-def test_no_gpu_only_kernel_and_no_label_at_serving(transform: tft.TFTransformOutput, tmp_path: Path) -> None:
-    exported(Model(units=8), transform, tmp_path / "model")
-    saved = saved_model_pb2.SavedModel.FromString((tmp_path / "model" / "saved_model.pb").read_bytes())
+def test_no_gpu_only_kernel(exported: Exported) -> None:
+    saved = saved_model_pb2.SavedModel.FromString((exported.saved_model / "saved_model.pb").read_bytes())
     graph = saved.meta_graphs[0].graph_def
     ops = {node.op for function in graph.library.function for node in function.node_def} | {n.op for n in graph.node}
     assert "While" in ops or "StatelessWhile" in ops
     assert not [op for op in ops if "udnn" in op.lower()]
 
 
-def test_an_example_needs_no_label_and_a_wrong_size_is_an_error(
-    transform: tft.TFTransformOutput, tmp_path: Path
-) -> None:
-    _, signatures = exported(Model(units=8), transform, tmp_path / "model")
-
+def test_an_example_needs_no_label_and_a_wrong_size_is_an_error(signatures) -> None:
     def example(size: int) -> bytes:
         feature = {"image": tf.train.Feature(bytes_list=tf.train.BytesList(value=[bytes(size)]))}
         return tf.train.Example(features=tf.train.Features(feature=feature)).SerializeToString()
@@ -100,10 +93,10 @@ def test_an_example_needs_no_label_and_a_wrong_size_is_an_error(
 @pytest.mark.parametrize("shape", [(2, 27, 28), (2, 14, 56), (2, 784), (2, 28, 28, 1)], ids=str)
 @pytest.mark.parametrize("signature", ["predict_images", "predict_rows"])
 def test_images_of_another_shape_are_refused_also_with_as_many_pixels(
-    signature: str, shape: tuple[int, ...], small_model
+    signature: str, shape: tuple[int, ...], signatures
 ) -> None:
     with pytest.raises(tf.errors.InvalidArgumentError, match="not compatible with expected shape"):
-        call(small_model, signature, images=tf.zeros(shape, tf.uint8))
+        call(signatures, signature, images=tf.zeros(shape, tf.uint8))
 
 
 @pytest.mark.parametrize("count", [0, 1, 3, 300])
