@@ -204,8 +204,7 @@ def create_pipeline(
         tfx.dsl.Resolver(
             strategy_class=LatestPushedModelStrategy,
             config={"serving_dir": serving_dir, "baseline_dir": f"{pipeline_root}/Baseline/model"},
-            model=trainer.outputs["model"],
-            candidate=trainer.outputs["model"],
+            model=trainer.outputs["model"],  # goes in as the candidate, comes out as the baseline
         )
         if use_resolver
         else LatestPushedModel(candidate=trainer.outputs["model"], serving_dir=serving_dir),
@@ -214,8 +213,7 @@ def create_pipeline(
         "Evaluator",
         Evaluator(
             examples=example_gen.outputs["examples"],
-            # TFX goes on after a resolver failed. Then the resolver passes no candidate, and the Evaluator fails.
-            model=baseline.outputs["candidate"] if use_resolver else trainer.outputs["model"],
+            model=trainer.outputs["model"],
             baseline_model=baseline.outputs["model"],
             gates=config.gates,
             example=example,

@@ -224,7 +224,7 @@ class AtomicPusher(base_component.BaseComponent):
             model_blessing=model_blessing,
             infra_blessing=infra_blessing,
             push_destination=tfx.proto.PushDestination(filesystem=filesystem),
-            provenance=json.dumps(provenance, sort_keys=True),
+            provenance=json.dumps(provenance, sort_keys=True, ensure_ascii=False),
             pushed_model=types.Channel(type=standard_artifacts.PushedModel),
         )
         super().__init__(spec=spec)

@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from collections.abc import Mapping
+from collections.abc import Iterable, Mapping
 from typing import Any, Protocol
 
 from ml_metadata.proto import metadata_store_pb2
@@ -12,6 +12,8 @@ from tfx.orchestration.local import runner_utils
 from tfx.orchestration.portable import launcher, partial_run_utils, runtime_parameter_utils, tfx_runner
 from tfx.orchestration.portable.mlmd import context_lib
 from tfx.proto.orchestration import pipeline_pb2
+
+from data.errors import SettingsError
 
 
 class Hooks(Protocol):
@@ -51,6 +53,8 @@ class LocalRunner(tfx_runner.IrBasedRunner):
             if context.type.name == constants.PIPELINE_RUN_CONTEXT_TYPE_NAME:
                 for name, value in self._properties.items():
                     context.properties[name].field_value.string_value = value
+        if self._connection.HasField("postgresql"):
+            _check_for_postgresql(nodes)
         # A partial run would register the context itself, without properties.
         with metadata.Metadata(self._connection) as handle:
             context_lib.prepare_contexts(handle, nodes[0].contexts)
@@ -78,21 +82,34 @@ class LocalRunner(tfx_runner.IrBasedRunner):
             custom_driver_spec=runner_utils.extract_custom_driver_spec(deployment, step),
         )
         one.hooks = self._hooks
-        one.launch()
-        self._hooks.end("cached" if one.cached else "done")
+        execution = one.launch()
+        with metadata.Metadata(self._connection) as handle:
+            (state,) = (found.last_known_state for found in handle.store.get_executions_by_id([execution.execution_id]))
+        if state == metadata_store_pb2.Execution.FAILED:  # TFX would go on, for example after a resolver
+            raise RuntimeError("TFX could not run the step")
+        self._hooks.end("cached" if state == metadata_store_pb2.Execution.CACHED else "done")
+
+
+def _check_for_postgresql(nodes: Iterable[pipeline_pb2.PipelineNode]) -> None:
+    """Stops before ML Metadata writes a backslash, which it quotes twice, in SQL that PostgreSQL does not understand.
+
+    Raises:
+        SettingsError: a parameter of a step has one; JSON gives one to each quote and to each letter beyond ASCII.
+    """
+    for node in nodes:
+        for name, parameter in node.parameters.parameters.items():
+            if "\\" in parameter.field_value.string_value:
+                raise SettingsError(
+                    f"ML Metadata cannot write {name} of the step {node.node_info.id} to PostgreSQL, as it needs a"
+                    f" backslash: {parameter.field_value.string_value[:200]}. Use plain letters in paths and class"
+                    " names, or SQLite or MySQL for metadata.connection."
+                )
 
 
 class _Launcher(launcher.Launcher):
-    """TFX's launcher of one step, which tells whether the step came from the cache."""
+    """TFX's launcher of one step, with a hook."""
 
     hooks: Hooks
-    cached = False
-
-    def _prepare_execution(self) -> Any:
-        prepared = super()._prepare_execution()
-        execution = prepared.execution_metadata
-        self.cached = bool(execution) and execution.last_known_state == metadata_store_pb2.Execution.CACHED
-        return prepared
 
     def _run_executor(self, *args: Any) -> Any:
         self.hooks.execute(self._pipeline_node.node_info.id)

@@ -150,12 +150,7 @@ def _run_steps(args: argparse.Namespace, config: Config, root: RunRoot, reporter
             LocalRunner(root.metadata(), run_id, record, reporter).run(pipeline, run_options=_run_options(args, base))
         finally:
             _seal(history, run_id)
-        result = history.run(run_id)
-        # TFX goes on after some failures, for example of a resolver.
-        if failed := [step.id for step in result.steps if step.state == "FAILED"]:
-            reporter.begin(failed[0])
-            raise RuntimeError("TFX could not run the step")
-        return result
+        return history.run(run_id)
 
 
 def _seal(history: History, run_id: str) -> None:

@@ -49,6 +49,9 @@ def connection_config(text: str, file: Path) -> metadata_store_pb2.ConnectionCon
     ]
     if missing:
         raise SettingsError(f"metadata.connection gives {kind} no {missing[0]}: add {missing[0]}: '…'.")
+    if kind == "postgresql" and server.password:  # ML Metadata puts it into libpq's connection string as it is
+        escaped = server.password.replace("\\", "\\\\").replace("'", "\\'")
+        server.password = f"'{escaped}'"
     return connection
 
 

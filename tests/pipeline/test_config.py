@@ -42,7 +42,7 @@ def test_nothing_changes_after_the_start() -> None:
 def test_what_the_trainer_is_given_survives_the_trip_through_json() -> None:
     config = load("article-lstm")
     settings = TrainerSettings(
-        example=config.data.example, model=config.model, training=config.training, backup_dir="b", hardware="1 × 1 CPU"
+        example=config.data.example, model=config.model, training=config.training, backup_dir="b", hardware="1 x 1 CPU"
     )
     assert TrainerSettings.model_validate_json(settings.model_dump_json()) == settings
 

@@ -75,7 +75,7 @@ def test_what_was_pushed_answers_as_the_evaluator_said(
     accuracy = (answer["class_ids"].numpy() == images.labels).mean()
     metrics = last_run(root).evaluation()
     assert accuracy == pytest.approx(metrics.accuracy, abs=1e-6)
-    provenance = read_provenance(folder)
+    provenance = read_provenance(str(folder))
     assert provenance["run"] == last_run(root).id and provenance["evaluation"]["accuracy"] == metrics.accuracy
     assert provenance["settings"]["training"]["epochs"] == 3 and len(provenance["gates"]) == 11
     assert set(provenance["fingerprints"]) == set(STEPS) - {"Baseline", "Pusher"}
@@ -174,7 +174,7 @@ def test_a_bar_on_another_metric_refuses_a_model_by_that_metric_s_name(
 def test_nothing_is_pushed_if_the_baseline_cannot_be_looked_up(
     run: Run, root: Path, small_mnist: Path, monkeypatch: pytest.MonkeyPatch
 ) -> None:
-    """TFX goes on after a resolver failed; without a baseline its Evaluator would compare with nothing."""
+    """TFX itself goes on after a resolver failed; without a baseline its Evaluator would compare with nothing."""
 
     def fail(*_: object) -> None:
         raise OSError("the folder cannot be read")
@@ -183,7 +183,8 @@ def test_nothing_is_pushed_if_the_baseline_cannot_be_looked_up(
     monkeypatch.setattr("components.baseline.find_baseline", fail)
     outcome = run(root, small_mnist, "training.epochs=1", "training.warmup_epochs=0")
     assert outcome.code == FAILED, outcome.text
-    assert "The baseline could not be looked up, so the model was not evaluated and not pushed" in outcome.text
+    assert "Baseline failed: RuntimeError: TFX could not run the step" in outcome.text
+    assert "Evaluator" not in states(root)
     assert "Traceback" not in outcome.text
     assert versions(root) == before and "Pushed" not in outcome.text
 

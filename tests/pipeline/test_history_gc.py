@@ -74,14 +74,16 @@ class Records:
         run, parent = self.context("pipeline_run", name), self.context("pipeline", pipeline)
         if not self.store.get_parent_contexts_by_context(run.id):
             self.store.put_parent_contexts([metadata_store_pb2.ParentContext(child_id=run.id, parent_id=parent.id)])
-        run.custom_properties["settings"].string_value = json.dumps({"name": name})
+        for key, value in self.history.begin(name, {"settings": {"name": name}}).items():
+            run.custom_properties[key].string_value = value
         self.store.put_contexts([run])
         for step in steps:
             state = last_state if step == steps[-1] else COMPLETE
             execution = metadata_store_pb2.Execution(type_id=self.execution_type, last_known_state=state)
             pushed = {"pushed_destination": str(pushed_to)} if pushed_to and step == "Pusher" else {}
-            key = "pushed_model" if step == "Pusher" else "out"
-            written = self.artifact(self.path(step, name), **pushed)
+            key = "pushed_model" if step == "Pusher" else "evaluation" if step == "Evaluator" else "out"
+            compared = {"baseline_version": baseline} if baseline and step == "Evaluator" else {}
+            written = self.artifact(self.path(step, name), **pushed, **compared)
             pairs = [(written, _event(metadata_store_pb2.Event.OUTPUT, key))]
             if baseline and step == "Evaluator":
                 copy = self.artifact(self.root.artifacts / "Baseline" / "model" / f"{baseline}-{name}")
@@ -89,7 +91,7 @@ class Records:
                 self.store.put_artifacts([copy])
                 pairs.append((copy, _event(metadata_store_pb2.Event.INPUT, "baseline_model")))
             self.store.put_execution(execution, pairs, [run, self.context("node", f"{pipeline}.{step}")])
-        for file in (self.root.path / "logs" / name / "run.log", self.root.reports / f"{name}.html"):
+        for file in (self.root.log(name), self.root.report(name)):
             file.parent.mkdir(parents=True, exist_ok=True)
             file.write_bytes(bytes(10))
 
@@ -138,13 +140,14 @@ def test_old_runs_go_and_the_newest_of_each_pipeline_stay(command: Command, reco
     done = answer(command, records.root.path, "gc", "--keep", "2")
     assert {**done, "dry_run": True} == planned
     assert records.runs_on_disk() == ["a3", "a4", "b3", "b4"] == records.runs_on_disk("Pusher")
-    files = [p for p in records.root.path.rglob("*") if p.is_file() and p.parent.parent.name in ("out", "logs")]
+    files = [p for p in records.root.path.rglob("*") if p.is_file() and p.parent.parent.name == "out"]
     assert before - done["bytes"] >= sum(p.stat().st_size for p in files) and done["bytes"] == 6 * (11 * 1000 + 20)
     for uri, state in records.states().items():
         assert state == (LIVE if Path(uri).name in ("a3", "a4", "b3", "b4") else DELETED)
-    assert sorted(path.name for path in (records.root.path / "logs").iterdir()) == ["a3", "a4", "b3", "b4"]
-    assert sorted(path.stem for path in records.root.reports.iterdir()) == ["a3", "a4", "b3", "b4"]
-    assert len(answer(command, records.root.path, "list")) == 10
+    assert sorted(path.parent.name for path in records.root.path.glob("logs/*/run.log")) == ["a3", "a4", "b3", "b4"]
+    assert sorted(path.stem for path in records.root.path.glob("reports/*")) == ["a3", "a4", "b3", "b4"]
+    rows = answer(command, records.root.path, "list")
+    assert len(rows) == 10 and all(row["settings"] for row in rows)
     code, out, _ = command(records.root.path, "gc", "--keep", "2")
     assert code == 0 and out.startswith("Nothing to do.\nKept: 4 of 10 runs (4 among the newest).")
 

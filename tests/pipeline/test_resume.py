@@ -13,7 +13,7 @@ import tensorflow as tf
 
 from pipeline.exit_codes import FAILED, PUSHED, WRONG_USE
 from pipeline.local.cli import main
-from pipeline.runs.records import RESUMED
+
 from tests import processes
 from tests.conftest import QUICK, last_run, run_pipeline, states, versions
 
