@@ -70,11 +70,9 @@ def time_text(moment: datetime) -> str:
     return f"{moment:%Y-%m-%d %H:%M:%S}"
 
 
-def size_text(count: int) -> str:
-    """Bytes in the largest unit of which there is at least one."""
-    size = float(count)
-    for unit in ("bytes", "kB", "MB", "GB"):
-        if size < 1000 or unit == "GB":
-            return f"{size:.0f} {unit}" if unit == "bytes" else f"{size:.1f} {unit}"
-        size /= 1000
-    raise AssertionError
+def gates_text(gates: Iterable[Mapping[str, Any]]) -> list[str]:
+    """A line for each gate of a provenance."""
+    return [
+        f"{'✓' if gate['passed'] else '✗'} {gate['name']}: {gate['value']:.4f}, {gate['side']} {gate['bound']:.4f}"
+        for gate in gates
+    ]

@@ -1,7 +1,7 @@
 """The structure: pipeline → components → data, one way and without circles; serving stands alone."""
 
 import ast
-from collections.abc import Iterator
+from collections.abc import Callable, Iterator
 from pathlib import Path
 
 import pytest
@@ -38,22 +38,37 @@ def file_of(module: str) -> Path | None:
     return next((file for file in (base.with_suffix(".py"), base / "__init__.py") if file in FILES), None)
 
 
+def room(file: Path) -> Path:
+    """The folder of a file, or the file itself if it lies directly in a package."""
+    folder = file.parent
+    return folder if folder.name not in PACKAGES else file
+
+
+def graph_of(node: Callable[[Path], Path]) -> dict[Path, set[Path]]:
+    """Which nodes import which; `node` gives the node of a file."""
+    graph: dict[Path, set[Path]] = {}
+    for file in FILES:
+        imported = {node(other) for name in imports(file) if (other := file_of(name)) is not None and other != file}
+        graph.setdefault(node(file), set()).update(imported - {node(file)})
+    return graph
+
+
 def circle(graph: dict[Path, set[Path]]) -> list[Path]:
-    """Files that import each other in a circle; empty if there is none."""
+    """Nodes that import each other in a circle; empty if there is none."""
     finished: set[Path] = set()
 
-    def visit(file: Path, way: list[Path]) -> list[Path]:
-        if file in way:
-            return way[way.index(file) :]
-        if file in finished:
+    def visit(node: Path, way: list[Path]) -> list[Path]:
+        if node in way:
+            return way[way.index(node) :]
+        if node in finished:
             return []
-        for other in sorted(graph[file]):
-            if found := visit(other, [*way, file]):
+        for other in sorted(graph[node]):
+            if found := visit(other, [*way, node]):
                 return found
-        finished.add(file)
+        finished.add(node)
         return []
 
-    return next((found for file in graph if (found := visit(file, []))), [])
+    return next((found for node in graph if (found := visit(node, []))), [])
 
 
 @pytest.mark.parametrize("package", PACKAGES)
@@ -66,13 +81,20 @@ def test_imports_go_one_way(package: str) -> None:
         assert ours <= allowed, f"{file.relative_to(ROOT)} imports {ours - allowed}"
 
 
-def test_no_files_import_each_other_in_a_circle() -> None:
-    graph = {
-        file: {other for name in imports(file) if (other := file_of(name)) is not None and other != file}
-        for file in FILES
+@pytest.mark.parametrize("node", [lambda file: file, room], ids=["files", "folders"])
+def test_nothing_imports_each_other_in_a_circle(node: Callable[[Path], Path]) -> None:
+    graph = graph_of(node)
+    assert sum(map(len, graph.values())) > 50
+    assert [str(found.relative_to(ROOT)) for found in circle(graph)] == []
+
+
+def test_the_record_of_runs_imports_none_of_the_rooms_above_it() -> None:
+    rooms = {
+        found.relative_to(ROOT / "pipeline")
+        for found in graph_of(room)[ROOT / "pipeline" / "runs"]
+        if found.is_relative_to(ROOT / "pipeline")
     }
-    assert sum(map(len, graph.values())) > 100
-    assert [str(file.relative_to(ROOT)) for file in circle(graph)] == []
+    assert rooms == {Path("config.py"), Path("definition.py")}
 
 
 def test_a_circle_would_be_found() -> None:

@@ -11,7 +11,7 @@ from rich.console import Console
 from data.errors import UserError
 from pipeline import tables
 from pipeline.history.examples import compare_predictions, load_predictions
-from pipeline.history.listing import accuracy_interval
+from pipeline.history.listing import run_json
 from pipeline.runs.records import FIGURES, Json, Run
 from pipeline.runs.root import RunRoot
 from pipeline.runs.settings import differences, flatten
@@ -33,7 +33,7 @@ def compare_runs(args: argparse.Namespace, root: RunRoot) -> Json:
     if len({run.id for run in runs}) < len(runs):
         raise UserError("One run is given twice: name different runs.")
     return {
-        "runs": [_run(run) for run in runs],
+        "runs": [run_json(run, False, set()) for run in runs],
         "settings": differences([flatten(run.settings) for run in runs]),
         "code": differences([run.fingerprints for run in runs]),
         "packages": differences([run.packages for run in runs]),
@@ -111,19 +111,6 @@ def _print_examples(console: Console, first: str, entry: Json) -> None:
     hidden = entry["right_to_wrong"] + entry["wrong_to_right"] - len(changes)
     if hidden:
         console.print(f"… and {hidden} more: --limit shows them.")
-
-
-def _run(run: Run) -> Json:
-    accuracy = run.figures.get("accuracy")
-    return {
-        "run": run.id,
-        "pipeline": run.pipeline,
-        "started": run.started.isoformat(),
-        "verdict": run.verdict,
-        "version": run.version,
-        "accuracy": accuracy,
-        "interval": accuracy_interval(accuracy, run.figures),
-    }
 
 
 def _data(runs: list[Run]) -> Json:

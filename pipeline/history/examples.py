@@ -8,12 +8,12 @@ from dataclasses import dataclass
 from pathlib import Path
 from typing import TYPE_CHECKING
 
+import numpy as np
+
 from pipeline.runs.records import Json, Run
 from pipeline.runs.statistics import mcnemar
 
 if TYPE_CHECKING:
-    import numpy as np
-
     from components.evaluator.predictions import Predictions
 
 
@@ -73,8 +73,6 @@ def compare_predictions(one: Predictions, other: Predictions) -> tuple[Json, lis
     Examples are the same if their ids are. A data set may hold an example several times: the first of them in one
     split is the first in the other, and so on.
     """
-    import numpy as np
-
     first, second = shared_positions(one.ids, other.ids)
     was_right = one.class_ids[first] == one.labels[first]
     is_right = other.class_ids[second] == other.labels[second]
@@ -104,23 +102,11 @@ def shared_positions(one: np.ndarray, other: np.ndarray) -> tuple[np.ndarray, np
     Returns:
         Two int64 [K]: positions in `one`, ascending, and those of the same examples in `other`.
     """
-    import numpy as np
+    import pandas as pd  # type: ignore[import-untyped]
 
-    _, codes = np.unique(np.concatenate([one, other]), return_inverse=True)
-    size = max(len(one), len(other), 1)
-    parts = np.split(codes.reshape(-1).astype(np.int64), [len(one)])
-    keys = [part * size + _occurrences(part) for part in parts]
-    _, first, second = np.intersect1d(keys[0], keys[1], assume_unique=True, return_indices=True)
-    order = np.argsort(first)
-    return first[order], second[order]
+    def numbered(ids: np.ndarray) -> pd.DataFrame:
+        frame = pd.DataFrame({"id": ids, "position": range(len(ids))})
+        return frame.assign(occurrence=frame.groupby("id").cumcount())
 
-
-def _occurrences(codes: np.ndarray) -> np.ndarray:
-    """For each element, how many equal ones are before it."""
-    import numpy as np
-
-    order = np.argsort(codes, kind="stable")
-    _, starts, counts = np.unique(codes[order], return_index=True, return_counts=True)
-    found = np.empty(len(codes), np.int64)
-    found[order] = np.arange(len(codes)) - np.repeat(starts, counts)
-    return found
+    pairs = numbered(one).merge(numbered(other), on=["id", "occurrence"], suffixes=("", "_other"))
+    return pairs["position"].to_numpy(np.int64), pairs["position_other"].to_numpy(np.int64)

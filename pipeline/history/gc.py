@@ -12,6 +12,7 @@ from dataclasses import dataclass, field
 from pathlib import Path
 
 from rich.console import Console
+from rich.filesize import decimal
 
 from components.version_folder import read_provenance, same_model, version_folders
 from data.errors import UserError, storage_problem
@@ -78,15 +79,12 @@ def collect(args: argparse.Namespace, root: RunRoot) -> Json:
 
 def print_collected(console: Console, done: Json) -> None:
     if done["removed"]:
-        rows = [
-            {"what": row["what"], "number": row["count"], "size": tables.size_text(row["bytes"])}
-            for row in done["removed"]
-        ]
+        rows = [{"what": row["what"], "number": row["count"], "size": decimal(row["bytes"])} for row in done["removed"]]
         console.print(tables.table(rows))
     if done["removed"] or done["marked_deleted"]:
         verb = ("would free", "would be") if done["dry_run"] else ("freed", "are")
         console.print(
-            f"{verb[0].capitalize()} {tables.size_text(done['bytes'])}; {done['marked_deleted']} artifacts"
+            f"{verb[0].capitalize()} {decimal(done['bytes'])}; {done['marked_deleted']} artifacts"
             f" {verb[1]} marked as deleted in ML Metadata."
         )
     else:
@@ -95,7 +93,7 @@ def print_collected(console: Console, done: Json) -> None:
     why = ", ".join(f"{count} {reason}" for reason, count in reasons.items())
     console.print(f"Kept: {len(done['kept_runs'])} of {done['runs']} runs ({why or 'none is recorded'}).")
     if done["left_alone"]:
-        total = tables.size_text(sum(entry["bytes"] for entry in done["left_alone"]))
+        total = decimal(sum(entry["bytes"] for entry in done["left_alone"]))
         console.print(f"Left alone, as ML Metadata does not know them: {len(done['left_alone'])} folders, {total}:")
         for entry in done["left_alone"]:
             console.print(f"  {entry['path']}")

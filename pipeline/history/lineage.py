@@ -45,7 +45,9 @@ def show_lineage(args: argparse.Namespace, root: RunRoot) -> Json:
     runs, rollbacks, store = _records(root)
     folder = find_version(args.version, root, [*(r.pushed_to for r in runs), *(r.path for r in rollbacks)])
     provenance = read_provenance(str(folder)) if folder.is_dir() else {}
-    source = _original(folder, rollbacks, provenance)
+    source, copies = folder, {r.path: r.source for r in rollbacks if r.done}
+    while not provenance and str(source) in copies:  # a copy that is gone
+        source = source.parent / str(copies[str(source)])
     made = [run for run in runs if run.pushed_to in (str(folder), str(source)) or run.id == provenance.get("run", "")]
     recorded = _from_run(made[0]) if made else {}
     if not provenance and not recorded:
@@ -123,7 +125,7 @@ def print_lineage(console: Console, found: Json) -> None:
         *_named("Settings", {name: tables.plain(value) for name, value in flatten(settings).items()}),
         *_named("Code", found["fingerprints"]),
         *_named("Figures", {name: f"{value:g}" for name, value in figures.items()}),
-        *_named("Gates", {_gate(gate): "" for gate in found["gates"] or []}),
+        *_named("Gates", dict.fromkeys(tables.gates_text(found["gates"] or ()), "")),
         ("Infra check", infra.get("server")),
         *_named("Libraries", found["packages"]),
     ]
@@ -143,10 +145,6 @@ def print_lineage(console: Console, found: Json) -> None:
         console.print(tables.table(found["rollbacks"]))
 
 
-def _gate(gate: Json) -> str:
-    return f"{'✓' if gate['passed'] else '✗'} {gate['name']}: {gate['value']:.4f}, {gate['side']} {gate['bound']:.4f}"
-
-
 def _named(title: str, rows: dict[str, Any] | None) -> list[tuple[str, Any]]:
     """Rows of which only the first has the title."""
     texts = [f"{name}  {value}".rstrip() for name, value in (rows or {}).items()]
@@ -162,18 +160,6 @@ def _records(root: RunRoot) -> tuple[list[Run], list[Rollback], str]:
     except UserError as error:
         return [], [], str(error)
     return history.runs(), history.rollbacks(), ""
-
-
-def _original(folder: Path, rollbacks: list[Rollback], provenance: Json) -> Path:
-    """The version that a run pushed, if `folder` is its copy by one roll-back or by several."""
-    sources = {r.path: Path(r.path).parent / str(r.source) for r in rollbacks if r.done}
-    if "to" in (back := provenance.get(ROLLED_BACK) or {}):
-        sources[str(folder)] = folder.parent / str(back["to"])
-    seen = {folder}
-    while (source := sources.get(str(folder))) and source not in seen:
-        folder = source
-        seen.add(folder)
-    return folder
 
 
 def _from_run(run: Run) -> Json:

@@ -17,7 +17,6 @@ from pipeline.history.versions import served_folders
 from pipeline.runs.records import Json, Rollback, Run
 from pipeline.runs.root import RunRoot
 from pipeline.runs.settings import changed, defaults, flatten
-from pipeline.runs.statistics import wilson
 
 
 def list_runs(args: argparse.Namespace, root: RunRoot) -> list[Json]:
@@ -46,11 +45,7 @@ def show_run(args: argparse.Namespace, root: RunRoot) -> Json:
     log, report = root.log(run.id), root.report(run.id)
     return {
         **run_json(run, run.id == root.running(), served_folders(root)),
-        "profile": run.record.get("profile"),
-        "from": run.record.get("from"),
-        "to": run.record.get("to"),
-        "resumed": run.record.get("resumed"),
-        "error": run.record.get("error"),
+        **{name: run.record.get(name) for name in ("profile", "from", "to", "resumed", "error")},
         "blessed": run.blessed,
         "infra": vars(run.infra) if run.infra else None,
         "gates": _gates(run),
@@ -88,7 +83,7 @@ def run_json(run: Run, running: bool, served: set[str]) -> Json:
         "started": run.started.isoformat(),
         "settings": changed(flatten(run.settings), defaults()) if run.settings else None,
         "accuracy": figures.get("accuracy"),
-        "interval": accuracy_interval(figures.get("accuracy"), figures),
+        "interval": run.accuracy_interval,
         "figures": figures,
         "verdict": verdict,
         "version": run.version,
@@ -98,14 +93,12 @@ def run_json(run: Run, running: bool, served: set[str]) -> Json:
 
 def rollback_json(rollback: Rollback, served: set[str]) -> Json:
     """The row of a roll-back, with the keys of a run's."""
+    empty = dict.fromkeys(("run", "settings", "accuracy", "interval"))
     return {
         "kind": "rollback",
-        "run": None,
+        **empty,
         "pipeline": rollback.pipeline,
         "started": rollback.started.isoformat(),
-        "settings": None,
-        "accuracy": None,
-        "interval": None,
         "figures": {},
         "verdict": f"rolled back from {rollback.instead_of} to {rollback.source}",
         "version": rollback.version,
@@ -113,12 +106,6 @@ def rollback_json(rollback: Rollback, served: set[str]) -> Json:
         "from": rollback.instead_of,
         "to": rollback.source,
     }
-
-
-def accuracy_interval(accuracy: float | None, figures: Json) -> tuple[float, float] | None:
-    """The 95 % Wilson interval of an accuracy on the test split; None if a number is missing."""
-    examples = round(figures.get("examples", 0))
-    return None if accuracy is None or not examples else wilson(round(accuracy * examples), examples)
 
 
 def print_list(console: Console, rows: Sequence[Json]) -> None:
@@ -142,10 +129,7 @@ def print_run(console: Console, run: Json) -> None:
         ("Test accuracy", tables.accuracy_text(run["accuracy"], run["interval"])),
         *((name.replace("_", " ").capitalize(), f"{value:g}") for name, value in figures.items() if name != "accuracy"),
         ("Evaluator", {True: "blessed", False: "not blessed"}.get(run["blessed"])),
-        *(
-            ("", f"{'✓' if g['passed'] else '✗'} {g['name']}: {g['value']:.4f}, {g['side']} {g['bound']:.4f}")
-            for g in run["gates"] or ()
-        ),
+        *(("", text) for text in tables.gates_text(run["gates"] or ())),
         ("Infra check", (infra["reason"] or "blessed") if infra else None),
         ("Baseline", f"version {run['baseline_version']}" if run["baseline_version"] else None),
         ("Version", _version(run)),

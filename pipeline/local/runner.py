@@ -18,9 +18,9 @@ from pipeline.definition import STEP_OF_SECTION, STEPS, create_pipeline
 from pipeline.engines.problems import BEAM_STEPS, check_job_server, engine_problem, job_problem
 from pipeline.exit_codes import FAILED, INTERRUPTED, MODEL_REFUSED, PUSHED, exit_code
 from pipeline.local.notify import notify
-from pipeline.local.output import log_to_output, redirect_output
 from pipeline.local.progress import ProgressReporter
 from pipeline.local.summary import print_summary
+from pipeline.output import log_to_output, redirect_output
 from pipeline.runs.root import RunRoot
 from pipeline.runs.settings import changed, dump, flatten
 

@@ -45,7 +45,7 @@ def _write(args: argparse.Namespace) -> int:
         UserError: no such run, no store, or a file that cannot be written.
     """
     from pipeline.config import load
-    from pipeline.local.output import log_to_output, redirect_output
+    from pipeline.output import log_to_output, redirect_output
     from pipeline.runs.root import RunRoot
 
     root = RunRoot(args.run_root, load("default", args.set))

@@ -13,6 +13,7 @@ from components.digests import DIGEST, DIGESTS, parse_digests
 from components.infra_validator.report import InfraCheck, read_blessing
 from data.example import ExampleSpec
 from pipeline.definition import STEPS
+from pipeline.runs.statistics import wilson
 
 if TYPE_CHECKING:
     from components.evaluator.report import Evaluation
@@ -125,6 +126,12 @@ class Run:
         """The Evaluator's numbers: accuracy, examples, cross_entropy, …; empty if there was no evaluation."""
         evaluation = self.output("Evaluator", "evaluation")
         return {key: value for key, value in (evaluation.properties if evaluation else {}).items() if key in FIGURES}
+
+    @property
+    def accuracy_interval(self) -> tuple[float, float] | None:
+        """The 95 % Wilson interval of the accuracy on the test split; None if there was no evaluation."""
+        accuracy, examples = self.figures.get("accuracy"), round(self.figures.get("examples", 0))
+        return wilson(round(accuracy * examples), examples) if accuracy is not None and examples else None
 
     @property
     def fingerprints(self) -> dict[str, str]:
