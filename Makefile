@@ -14,8 +14,8 @@ PY      := $(VENV)/bin/python
 ARGS    ?=
 # The model that `serve` and `demo` take: a profile's serving.model_name.
 MODEL   ?= mnist
-# Two processes share the test files, so that a long file does not wait for all others.
-PARALLEL := -n 2 --dist loadfile --no-loadscope-reorder
+# Two processes share the test files; tests/conftest.py says which files stay together.
+PARALLEL := -n 2 --dist loadgroup --no-loadscope-reorder
 
 export TF_USE_LEGACY_KERAS := 1
 

@@ -44,6 +44,17 @@ QUICK = (
 )
 
 
+# The run root of these is made once, by tests/pipeline/test_history.py.
+SHARED_ROOT = {f"test_{name}.py" for name in ("end_to_end", "history", "history_rollback", "runs")}
+
+
+def pytest_collection_modifyitems(items: list[pytest.Item]) -> None:
+    """The tests of a file run in one process, as `--dist loadgroup` sees it, and so do those of a shared run root."""
+    for item in items:
+        name = item.path.name
+        item.add_marker(pytest.mark.xdist_group("shared root" if name in SHARED_ROOT else name))
+
+
 @pytest.fixture(scope="session", autouse=True)
 def _two_logical_devices() -> None:
     from components.trainer.strategy import reserve_devices

@@ -3,7 +3,6 @@
 import hashlib
 import json
 import re
-import shutil
 from collections import Counter
 from collections.abc import Callable
 from pathlib import Path
@@ -19,9 +18,12 @@ from pipeline.definition import STEPS
 from pipeline.exit_codes import FAILED, MODEL_REFUSED, PUSHED
 from serving.client import Client
 from serving.launch import model_server, wait_until_available
-from tests.conftest import Outcome, last_run, run_pipeline, states, versions
+from tests.conftest import Outcome, last_run, states, versions
+from tests.pipeline import test_history
+from tests.pipeline.test_history import Roots
 
 pytestmark = pytest.mark.slow
+roots = test_history.roots
 Run = Callable[..., Outcome]
 
 COMPUTING = [step for step in STEPS if step != "Baseline"]
@@ -31,26 +33,14 @@ def executed(root: Path) -> set[str]:
     return {step for step, state in states(root).items() if state == "COMPLETE" and step != "Baseline"}
 
 
-@pytest.fixture(scope="module")
-def first_run(tmp_path_factory: pytest.TempPathFactory, small_mnist: Path) -> tuple[Path, Path, Outcome]:
-    """A run root with one run that pushed a model, a copy of it, and what the run showed."""
-    folder = tmp_path_factory.mktemp("first")
-    outcome = run_pipeline(folder / "root", small_mnist)
-    shutil.copytree(folder / "root", folder / "copy")
-    return folder / "root", folder / "copy", outcome
-
-
 @pytest.fixture
-def root(first_run: tuple[Path, Path, Outcome]) -> Path:
-    """The run root as the first run left it, for each test anew, always under the same path."""
-    root, copy, _ = first_run
-    shutil.rmtree(root)
-    shutil.copytree(copy, root)
-    return root
+def root(roots: Roots) -> Path:
+    """The run root as its first run left it, for each test anew, always under the same path."""
+    return roots.restore(roots.after_one)
 
 
-def test_a_first_run_executes_every_step_and_pushes(root: Path, first_run: tuple[Path, Path, Outcome]) -> None:
-    outcome = first_run[2]
+def test_a_first_run_executes_every_step_and_pushes(root: Path, roots: Roots) -> None:
+    outcome = roots.first_outcome
     assert outcome.code == PUSHED, outcome.text
     assert states(root) == dict.fromkeys(STEPS, "COMPLETE")
     (version,) = versions(root)
@@ -60,6 +50,7 @@ def test_a_first_run_executes_every_step_and_pushes(root: Path, first_run: tuple
     assert "There is no baseline: no other model was pushed" in outcome.text
     assert "by serving.model_server, the stand-in" in outcome.text
     assert "Baseline           none" in outcome.text
+    assert "calibration error: " not in outcome.text  # off unless the profile sets a bar
     assert "INFO" not in outcome.text and "Warning" not in outcome.text
 
 
@@ -114,30 +105,34 @@ def test_an_unchanged_run_is_fully_cached_and_says_so(run: Run, root: Path, smal
     assert versions(root) == before
 
 
-def test_a_stricter_accuracy_gate_refuses_and_only_the_judges_run_again(
-    run: Run, root: Path, small_mnist: Path
-) -> None:
-    before = versions(root)
-    outcome = run(root, small_mnist, "gates.accuracy=0.999")
+def test_each_stricter_gate_refuses_and_only_the_judges_run_again(run: Run, root: Path, small_mnist: Path) -> None:
+    before, found = versions(root), last_run(root).evaluation()
+    worst, error = found.worst_class, found.calibration_error
+    gates = (
+        "gates.accuracy=0.999",
+        f"gates.class_accuracy={worst[1] + 0.001}",  # one weak digit is enough
+        f"gates.max_calibration_error={error - 0.001:.4f}",
+    )
+    outcome = run(root, small_mnist, *gates)
     assert outcome.code == MODEL_REFUSED, outcome.text
     assert executed(root) == {"Evaluator", "InfraValidator", "Pusher"}
     assert versions(root) == before
     # A model the Evaluator refused is not served, and said to be refused once.
-    assert "Infra check" not in outcome.text
-    assert "refused" in outcome.text and "✗ accuracy: " in outcome.text and "at least 0.9990" in outcome.text
-    assert "Pushed             nothing" in outcome.text
+    assert "Infra check" not in outcome.text and "Pushed             nothing" in outcome.text
+    assert f"✗ accuracy: {found.accuracy:.4f}, at least 0.9990" in outcome.text
+    assert f"✗ accuracy of class {worst[0]}: {worst[1]:.4f}, at least" in outcome.text
+    assert f"✗ calibration error: {error:.4f}, at most {error - 0.001:.4f}" in outcome.text
+    assert outcome.text.count("✗") == 3 and outcome.text.count("✓ accuracy of class") == 9
     # And again: a refusal from the cache is still a refusal.
-    assert run(root, small_mnist, "gates.accuracy=0.999").code == MODEL_REFUSED
+    assert run(root, small_mnist, *gates).code == MODEL_REFUSED
     assert executed(root) == set()
-
-
-def test_one_weak_digit_is_enough_to_be_refused(run: Run, root: Path, small_mnist: Path) -> None:
-    before, worst = versions(root), last_run(root).evaluation().worst_class
-    outcome = run(root, small_mnist, f"gates.class_accuracy={worst[1] + 0.001}")
-    assert outcome.code == MODEL_REFUSED
-    assert versions(root) == before
-    assert "✓ accuracy: " in outcome.text
-    assert outcome.text.count("✗") == 1 and f"✗ accuracy of class {worst[0]}: " in outcome.text
+    # The thresholds that TFMA compared with, read from what it wrote.
+    evaluations = sorted((root / "artifacts" / "Evaluator" / "evaluation").iterdir(), key=lambda path: int(path.name))
+    config = json.loads((evaluations[0] / "eval_config.json").read_text())["evalConfig"]
+    overall, per_class = config["metricsSpecs"][0]["metrics"][0]["perSliceThresholds"]
+    assert overall["threshold"]["valueThreshold"]["lowerBound"] == pytest.approx(0.75, abs=1e-5)
+    assert per_class["threshold"]["valueThreshold"]["lowerBound"] == pytest.approx(0.4, abs=1e-5)
+    assert config["modelSpecs"][0]["signatureName"] == "serving_default"
 
 
 def test_a_model_worse_than_the_baseline_is_refused(run: Run, root: Path, small_mnist: Path) -> None:
@@ -154,21 +149,6 @@ def test_a_model_worse_than_the_baseline_is_refused(run: Run, root: Path, small_
     assert run(root, small_mnist, *options, "gates.max_drop=1.0").code == PUSHED
     assert executed(root) == {"Evaluator", "InfraValidator", "Pusher"}
     assert len(versions(root)) == len(before) + 1
-
-
-def test_a_bar_on_another_metric_refuses_a_model_by_that_metric_s_name(
-    run: Run, root: Path, small_mnist: Path, first_run: tuple[Path, Path, Outcome]
-) -> None:
-    before, error = versions(root), last_run(root).evaluation().calibration_error
-    assert "calibration error: " not in first_run[2].text  # off unless the profile sets a bar
-    outcome = run(root, small_mnist, f"gates.max_calibration_error={error - 0.001:.4f}")
-    assert outcome.code == MODEL_REFUSED, outcome.text
-    assert executed(root) == {"Evaluator", "InfraValidator", "Pusher"}
-    assert versions(root) == before
-    assert outcome.text.count("✗") == 1
-    assert f"✗ calibration error: {error:.4f}, at most {error - 0.001:.4f}" in outcome.text
-    outcome = run(root, small_mnist, f"gates.max_calibration_error={error + 0.001:.4f}")
-    assert outcome.code == PUSHED and f"✓ calibration error: {error:.4f}, at most" in outcome.text
 
 
 def test_nothing_is_pushed_if_the_baseline_cannot_be_looked_up(
@@ -256,16 +236,6 @@ def test_what_was_pushed_answers_over_grpc_and_was_warmed_up(
     np.testing.assert_array_equal(prediction.class_ids, in_process["class_ids"])
     np.testing.assert_allclose(prediction.probabilities, in_process["probabilities"], atol=1e-5)
     assert "Warmed up mnist" in (tmp_path / "log").read_text()
-
-
-def test_the_served_gates_are_those_of_the_profile(root: Path) -> None:
-    """The thresholds TFMA compared with, read from what it wrote."""
-    evaluations = sorted((root / "artifacts" / "Evaluator" / "evaluation").iterdir(), key=lambda path: int(path.name))
-    config = json.loads((evaluations[0] / "eval_config.json").read_text())["evalConfig"]
-    overall, per_class = config["metricsSpecs"][0]["metrics"][0]["perSliceThresholds"]
-    assert overall["threshold"]["valueThreshold"]["lowerBound"] == pytest.approx(0.75, abs=1e-5)
-    assert per_class["threshold"]["valueThreshold"]["lowerBound"] == pytest.approx(0.4, abs=1e-5)
-    assert config["modelSpecs"][0]["signatureName"] == "serving_default"
 
 
 def test_any_metadata_connection_will_do_and_is_kept_out_of_the_log(

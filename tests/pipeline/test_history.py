@@ -9,6 +9,7 @@ import subprocess
 import sys
 from collections.abc import Callable
 from dataclasses import dataclass
+from functools import cache
 from importlib.metadata import version as installed
 from pathlib import Path
 from typing import Any
@@ -23,7 +24,7 @@ from pipeline.history.examples import shared_positions
 from pipeline.runs.root import RunRoot
 from pipeline.runs.statistics import mcnemar, wilson
 from pipeline.runs.store import RECORD
-from tests.conftest import ROOT, last_run, run_pipeline, versions
+from tests.conftest import ROOT, Outcome, last_run, run_pipeline, versions
 
 Command = Callable[..., tuple[int, str, str]]
 
@@ -39,26 +40,48 @@ class Recorded:
     versions: tuple[str, str]
 
 
-def make_runs(base: Path, folder: Path) -> Recorded:
-    """The runs under `base/history`, made once for all test files of a process, and as they were made."""
-    root, copy = base / "history" / "root", base / "history" / "copy"
-    if not copy.exists():
-        for options in (("training.epochs=2",), ("training.epochs=4",), ("training.epochs=4", "gates.accuracy=0.999")):
-            outcome = run_pipeline(root, folder, *options, "gates.class_accuracy=0.0", "gates.max_drop=1.0")
-            assert "Test accuracy" in outcome.text, outcome.text
-        shutil.copytree(root, copy)
-    shutil.rmtree(root)
-    shutil.copytree(copy, root)
-    from pipeline.config import Config
+@dataclass(frozen=True)
+class Roots:
+    """A run root, and copies of it after its first run and after its third. It is used under one path only."""
 
-    first, second, refused = RunRoot(root, Config()).history().ids()
-    one, two = versions(root)
-    return Recorded(root, first, second, refused, (one, two))
+    root: Path
+    after_one: Path
+    after_three: Path
+    first_outcome: Outcome
+
+    def restore(self, copy: Path) -> Path:
+        shutil.rmtree(self.root)
+        shutil.copytree(copy, self.root)
+        return self.root
+
+
+FIRST = ("training.epochs=3",)
+SECOND = ("training.epochs=4", "gates.class_accuracy=0.0", "gates.max_drop=1.0")
+
+
+@cache
+def make_runs(base: Path, folder: Path) -> Roots:
+    """Three runs under `base`, made once for all test files of a process."""
+    root, one, three = (base / "history" / name for name in ("root", "one", "three"))
+    outcome = run_pipeline(root, folder, *FIRST)
+    shutil.copytree(root, one)
+    for settings in (SECOND, (*SECOND, "gates.accuracy=0.999")):
+        assert "Test accuracy" in run_pipeline(root, folder, *settings).text
+    shutil.copytree(root, three)
+    return Roots(root, one, three, outcome)
 
 
 @pytest.fixture
-def recorded(tmp_path_factory: pytest.TempPathFactory, small_mnist: Path) -> Recorded:
+def roots(tmp_path_factory: pytest.TempPathFactory, small_mnist: Path) -> Roots:
     return make_runs(tmp_path_factory.getbasetemp(), small_mnist)
+
+
+@pytest.fixture
+def recorded(roots: Roots) -> Recorded:
+    root = roots.restore(roots.after_three)
+    first, second, refused = RunRoot(root, _config()).history().ids()
+    one, two = versions(root)
+    return Recorded(root, first, second, refused, (one, two))
 
 
 @pytest.fixture
@@ -121,7 +144,7 @@ def test_show_tells_everything_about_a_run(command: Command, recorded: Recorded)
 def test_compare_tells_the_differences_and_the_examples_that_changed(command: Command, recorded: Recorded) -> None:
     root = recorded.root
     found = answer(command, root, "compare", recorded.first, recorded.second, "--limit", "1000")
-    assert found["settings"] == {"training.epochs": [2, 4]}
+    assert found["settings"] == {**found["settings"], "training.epochs": [3, 4]}
     assert found["code"] == {} and found["packages"] == {} and len(set(found["data"]["digest"])) == 1
     history = RunRoot(root, _config()).history()
     one, two = (
@@ -191,7 +214,7 @@ def test_lineage_of_a_version_without_provenance_comes_from_ml_metadata(command:
     (folder / PROVENANCE).unlink()
     found = answer(command, recorded.root, "lineage", version)
     assert found["source"] == "ML Metadata" and found["unknown"] == ["gates"]
-    assert found["run"] == recorded.first and found["settings"]["training"]["epochs"] == 2
+    assert found["run"] == recorded.first and found["settings"]["training"]["epochs"] == 3
     assert len(found["data"]["files"]) == 4
     shutil.rmtree(folder)
     code, out, _ = command(recorded.root, "lineage", version)

@@ -23,12 +23,12 @@ from serving.client import Client
 from serving.launch import model_server, wait_until_available
 from tests.conftest import last_run, run_pipeline, states, versions
 from tests.pipeline import test_history
-from tests.pipeline.test_history import Command, Recorded, answer
+from tests.pipeline.test_history import FIRST, Command, Recorded, answer
 
-command, recorded = test_history.command, test_history.recorded
+command, recorded, roots = test_history.command, test_history.recorded, test_history.roots
 
 pytestmark = pytest.mark.slow
-OPTIONS = ("training.epochs=4", "gates.class_accuracy=0.0", "gates.max_drop=1.0")
+OPTIONS = test_history.SECOND
 
 
 def test_a_roll_back_serves_the_earlier_model_and_is_recorded(
@@ -102,7 +102,7 @@ def test_a_model_that_was_rolled_back_is_not_pushed_again_and_is_compared_with_t
     assert versions(recorded.root) == [before[0], before[2]]
     assert "The model is not pushed: a roll-back serves version" in outcome.text
     # The model that is served again counts as pushed.
-    outcome = run_pipeline(recorded.root, small_mnist, "training.epochs=2", *OPTIONS[1:])
+    outcome = run_pipeline(recorded.root, small_mnist, *FIRST, *OPTIONS[1:])
     assert versions(recorded.root) == [before[0], before[2]]
 
 
@@ -177,7 +177,7 @@ def test_after_a_gc_real_runs_still_find_what_they_need(
     # The newest run is cached as before, and what was removed is neither used nor pushed.
     assert run_pipeline(root, small_mnist, *weak).code == PUSHED
     assert {state for step, state in states(root).items() if step != "Baseline"} == {"CACHED"}
-    assert run_pipeline(root, small_mnist, "training.epochs=2", *options, options=("--to", "Trainer")).code == PUSHED
+    assert run_pipeline(root, small_mnist, *FIRST, *options, options=("--to", "Trainer")).code == PUSHED
     assert states(root)["Trainer"] == "COMPLETE" and states(root)["Transform"] == "CACHED"
     assert versions(root) == now and not list((root / "serving_models" / "mnist").glob(".*"))
     removed = answer(command, root, "lineage", recorded.versions[0])

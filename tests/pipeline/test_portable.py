@@ -27,12 +27,18 @@ from pipeline.engines.settings import Beam, pipeline_args
 from pipeline.exit_codes import FAILED, PUSHED
 from pipeline.runs.root import RunRoot
 from tests.conftest import ROOT, Outcome, install_package, run_pipeline, states, versions
+from tests.pipeline.few_digits import COUNTS, SETTINGS, few_mnist
 from tests.pipeline.portable import BEAM_SERVER, PRISM, Engine, engine, needs_prism
 
 Run = Callable[..., Outcome]
 JAR = os.environ.get("BEAM_JOB_SERVER_JAR", "")
 STEPS = ("ExampleGen", "StatisticsGen", "Transform")
 pytestmark = pytest.mark.slow
+
+
+@pytest.fixture(scope="module")
+def small_mnist(tmp_path_factory: pytest.TempPathFactory) -> Path:
+    return few_mnist(tmp_path_factory.mktemp("data"))
 
 
 @pytest.fixture(scope="module")
@@ -61,7 +67,7 @@ def in_memory(tmp_path_factory: pytest.TempPathFactory, small_mnist: Path) -> Pa
 def portable(tmp_path_factory: pytest.TempPathFactory, preset: Engine, small_mnist: Path) -> Path:
     """The run root of the whole pipeline on `preset`; some tests evaluate its model again."""
     root = tmp_path_factory.mktemp("portable") / "root"
-    outcome = run_pipeline(root, small_mnist, *preset.overrides)
+    outcome = run_pipeline(root, small_mnist, *SETTINGS, *preset.overrides)
     assert outcome.code == PUSHED, outcome.text
     return root
 
@@ -83,9 +89,7 @@ def check_same(root: Path, other: Path) -> None:
     found = records(root)
     assert found == records(other)
     assert {split: examples.total() for split, examples in found.items()} == {
-        "Split-train": 3000,
-        "Split-eval": 500,
-        "Split-test": 1000,
+        f"Split-{split}": count for split, count in COUNTS.items()
     }
     for split in found:
         ours, theirs = (
@@ -127,7 +131,7 @@ def test_loopback_workers_give_the_same_records(
 def evaluate_again(run: Run, root: Path, data: Path, accuracy: float, *overrides: str) -> Outcome:
     """Runs only the Evaluator, on the model of the last run. A gate of its own keeps it from the cache."""
     options = ("--from", "Evaluator", "--to", "Evaluator")
-    return run(root, data, f"gates.accuracy={accuracy}", *overrides, options=options)
+    return run(root, data, *SETTINGS, f"gates.accuracy={accuracy}", *overrides, options=options)
 
 
 def slices(root: Path, number: int) -> list[tuple[Any, Any]]:
@@ -139,7 +143,7 @@ def slices(root: Path, number: int) -> list[tuple[Any, Any]]:
 
 
 def test_the_evaluation_has_the_figures_of_the_direct_engine(run: Run, portable: Path, small_mnist: Path) -> None:
-    outcome = evaluate_again(run, portable, small_mnist, 0.5)
+    outcome = evaluate_again(run, portable, small_mnist, 0.29)
     assert outcome.code == PUSHED, outcome.text
     assert states(portable)["Evaluator"] == "COMPLETE"
     found, expected = slices(portable, 0), slices(portable, -1)
@@ -237,7 +241,7 @@ def test_a_killed_engine_ends_the_run_with_a_sentence_and_the_same_command_goes_
 
     def command(on: Engine) -> Outcome:
         if step == "Evaluator":
-            return evaluate_again(run, root, small_mnist, 0.51, *on.overrides)
+            return evaluate_again(run, root, small_mnist, 0.28, *on.overrides)
         return run(root, small_mnist, *on.overrides, options=("--to", step))
 
     killer = kill_during_a_job(own_engine, victim)
@@ -254,7 +258,7 @@ def test_a_killed_engine_ends_the_run_with_a_sentence_and_the_same_command_goes_
 
 def test_workers_without_the_package_are_named(run: Run, portable: Path, small_mnist: Path, tmp_path: Path) -> None:
     with engine(tmp_path / "engine", tmp_path / "empty", prism=bool(PRISM)) as bare:
-        outcome = evaluate_again(run, portable, small_mnist, 0.52, *bare.overrides)
+        outcome = evaluate_again(run, portable, small_mnist, 0.27, *bare.overrides)
     assert outcome.code == FAILED
     assert "the workers have no module components: install the project where the worker pool runs" in outcome.text
 

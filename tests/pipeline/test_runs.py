@@ -25,7 +25,7 @@ from tests.conftest import MNIST, ROOT, last_run, run_pipeline, states, versions
 from tests.pipeline import test_history
 from tests.pipeline.test_history import Command, Recorded, answer
 
-command, recorded = test_history.command, test_history.recorded
+command, recorded, roots = test_history.command, test_history.recorded, test_history.roots
 
 OPTIONS = ("training.epochs=4", "gates.class_accuracy=0.0")
 slow = pytest.mark.slow

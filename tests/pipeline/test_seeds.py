@@ -20,6 +20,7 @@ from pipeline.runs.records import Run, Step
 from pipeline.runs.root import RunRoot
 from pipeline.seeds import main, row, summarize
 from tests.conftest import QUICK, Outcome, captured, last_run, states, write_folder
+from tests.pipeline.few_digits import SETTINGS, few_digits, few_mnist
 
 
 def test_the_summary_is_that_of_a_sample() -> None:
@@ -70,9 +71,10 @@ class Seeds:
 
 
 @pytest.fixture(scope="module")
-def seeds(small_mnist: Path, tmp_path_factory: pytest.TempPathFactory) -> Seeds:
-    root = tmp_path_factory.mktemp("seeds") / "root"
-    options = ["--run-root", str(root), "--n", "2", "--set", f"data.path={small_mnist}", *QUICK, "training.epochs=2"]
+def seeds(tmp_path_factory: pytest.TempPathFactory) -> Seeds:
+    folder = tmp_path_factory.mktemp("seeds")
+    root, data = folder / "root", few_mnist(folder)
+    options = ["--run-root", str(root), "--n", "2", "--set", f"data.path={data}", *QUICK, *SETTINGS]
     options.append("gates.accuracy=0.999")
     with captured() as file:
         assert main(options) == 0  # a gate that refuses stops nothing
@@ -119,14 +121,13 @@ def test_two_seeds_are_trained_stored_and_not_trained_again(seeds: Seeds, capsys
 
 
 @pytest.mark.slow
-def test_no_test_example_influences_a_choice(
-    seeds: Seeds, run: Callable[..., Outcome], digits: dict[str, Images], tmp_path: Path
-) -> None:
+def test_no_test_example_influences_a_choice(seeds: Seeds, run: Callable[..., Outcome], tmp_path: Path) -> None:
     """With permuted test labels the Trainer leaves the same weights, and only the figures of the test differ."""
+    digits = few_digits()
     labels = np.random.default_rng(0).permutation(digits["test"].labels)
     folder = write_folder(tmp_path / "permuted", {**digits, "test": Images(digits["test"].pixels, labels)})
     root = tmp_path / "root"
-    overrides = ("training.epochs=2", "gates.accuracy=0.0", "gates.class_accuracy=0.0")
+    overrides = (*SETTINGS, "gates.accuracy=0.0", "gates.class_accuracy=0.0")
     outcome = run(root, folder, *overrides, options=("--to", "Evaluator"))
     assert outcome.code == PUSHED, outcome.text
     assert trained_model(root, 0) == trained_model(seeds.root, 0) is not None
