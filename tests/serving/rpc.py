@@ -2,7 +2,9 @@
 
 from __future__ import annotations
 
+import os
 import re
+import select
 import time
 from collections.abc import Callable, Sequence
 from pathlib import Path
@@ -154,6 +156,33 @@ def config_of(*models: str) -> str:
 def model_of(name: str, base: Path, rest: str = "") -> str:
     """A ModelConfig in text format."""
     return f'name: "{name}" base_path: "{base}" model_platform: "tensorflow" {rest}'
+
+
+class Held:
+    """A Predict of the model of `save_odd` that the server has begun to answer. It ends after `release`."""
+
+    def __init__(self, rpc: Rpc, folder: Path, name: str = "odd") -> None:
+        paths = [folder / "begin", folder / "end"]
+        for path in paths:
+            os.mkfifo(path)
+        request = predict_request({"paths": np.array([*map(bytes, paths)], object)}, name=name, signature_name="wait")
+        self.future = rpc.prediction.Predict.future(request, timeout=60)
+        self._end = paths[1]
+        _read(paths[0])
+
+    def release(self) -> Any:
+        """Ends the request and returns the response."""
+        assert not self.future.done()
+        _read(self._end)
+        return self.future.result()
+
+
+def _read(fifo: Path) -> None:
+    """Waits until a FIFO has been written."""
+    reader = os.open(fifo, os.O_RDONLY | os.O_NONBLOCK)
+    written, _, _ = select.select([reader], [], [], 40)
+    os.close(reader)
+    assert written, "nobody has written"
 
 
 def rss(server: ModelServer) -> float:

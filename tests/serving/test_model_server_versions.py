@@ -9,7 +9,6 @@ from contextlib import contextmanager
 from pathlib import Path
 
 import grpc
-import numpy as np
 import pytest
 import tensorflow as tf
 from tensorflow_serving.apis import model_pb2
@@ -19,7 +18,7 @@ from serving.model_server.manager import Manager, State
 from serving.model_server.servable import StatusError
 from tests.serving.conftest import Writer
 from tests.serving.models import write_warmup
-from tests.serving.rpc import ALL, Rpc, config_of, model_of, parsed, predict_request, refusal, rss, until
+from tests.serving.rpc import ALL, Held, Rpc, config_of, model_of, parsed, predict_request, refusal, rss, until
 
 NAME = "half_plus_two"
 
@@ -119,8 +118,8 @@ def test_folders_that_are_no_versions(manager: Manager, base: Path, half_plus_tw
 def test_warm_up(base: Path, odd: Writer) -> None:
     """The warm-up request of version 1 succeeds, the one of version 2 fails, and version 3 has garbage."""
     manager = Manager()
-    for version, signature in ((1, "work"), (2, "rest"), (3, "work")):
-        request = predict_request({"rounds": np.int32(3)}, name="odd", signature_name=signature)
+    for version, signature in ((1, "types"), (2, "rest"), (3, "types")):
+        request = predict_request({"x": [[1.0, 2.0]]}, name="odd", signature_name=signature)
         write_warmup(odd(base, version), request)
     (base / "3" / "assets.extra" / "tf_serving_warmup_requests").write_bytes(b"garbage")
     manager.apply(parsed(config_of(model_of("odd", base, ALL))))
@@ -171,17 +170,16 @@ def test_a_new_version_takes_over_while_all_call(rpc: Rpc, base: Path, half_plus
     assert set(answers) == {(2.0, 1), (5.0, 2)}
 
 
-def test_a_request_keeps_the_version_that_it_calls(rpc: Rpc, base: Path, odd: Writer) -> None:
+def test_a_request_keeps_the_version_that_it_calls(rpc: Rpc, base: Path, odd: Writer, tmp_path: Path) -> None:
     odd(base, 1)
     busy = config_of(model_of("busy", base))
     rpc.reload(busy)
-    request = predict_request({"rounds": np.int32(3_000)}, name="busy", signature_name="work")
-    slow = rpc.prediction.Predict.future(request, timeout=60)
+    held = Held(rpc, tmp_path, "busy")
     rpc.reload(config_of())
     assert rpc.states(name="busy") == {1: "END"}
     rpc.reload(busy)
     assert rpc.states(name="busy") == {1: "AVAILABLE"}
-    assert slow.result().model_spec.version.value == 1
+    assert held.release().model_spec.version.value == 1
 
 
 def test_the_memory_of_old_versions_is_used_again(changing_server: ModelServer, rpc: Rpc, base: Path) -> None:
