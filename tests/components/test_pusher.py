@@ -81,7 +81,7 @@ def test_a_watcher_at_full_speed_sees_whole_versions_only(stamped: Path) -> None
     assert len(watcher.seen) >= 29  # the last may come after its last look
     assert set(watcher.seen.values()) == {len(FILES) + 1}
     for version in (stamped / "base").iterdir():
-        assert read_provenance(version) == {"run": "a run"}
+        assert read_provenance(str(version)) == {"run": "a run"}
     # Thirty pushes within a second or two are thirty versions.
     versions = [push.get_string_custom_property("pushed_version") for push in pushes]
     assert sorted(versions) == sorted(path.name for path in (stamped / "base").iterdir())
