@@ -3,13 +3,12 @@
 from __future__ import annotations
 
 import argparse
-import os
 import tempfile
-import warnings
 from collections.abc import Sequence
 from pathlib import Path
 
 from data.errors import UserError, storage_problem
+from data.process import quiet
 from pipeline.arguments import add_run_root, add_set, connection_only, run_command
 
 
@@ -33,30 +32,25 @@ def parse_args(argv: Sequence[str] | None) -> argparse.Namespace:
 def main(argv: Sequence[str] | None = None) -> int:
     """Entry point: 0, or 1 for an error, or 2 for a wrong command line."""
     args = parse_args(argv)
-    os.environ.setdefault("TF_CPP_MIN_LOG_LEVEL", "3")
-    warnings.simplefilter("ignore")
     return run_command("report", lambda: _write(args))
 
 
 def _write(args: argparse.Namespace) -> int:
-    """Writes the report; what the libraries print goes to a temporary file.
+    """Writes the report.
 
     Raises:
         UserError: no such run, no store, or a file that cannot be written.
     """
     from pipeline.config import load
-    from pipeline.output import log_to_output, redirect_output
+    from pipeline.report import write_report
     from pipeline.runs.root import RunRoot
 
     root = RunRoot(args.run_root, load("default", args.set))
-    with tempfile.TemporaryDirectory() as folder, redirect_output(Path(folder) / "log", and_screen=False):
+    with quiet():
         run = root.history().run(args.run)
         path = args.output or root.report(run.id)
         _check(path)
-        with log_to_output():
-            from pipeline.report import write_report
-
-            write_report(run, path)
+        write_report(run, path)
     print(path)
     return 0
 
