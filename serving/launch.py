@@ -1,8 +1,9 @@
-"""Starts a model server process: TensorFlow Serving if it is on PATH, else the stand-in."""
+"""Starts a model server process: TensorFlow Serving if it is on PATH, else the stand-in; and what commands share."""
 
 from __future__ import annotations
 
 import argparse
+import math
 import os
 import shutil
 import signal
@@ -142,6 +143,21 @@ def parse_port(text: str) -> int:
     if not text.isdecimal() or int(text) > 65535:
         raise argparse.ArgumentTypeError(f"{text} must be a port, 0 to 65535")
     return int(text)
+
+
+def parse_positive(text: str) -> float:
+    """A number above 0 on a command line, such as seconds.
+
+    Raises:
+        argparse.ArgumentTypeError: another text.
+    """
+    try:
+        value = float(text)
+    except ValueError:
+        value = math.nan
+    if not 0 < value < math.inf:
+        raise argparse.ArgumentTypeError(f"{text} must be a number greater than 0")
+    return value
 
 
 def free_port() -> int:

@@ -5,7 +5,6 @@ from __future__ import annotations
 import argparse
 import asyncio
 import json
-import math
 import os
 import sys
 from collections.abc import Sequence
@@ -23,6 +22,7 @@ from serving.client.client import CHUNK, TIMEOUT, Client
 from serving.client.images import image_size, random_images, read_images
 from serving.client.load import Load, closed_loop, open_loop
 from serving.errors import ServingError
+from serving.launch import parse_positive
 
 
 def main(arguments: Sequence[str] | None = None) -> int:
@@ -50,7 +50,9 @@ def _parser() -> argparse.ArgumentParser:
     version = common.add_mutually_exclusive_group()
     version.add_argument("--version", type=int, help="version number (default: the newest)")
     version.add_argument("--label", help="version label, such as stable")
-    common.add_argument("--timeout", type=_positive, default=TIMEOUT, help="seconds per request (default %(default)s)")
+    common.add_argument(
+        "--timeout", type=parse_positive, default=TIMEOUT, help="seconds per request (default %(default)s)"
+    )
     common.add_argument("--tls", action="store_true", help="use TLS and trust the authorities of the system")
     common.add_argument("--tls-ca", metavar="PEM", help="use TLS and trust this authority")
     common.add_argument("--tls-cert", metavar="PEM", help="certificate of the client, for mutual TLS")
@@ -80,20 +82,10 @@ def _parser() -> argparse.ArgumentParser:
     bench.add_argument("--batch", type=_count, default=1, help="images per request (default %(default)s)")
     loop = bench.add_mutually_exclusive_group()
     loop.add_argument("--callers", type=_count, default=1, help="closed loop: number of callers (default %(default)s)")
-    loop.add_argument("--rate", type=_positive, help="open loop: requests per second")
-    bench.add_argument("--seconds", type=_positive, default=5.0, help="duration (default %(default)s)")
+    loop.add_argument("--rate", type=parse_positive, help="open loop: requests per second")
+    bench.add_argument("--seconds", type=parse_positive, default=5.0, help="duration (default %(default)s)")
     bench.set_defaults(run=_bench)
     return parser
-
-
-def _positive(text: str) -> float:
-    try:
-        value = float(text)
-    except ValueError:
-        value = math.nan
-    if not 0 < value < math.inf:
-        raise argparse.ArgumentTypeError(f"{text} must be a number greater than 0")
-    return value
 
 
 def _count(text: str) -> int:

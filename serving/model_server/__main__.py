@@ -10,7 +10,7 @@ from collections.abc import Sequence
 from pathlib import Path
 
 from serving.errors import ConfigError
-from serving.launch import parse_port
+from serving.launch import parse_port, parse_positive
 
 
 def main(arguments: Sequence[str] | None = None) -> int:
@@ -55,7 +55,7 @@ def _parse(arguments: Sequence[str] | None) -> argparse.Namespace:
     models.add_argument("--model_config_file", type=Path, metavar="FILE", help="ModelServerConfig in text format")
     parser.add_argument(
         "--file_system_poll_wait_seconds",
-        type=float,
+        type=parse_positive,
         default=1.0,
         metavar="SECONDS",
         help="time between two looks for new versions (default %(default)s)",

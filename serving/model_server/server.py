@@ -48,8 +48,8 @@ def serve(options: argparse.Namespace) -> None:
     """
     for number in (signal.SIGTERM, signal.SIGINT):
         signal.signal(number, signal.default_int_handler)
-    manager, state, executor = Manager(), health.HealthServicer(), ThreadPoolExecutor()
-    server = grpc.server(executor, options=_OPTIONS)
+    manager, state = Manager(), health.HealthServicer()
+    server = grpc.server(ThreadPoolExecutor(), options=_OPTIONS)
     services = Services(manager)
     prediction_service_pb2_grpc.add_PredictionServiceServicer_to_server(services, server)
     model_service_pb2_grpc.add_ModelServiceServicer_to_server(services, server)
@@ -73,7 +73,8 @@ def serve(options: argparse.Namespace) -> None:
     state.enter_graceful_shutdown()
     time.sleep(_LINGER_SECONDS)
     stopped = server.stop(_DRAIN_SECONDS)
-    executor.shutdown()
+    while services.running and not stopped.wait(0.05):
+        pass
     stopped.wait(_LINGER_SECONDS)  # the last answers are on their way; an idle client would keep its connection longer
 
 

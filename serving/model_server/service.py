@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import functools
+import threading
 from collections.abc import Callable
 from typing import Any
 
@@ -30,19 +31,27 @@ def _rpc(method: Callable[[Any, Any], Any]) -> Callable[[Any, Any, grpc.Servicer
 
     @functools.wraps(method)
     def answer(self: Services, request: Any, context: grpc.ServicerContext) -> Any:
+        with self._lock:
+            self.running += 1
         try:
             return method(self, request)
         except StatusError as status:
             return context.abort(status.code, str(status)[:_MAX_DETAILS])
+        finally:
+            with self._lock:
+                self.running -= 1
 
     return answer
 
 
 class Services(prediction_service_pb2_grpc.PredictionServiceServicer, model_service_pb2_grpc.ModelServiceServicer):
-    """Answers the RPCs with the models of `manager`. gRPC answers all others with UNIMPLEMENTED."""
+    """Answers the RPCs with the models of `manager`. gRPC answers all others with UNIMPLEMENTED.
+
+    `running` is the number of requests under way.
+    """
 
     def __init__(self, manager: Manager) -> None:
-        self._manager = manager
+        self._manager, self.running, self._lock = manager, 0, threading.Lock()
 
     @_rpc
     def Predict(self, request: Any) -> Any:

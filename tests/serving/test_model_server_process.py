@@ -49,7 +49,7 @@ def files(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> Path:
         ([], 2, "one of the arguments --model_base_path --model_config_file is required"),
         ([BASE, "--model_config_file=nonsense"], 2, "not allowed with argument --model_base_path"),
         ([BASE, "--port=70000"], 2, "70000 must be a port, 0 to 65535"),
-        ([BASE, "--file_system_poll_wait_seconds=soon"], 2, "invalid float value: 'soon'"),
+        ([BASE, "--file_system_poll_wait_seconds=0"], 2, "0 must be a number greater than 0"),
         (["--model_config_file=missing"], 1, "missing cannot be read: No such file or directory"),
         (["--model_config_file=."], 1, "cannot be read: Is a directory"),
         (["--model_config_file=nonsense"], 1, "nonsense: Error parsing text-format tensorflow.serving.ModelServerConf"),
