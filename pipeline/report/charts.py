@@ -11,8 +11,7 @@ from matplotlib.patches import Rectangle
 from matplotlib.ticker import FuncFormatter, LogLocator, MaxNLocator, NullLocator
 
 from pipeline.report.dataset import Balance
-from pipeline.report.epochs import Epoch
-from pipeline.report.evaluated import Bin, ClassResult
+from pipeline.report.evaluated import Bin, ClassResult, Epoch
 from pipeline.report.svg import BAD, FIRST, INK, SECOND, THIRD, WIDTH, Chart, canvas, finish
 from pipeline.runs.records import Step
 

@@ -12,8 +12,17 @@ from typing import TYPE_CHECKING, Any, TypeVar
 from components.version_folder import read_provenance
 from data.errors import UserError
 from pipeline.report.dataset import Balance, Values, data_folder, licence, read_anomalies, read_balance, read_values
-from pipeline.report.epochs import Epoch, kept_epoch, read_epochs
-from pipeline.report.evaluated import Bin, Comparison, Mistake, compare, reliability, worst_mistakes
+from pipeline.report.evaluated import (
+    Bin,
+    Comparison,
+    Epoch,
+    Mistake,
+    compare,
+    kept_epoch,
+    read_epochs,
+    reliability,
+    worst_mistakes,
+)
 from pipeline.runs.records import Run
 from pipeline.runs.settings import Flat, defaults, differences, flatten
 

@@ -4,7 +4,8 @@ from __future__ import annotations
 
 import json
 import re
-from collections.abc import Callable, Iterator, Mapping, Sequence
+from collections.abc import Iterator, Mapping, Sequence
+from contextlib import contextmanager
 from typing import Any
 
 import numpy as np
@@ -96,28 +97,39 @@ def _key(name: str) -> str:
 
 def history_chart(search: Search, trials: Sequence[FrozenTrial]) -> Chart:
     """Each trial's value, and the best so far."""
-
-    def draw(axes: Axes) -> None:
-        _points(axes, [trial.number for trial in trials], trials)
+    numbers = [trial.number for trial in trials]
+    with _axes(search, "trial") as axes:
+        _points(axes, numbers, trials)
         values = np.array([trial.value if _complete(trial) else np.nan for trial in trials], np.float64)
         so_far = (np.fmin if search.metric == "val_loss" else np.fmax).accumulate(values)
-        axes.step([trial.number for trial in trials], so_far, where="post", color=SECOND, label="best so far")
+        axes.step(numbers, so_far, where="post", color=SECOND, label="best so far")
         axes.xaxis.set_major_locator(MaxNLocator(integer=True))
-
-    return _chart(search, "history", "trial", "Each trial, and the best so far", draw)
+        title = "Each trial, and the best so far"
+        return finish(axes, "chart-history", title, f"{title}.")
 
 
 def range_chart(search: Search, trials: Sequence[FrozenTrial], found: Range) -> Chart:
     """The trials' values over one of the settings."""
-
-    def draw(axes: Axes) -> None:
-        values = [trial.params[found.key] for trial in trials]
+    values = [trial.params[found.key] for trial in trials]
+    with _axes(search, found.key) as axes:
         _points(axes, [str(value) for value in values] if found.choices else values, trials)
         if found.log:
             axes.set_xscale("log")
             _plain(axes.xaxis)
+        title = f"Each trial, by {found.key}"
+        return finish(axes, f"chart-{found.key.replace('.', '-')}", title, f"{title}.")
 
-    return _chart(search, found.key.replace(".", "-"), found.key, f"Each trial, by {found.key}", draw)
+
+@contextmanager
+def _axes(search: Search, label: str) -> Iterator[Axes]:
+    """Axes for the trials' values."""
+    with canvas(230) as (axes,):
+        axes.grid(axis="y")
+        axes.set(xlabel=label, ylabel=search.metric)
+        if search.metric == "val_loss":
+            axes.set_yscale("log")
+            _plain(axes.yaxis)
+        yield axes
 
 
 def _points(axes: Axes, places: Sequence[Any], trials: Sequence[FrozenTrial]) -> None:
@@ -140,14 +152,3 @@ def _plain(axis: Axis) -> None:
 
 def _complete(trial: FrozenTrial) -> bool:
     return trial.state == TrialState.COMPLETE
-
-
-def _chart(search: Search, name: str, label: str, title: str, draw: Callable[[Axes], None]) -> Chart:
-    with canvas(230) as (axes,):
-        axes.grid(axis="y")
-        draw(axes)
-        if search.metric == "val_loss":
-            axes.set_yscale("log")
-            _plain(axes.yaxis)
-        axes.set(xlabel=label, ylabel=search.metric)
-        return finish(axes, f"chart-{name}", title, f"{title}.")

@@ -74,7 +74,7 @@ def work(search: Search) -> None:
     """Trains trial after trial, until the search has all and no other process has one to finish."""
     study, told = search.open_study(), False
     while finished(study) < search.trials:
-        if owned := _next_trial(search, study):
+        if owned := next_trial(search, study):
             trial, lock = owned
             with lock:
                 _train(search, study, trial)
@@ -85,7 +85,7 @@ def work(search: Search) -> None:
         time.sleep(1)
 
 
-def _next_trial(search: Search, study: optuna.Study) -> tuple[optuna.Trial, IO[str]] | None:
+def next_trial(search: Search, study: optuna.Study) -> tuple[optuna.Trial, IO[str]] | None:
     """A trial, and the lock that makes it one of this process; None if other processes have the last ones."""
     with search.alone():
         search.retry_lost(study)

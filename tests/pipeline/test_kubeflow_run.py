@@ -7,21 +7,20 @@ import numpy as np
 import pytest
 import tensorflow as tf
 
-from data.readers import Images
 from pipeline.definition import STEPS
 from pipeline.exit_codes import DATA_REFUSED, MODEL_REFUSED
 from pipeline.kubeflow.cli import main
 from pipeline.kubeflow.report import REPORT, VERDICT
 from tests.conftest import QUICK
+from tests.pipeline.few_digits import SETTINGS, WORSE, few_digits, few_mnist
 from tests.pipeline.kubeflow_launcher import SECRET, Launcher, Step, in_fork, in_new_process
 
 pytestmark = pytest.mark.slow
 
 
 def execute(command: list[str], environment: Mapping[str, str], folder: Path) -> tuple[int, str]:
-    """Runs a step. Those that differ most from each other have a Python of their own, as in their containers."""
-    step = command[command.index("--executor_class_path") + 1]
-    own = any(name in step for name in ("example_gen", "trainer", "evaluator", "report"))
+    """Runs a step. The Trainer has a Python of its own, as in its container; it sets most of its process up."""
+    own = "trainer" in command[command.index("--executor_class_path") + 1]
     return (in_new_process if own else in_fork)(command, environment, folder)
 
 
@@ -34,16 +33,21 @@ def launcher(tmp_path_factory: pytest.TempPathFactory) -> Launcher:
 
 
 @pytest.fixture(scope="module")
-def first(launcher: Launcher, small_mnist: Path, tmp_path_factory: pytest.TempPathFactory) -> dict[str, Step]:
+def data(tmp_path_factory: pytest.TempPathFactory) -> str:
+    return str(few_mnist(tmp_path_factory.mktemp("data")))
+
+
+@pytest.fixture(scope="module")
+def first(launcher: Launcher, data: str, tmp_path_factory: pytest.TempPathFactory) -> dict[str, Step]:
     """The first run, to a pushed model."""
-    return launcher.run(compiled(tmp_path_factory.mktemp("first")), {"data_path": str(small_mnist)})
+    return launcher.run(compiled(tmp_path_factory.mktemp("first")), {"data_path": data})
 
 
 def compiled(folder: Path, *overrides: str) -> Path:
     package = folder / "pipeline.yaml"
     common = ["--image", "digit-rows:0.1.0", "--pipeline-root", "minio://mlpipeline/v2/artifacts", "--volume", "models"]
     secrets = 'kubeflow.secrets={store = ["AWS_SECRET_ACCESS_KEY"]}'
-    assert main(["compile", *common, "-o", str(package), "--set", *QUICK, secrets, *overrides]) == 0
+    assert main(["compile", *common, "-o", str(package), "--set", *QUICK, *SETTINGS, secrets, *overrides]) == 0
     return package
 
 
@@ -61,20 +65,22 @@ def served(launcher: Launcher) -> list[Path]:
 
 
 def test_every_step_runs_in_its_container_to_a_pushed_model(
-    launcher: Launcher, first: dict[str, Step], digits: dict[str, Images], small_mnist: Path
+    launcher: Launcher, first: dict[str, Step], data: str
 ) -> None:
     steps = first
     printed = "".join(step.printed for step in steps.values())
     assert states(steps) == dict.fromkeys((*STEPS, REPORT, VERDICT), "SUCCEEDED"), printed
     assert all(step.attempts == 1 for step in steps.values())
-    assert "epoch 3/3" in steps["Trainer"].printed and "checks passed" in steps["InfraValidator"].printed
+    assert "epoch 4/4" in steps["Trainer"].printed and "checks passed" in steps["InfraValidator"].printed
     assert "There is no baseline" in steps["Baseline"].printed
     # ExampleGen's driver ran though no backend hook called it.
     metadata = steps["ExampleGen"].outputs["examples"]["metadata"]
     assert metadata["custom:span"] == 0 and "total_bytes" in metadata["input_fingerprint"]
     (version,) = served(launcher)
-    answer = tf.saved_model.load(str(version)).signatures["predict_images"](images=tf.constant(digits["test"].pixels))
-    assert np.mean(answer["class_ids"].numpy() == digits["test"].labels) > 0.75
+    test = few_digits()["test"]
+    answer = tf.saved_model.load(str(version)).signatures["predict_images"](images=tf.constant(test.pixels))
+    accuracy = np.mean(answer["class_ids"].numpy() == test.labels)
+    assert accuracy > 0.3 and f"{accuracy:.4f}" in report(launcher, steps)
     assert (version / "assets.extra" / "tf_serving_warmup_requests").exists()
     assert steps["Pusher"].outputs["pushed_model"]["metadata"]["pushed_version"] == version.name
     page = report(launcher, steps)
@@ -82,7 +88,7 @@ def test_every_step_runs_in_its_container_to_a_pushed_model(
     assert "<h1>run-1</h1>" in page
     assert "This part could not be made" not in page and page.count("<svg") == 7 and page.count("<img") == 40
     assert "How long the steps took and what came from a cache is not known here" in page
-    assert "training.epochs" in page and "tf-keras" in page and str(small_mnist) in page
+    assert "training.epochs" in page and "tf-keras" in page and data in page
     # Nothing secret in what was printed, recorded or stored.
     assert not any(SECRET in step.printed or SECRET in str(step.outputs) for step in steps.values())
     stored = [path for path in launcher.work.rglob("*") if path.is_file()]
@@ -90,12 +96,15 @@ def test_every_step_runs_in_its_container_to_a_pushed_model(
 
 
 def test_a_model_worse_than_what_is_served_is_refused_and_the_run_is_red(
-    launcher: Launcher, first: dict[str, Step], tmp_path: Path, small_mnist: Path
+    launcher: Launcher, first: dict[str, Step], tmp_path: Path, data: str
 ) -> None:
     before = served(launcher)
     launcher.execute = in_fork
-    weaker = compiled(tmp_path, "training.epochs=2", "gates.accuracy=0.1", "gates.class_accuracy=0.0")
-    steps = launcher.run(weaker, {"data_path": str(small_mnist)})
+    worse = compiled(tmp_path, WORSE, "gates.accuracy=0.0", "gates.class_accuracy=0.0")
+    # The steps on the data are those of the first run.
+    steps = launcher.run(
+        worse, {"data_path": data}, done={name: first[name] for name in STEPS[: STEPS.index("Trainer")]}
+    )
     assert f"The baseline is version {before[0].name}" in steps["Baseline"].printed
     assert states(steps)["Evaluator"] == "SUCCEEDED"
     assert (launcher.object(steps["Evaluator"], "blessing") / "NOT_BLESSED").exists()
@@ -116,11 +125,11 @@ def test_a_model_worse_than_what_is_served_is_refused_and_the_run_is_red(
 
 
 def test_data_that_the_gate_refuses_stops_the_run_before_the_training_on_an_older_kubeflow(
-    tmp_path: Path, small_mnist: Path
+    tmp_path: Path, data: str
 ) -> None:
     launcher = Launcher(tmp_path / "kubeflow", release=(2, 3), execute=in_fork)
     launcher.secrets["store"] = {"AWS_SECRET_ACCESS_KEY": SECRET}
-    steps = launcher.run(compiled(tmp_path, "data.classes=7"), {"data_path": str(small_mnist)})
+    steps = launcher.run(compiled(tmp_path, "data.classes=7"), {"data_path": data})
     assert steps["DataGate"].state == "FAILED" and steps["DataGate"].code == DATA_REFUSED
     assert "The data gate stopped the run" in steps["DataGate"].printed
     assert "Traceback" not in steps["DataGate"].printed

@@ -3,8 +3,6 @@
 from __future__ import annotations
 
 import re
-import subprocess
-import sys
 from collections.abc import Iterator
 from pathlib import Path
 
@@ -16,7 +14,9 @@ from moto.server import ThreadedMotoServer
 pytest.importorskip("tensorflow_io", reason="there is no tensorflow-io for TensorFlow 2.21")
 
 from pipeline.kubeflow.cli import main
+from tests import processes
 from tests.conftest import ROOT
+from tests.pipeline.few_digits import few_mnist
 from tests.pipeline.kubeflow_launcher import SECRET, Launcher, in_fork
 
 pytestmark = pytest.mark.slow
@@ -30,13 +30,14 @@ from tests.components.test_pusher import Atomic, push
 import tensorflow_io
 from tfx.types import standard_artifacts
 from tfx.utils import path_utils
-from components.baseline import LatestPushedModel, list_versions
+from components.baseline import LatestPushedModel
+from components.version_folder import version_folders
 work, base = Path(sys.argv[1]), "s3://bucket/serving_models/mnist"
-seen = [list_versions(base)]
+seen = [version_folders(base)]
 save(work / "blessing" / "stamped_model", 1)
 for _ in range(2):
     push(Atomic(), work, base)
-    seen.append(list_versions(base))
+    seen.append([Path(folder).name for folder in version_folders(base)])
 candidate, found = standard_artifacts.Model(), standard_artifacts.Model()
 candidate.uri, found.uri = str(work / "candidate"), str(work / "found")
 save(Path(path_utils.serving_model_path(candidate.uri)), 2)
@@ -69,8 +70,8 @@ def bucket(store: dict[str, str]):
     return bucket
 
 
-def test_beams_steps_read_and_write_a_bucket(store: dict[str, str], bucket, tmp_path: Path, small_mnist: Path) -> None:
-    for shard in small_mnist.iterdir():
+def test_beams_steps_read_and_write_a_bucket(store: dict[str, str], bucket, tmp_path: Path) -> None:
+    for shard in few_mnist(tmp_path, (40, 10, 10)).iterdir():
         bucket.upload_file(str(shard), f"mnist/{shard.name}")
     package = tmp_path / "pipeline.yaml"
     options = ["--image", "digit-rows:0.1.0", "--pipeline-root", "s3://bucket/root", "-o", str(package)]
@@ -100,16 +101,13 @@ def by_address(package: str) -> str:
 
 
 def test_a_model_is_pushed_to_a_bucket_once_and_found_there(store: dict[str, str], bucket, tmp_path: Path) -> None:
-    done = subprocess.run(
-        [sys.executable, "-c", PUSHES, str(tmp_path)],
-        env={**store, "PYTHONPATH": str(ROOT), "TF_USE_LEGACY_KERAS": "1", "TF_CPP_MIN_LOG_LEVEL": "3", "HOME": "/tmp"},
-        capture_output=True,
-        text=True,
-        check=False,
+    environment = {**store, "PYTHONPATH": str(ROOT), "TF_USE_LEGACY_KERAS": "1", "TF_CPP_MIN_LOG_LEVEL": "3"}
+    code, printed = processes.run(
+        processes.python, ["-c", PUSHES, str(tmp_path)], str(ROOT), environment={**environment, "HOME": "/tmp"}
     )
-    assert done.returncode == 0, done.stderr
+    assert code == 0, printed
     pushed = [
         item.key for item in bucket.objects.filter(Prefix="serving_models") if item.key.endswith("saved_model.pb")
     ]
     version = pushed[0].split("/")[-2]
-    assert len(pushed) == 1 and done.stdout.splitlines()[-1] == f"[[], [{version}], [{version}]] {version}"
+    assert len(pushed) == 1 and printed.splitlines()[-1] == f"[[], ['{version}'], ['{version}']] {version}"

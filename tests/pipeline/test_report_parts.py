@@ -15,7 +15,7 @@ from components.evaluator.predictions import Predictions
 from components.evaluator.report import Gate
 from components.example_gen import DIGEST, write_digests
 from pipeline.report import charts, dataset, evaluated
-from pipeline.report.epochs import Epoch, kept_epoch
+from pipeline.report.evaluated import Epoch, kept_epoch
 from pipeline.runs.files import write_file
 from tests.conftest import MNIST, ROOT
 from tests.own_sequences import example as own_sequences

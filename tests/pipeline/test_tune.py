@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import re
+import signal
 import subprocess
 import sys
 import time
@@ -16,14 +17,16 @@ from data.errors import UserError
 from pipeline.config import load
 from pipeline.exit_codes import FAILED, INTERRUPTED, WRONG_USE
 from pipeline.tune.cli import main
-from pipeline.tune.ranges import Range, check_ranges, parse_range
+from pipeline.tune.ranges import Range, check_ranges, parse_range, value_of
 from pipeline.tune.report import importances, toml
-from pipeline.tune.search import Worker
+from pipeline.tune.search import next_trial, work
 from pipeline.tune.study import Search
-from tests.conftest import ROOT, last_run
+from tests import processes
+from tests.conftest import ROOT, last_run, run_pipeline
+from tests.pipeline.few_digits import few_mnist
 
 RANGES = ("training.learning_rate=1e-3..3e-2", "model.units=8..16", "model.cell=gru,simple_rnn")
-QUICK = ("training.epochs=2", "training.batch_size=200", "model.units=8", "training.warmup_epochs=0.5")
+QUICK = ("training.epochs=20", "training.batch_size=200", "model.units=8", "training.warmup_epochs=0.5")
 
 
 def command(root: Path, data: Path, *options: str) -> list[str]:
@@ -97,60 +100,45 @@ def test_a_profile_is_written_as_toml(tmp_path: Path) -> None:
 
 
 @pytest.mark.slow
-def test_a_search_leaves_a_profile_and_a_page_and_goes_on(
-    small_mnist: Path, tmp_path: Path, capfd: pytest.CaptureFixture[str]
+def test_an_interrupted_search_continues_its_trial_and_leaves_a_profile_and_a_page(
+    tmp_path: Path, capfd: pytest.CaptureFixture[str]
 ) -> None:
-    root = tmp_path / "root"
-    assert main(command(root, small_mnist, "--trials", "3", "--jobs", "2")) == 0
+    root, data, log = tmp_path / "root", few_mnist(tmp_path), tmp_path / "log"
+    assert run_pipeline(root, data, options=("--to", "Transform")).code == 0
+    options = command(root, data, "--trials", "2")
+    process = processes.start(log, processes.python, ["-m", "pipeline.tune", *options], str(ROOT))
+    deadline = time.monotonic() + 600
+    while not list(root.glob("tune/*/trials/0/backup/state/chief/checkpoint")) and time.monotonic() < deadline:
+        time.sleep(0.05)
+    process.terminate()
+    process.join(60)
+    assert process.exitcode == INTERRUPTED
+    assert log.read_text().splitlines()[-1] == "tune: Interrupted; the same command goes on with the search."
+    assert the_study(root).trials[0].state == optuna.trial.TrialState.RUNNING
+
+    assert main([*options, "--jobs", "2"]) == 0
     text = capfd.readouterr().out
     study = the_study(root)
-    first = study.trials[0]
+    folder = root / "tune" / study.study_name
+    first, again, *others = study.trials
+    assert (first.state.name, again.state.name) == ("FAIL", "COMPLETE") and first.params == again.params
+    assert "Continues a training that was interrupted after epoch" in (folder / "search.log").read_text()
     # It begins with the profile's own values. Its cell, lstm, is not among the choices.
     assert (first.params["training.learning_rate"], first.params["model.units"]) == (1e-2, 8)
-    assert len(study.trials) == 3 and "The best of 3 trials" in text
+    assert len(others) == 1 and "The best of 2 trials" in text
+    rates = {trial.params["training.learning_rate"] for trial in (again, *others)}
+    assert len(rates) == 2, "no trial is repeated after a restart"
     assert not [step for step in last_run(root).steps if step.id == "Trainer"], "no run has a Trainer"
 
-    folder = root / "tune" / study.study_name
     best = load(str(folder / "best.toml"))
     for key, value in study.best_params.items():
-        section, name = key.split(".")
-        assert getattr(getattr(best, section), name) == value
-    assert best.training.epochs == 2 and best.data.path == str(small_mnist)
+        assert value_of(best, key) == value
+    assert (best.training.epochs, best.training.batch_size) == (20, 200) and best.data.path == str(data)
     assert not list(folder.glob("trials/*/backup")), "what a trial would continue from is gone"
     page = (folder / "report.html").read_text()
     assert f"{study.best_value:.4f}" in page and page.count("<svg") == 4 and "<script" not in page
-
-    # The same command has nothing to do; with more trials it goes on.
-    assert main(command(root, small_mnist, "--trials", "3")) == 0 and len(the_study(root).trials) == 3
-    assert main(command(root, small_mnist, "--trials", "4")) == 0 and len(the_study(root).trials) == 4
-    values = [trial.params["training.learning_rate"] for trial in the_study(root).trials]
-    assert len(set(values)) == 4, "no trial is repeated after a restart"
-
-
-@pytest.mark.slow
-def test_an_interrupted_search_continues_its_trial(
-    small_mnist: Path, tmp_path: Path, capfd: pytest.CaptureFixture[str]
-) -> None:
-    root = tmp_path / "root"
-    options = command(root, small_mnist, "--trials", "1")
-    options[options.index("training.epochs=2")] = "training.epochs=12"
-    process = subprocess.Popen(
-        [sys.executable, "-m", "pipeline.tune", *options], cwd=ROOT, stderr=subprocess.PIPE, text=True
-    )
-    deadline = time.monotonic() + 240
-    while not list(root.glob("tune/*/trials/0/backup/state/chief/checkpoint")) and time.monotonic() < deadline:
-        time.sleep(0.1)
-    process.terminate()
-    assert process.wait(60) == INTERRUPTED and process.stderr
-    assert process.stderr.read().splitlines()[-1] == "tune: Interrupted; the same command goes on with the search."
-    assert the_study(root).trials[0].state == optuna.trial.TrialState.RUNNING
-
-    assert main(options) == 0
-    first, again = the_study(root).trials
-    assert (first.state.name, again.state.name) == ("FAIL", "COMPLETE") and first.params == again.params
-    (folder,) = (root / "tune").iterdir()
-    assert "Continues a training that was interrupted after epoch" in (folder / "search.log").read_text()
-    assert "The best of 1 trials" in capfd.readouterr().out
+    # The same command has nothing to do.
+    assert main(options) == 0 and len(the_study(root).trials) == 3
 
 
 def test_a_full_disk_is_a_sentence(small_disk: Path) -> None:
@@ -159,11 +147,10 @@ def test_a_full_disk_is_a_sentence(small_disk: Path) -> None:
     script = f"""
 import sys
 from pathlib import Path
-from data.errors import UserError
 from pipeline.config import load
-from pipeline.tune.cli import _run
+from pipeline.tune.cli import go_on
 from pipeline.tune.study import Search
-sys.exit(_run({search}, jobs=1))
+sys.exit(go_on({search}, jobs=1))
 """
     done = subprocess.run([sys.executable, "-c", script], cwd=ROOT, capture_output=True, text=True, check=False)
     assert done.returncode == FAILED and "Traceback" not in done.stderr
@@ -178,10 +165,27 @@ def a_search(folder: Path) -> Search:
 def test_a_running_trial_is_tried_again_when_its_process_ended(tmp_path: Path) -> None:
     search = a_search(tmp_path)
     study = search.open_study()
-    search.settings(study.ask())
-    with search.owns(0):
+    script = f"""
+from pathlib import Path
+from pipeline.config import load
+from pipeline.tune.ranges import Range
+from pipeline.tune.study import Search
+search = Search(Path("{tmp_path}"), "default", load("default"), {search.ranges!r}, "val_loss", 2, "", "")
+with search.own(0):
+    search.settings(search.open_study().ask())
+    print("has it", flush=True)
+    input()
+"""
+    pipe = subprocess.PIPE
+    process = subprocess.Popen([sys.executable, "-c", script], cwd=ROOT, stdin=pipe, stdout=pipe, text=True)
+    try:
+        assert process.stdout and process.stdout.readline() == "has it\n"
+        process.send_signal(signal.SIGSTOP)
         search.retry_lost(study)  # a suspended process keeps its trial
         assert [trial.state.name for trial in study.trials] == ["RUNNING"]
+    finally:
+        process.kill()
+        process.wait()
     search.retry_lost(study)
     first, again = study.trials
     assert (first.state.name, again.state.name) == ("FAIL", "WAITING")
@@ -189,10 +193,22 @@ def test_a_running_trial_is_tried_again_when_its_process_ended(tmp_path: Path) -
     assert search.trial_folder(again) == search.trial_folder(first)
 
 
+def test_two_processes_do_not_make_more_trials_than_there_are(tmp_path: Path) -> None:
+    search = a_search(tmp_path)
+    study = search.open_study()
+    owned = [next_trial(search, study) for _ in range(3)]
+    assert [found is not None for found in owned] == [True, True, False], "there are two"
+    trial, lock = owned[0] or pytest.fail()
+    lock.close()  # what the end of its process does
+    again, _ = next_trial(search, study) or pytest.fail()
+    assert study.trials[trial.number].state.name == "FAIL"
+    assert search.trial_folder(study.trials[again.number]) == search.trial_folder(study.trials[trial.number])
+
+
 def test_a_trial_that_fails_is_tried_again_with_the_same_values(tmp_path: Path) -> None:
     search = a_search(tmp_path)
     with pytest.raises(UserError, match="holds no examples"):  # what ExampleGen wrote was removed
-        Worker(search).work()
+        work(search)
     first, again = search.open_study().trials
     assert (first.state.name, again.state.name) == ("FAIL", "WAITING")
     assert again.system_attrs["fixed_params"] == first.params
