@@ -48,15 +48,15 @@ _FUNCTIONS = ("run_fn", "preprocessing_fn")
 _FUNCTION_EXECUTOR = "tfx.dsl.component.experimental.decorators"
 
 
-def is_cached(node: BaseNode) -> bool:
-    """False for a resolver: it looks up its result in each run."""
+def computing_modules(node: BaseNode) -> list[str]:
+    """The modules that compute a step's result: of its executor, of its base classes, and of its functions.
+
+    None for a resolver: it looks up its result in each run.
+    """
     from tfx import v1 as tfx
 
-    return not isinstance(node, tfx.dsl.Resolver)
-
-
-def computing_modules(node: BaseNode) -> list[str]:
-    """The modules that compute a step's result: of its executor, of its base classes, and of its functions."""
+    if isinstance(node, tfx.dsl.Resolver):
+        return []
     executors = (base.__module__ for base in node.executor_spec.executor_class.__mro__)
     functions = (str(node.exec_properties.get(name) or "") for name in _FUNCTIONS)
     return [
@@ -65,43 +65,22 @@ def computing_modules(node: BaseNode) -> list[str]:
     ]
 
 
-class Chain:
-    """The steps of one pipeline. Each gets its id and the fingerprint of what computes it."""
-
-    def __init__(self) -> None:
-        self.steps: dict[str, BaseNode] = {}
+class Chain(dict[str, "BaseNode"]):
+    """The steps of one pipeline by their ids. Each has the fingerprint of what computes it."""
 
     def add(self, step: str, node: Node) -> Node:
-        """Adds a step; its id must be in `STEPS`."""
+        """Adds a step."""
         from components.fingerprint import fingerprint
 
-        if step not in STEPS:
-            raise ValueError(f"The step {step} is missing in STEPS.")
-        if is_cached(node):
-            node.exec_properties["fingerprint"] = fingerprint(*computing_modules(node))
-        self.steps[step] = node.with_id(step)
+        if modules := computing_modules(node):
+            node.exec_properties["fingerprint"] = fingerprint(*modules)
+        self[step] = node.with_id(step)
         return node
 
     def fingerprints(self) -> dict[str, str]:
         """The fingerprint of each step so far, by its id."""
-        return {
-            step: node.exec_properties["fingerprint"]
-            for step, node in self.steps.items()
-            if "fingerprint" in node.exec_properties
-        }
-
-    def nodes(self) -> list[BaseNode]:
-        """All steps.
-
-        Raises:
-            ValueError: a step of `STEPS` was not added, or a step has no fingerprint.
-        """
-        if missing := [step for step in STEPS if step not in self.steps]:
-            raise ValueError(f"The pipeline lacks the steps {', '.join(missing)}.")
-        for step, node in self.steps.items():
-            if is_cached(node) and "fingerprint" not in node.exec_properties:
-                raise ValueError(f"The step {step} has no fingerprint: TFX's cache would not see a change of its code.")
-        return list(self.steps.values())
+        found = {step: node.exec_properties.get("fingerprint") for step, node in self.items()}
+        return {step: fingerprint for step, fingerprint in found.items() if fingerprint}
 
 
 def create_pipeline(
@@ -247,10 +226,12 @@ def create_pipeline(
             },
         ),
     )
+    if tuple(chain) != STEPS:
+        raise ValueError(f"The chain is {', '.join(chain)}, but STEPS is {', '.join(STEPS)}.")
     return tfx.dsl.Pipeline(
         pipeline_name=config.name,
         pipeline_root=pipeline_root,
-        components=chain.nodes(),
+        components=list(chain.values()),
         enable_cache=True,
         metadata_connection_config=metadata,
         beam_pipeline_args=pipeline_args(config.beam),
