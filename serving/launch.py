@@ -1,9 +1,7 @@
-"""Starts a model server process: TensorFlow Serving if it is on PATH, else the stand-in; and what commands share."""
+"""Starts a model server process: TensorFlow Serving if it is on PATH, else the stand-in."""
 
 from __future__ import annotations
 
-import argparse
-import math
 import os
 import shutil
 import signal
@@ -132,32 +130,6 @@ def _wait_until_listening(server: ModelServer, port: int, seconds: float = 60.0)
                 return
         time.sleep(0.05)
     raise ServerError(f"The model server did not listen within {seconds:.0f} s; see {server.log}.")
-
-
-def parse_port(text: str) -> int:
-    """A TCP port on a command line, 0 to 65535.
-
-    Raises:
-        argparse.ArgumentTypeError: another text.
-    """
-    if not text.isdecimal() or int(text) > 65535:
-        raise argparse.ArgumentTypeError(f"{text} must be a port, 0 to 65535")
-    return int(text)
-
-
-def parse_positive(text: str) -> float:
-    """A number above 0 on a command line, such as seconds.
-
-    Raises:
-        argparse.ArgumentTypeError: another text.
-    """
-    try:
-        value = float(text)
-    except ValueError:
-        value = math.nan
-    if not 0 < value < math.inf:
-        raise argparse.ArgumentTypeError(f"{text} must be a number greater than 0")
-    return value
 
 
 def free_port() -> int:

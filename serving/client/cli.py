@@ -16,13 +16,13 @@ from rich.console import Console
 from rich.table import Table
 from rich.text import Text
 
+from serving.arguments import parse_count, parse_positive
 from serving.client.async_client import AsyncClient
 from serving.client.channel import Tls
 from serving.client.client import CHUNK, TIMEOUT, Client
 from serving.client.images import image_size, random_images, read_images
 from serving.client.load import Load, closed_loop, open_loop
 from serving.errors import ServingError
-from serving.launch import parse_positive
 
 
 def main(arguments: Sequence[str] | None = None) -> int:
@@ -68,7 +68,7 @@ def _parser() -> argparse.ArgumentParser:
     predict.add_argument("images", nargs="+", metavar="IMAGE", help="PNG or other image files")
     predict.add_argument("--resize", action="store_true", help="scale images of another size")
     predict.add_argument("--invert", action="store_true", help="for dark digits on a light background")
-    predict.add_argument("--chunk", type=_count, default=CHUNK, help="images per request (default %(default)s)")
+    predict.add_argument("--chunk", type=parse_count, default=CHUNK, help="images per request (default %(default)s)")
     predict.set_defaults(run=_predict)
     status = commands.add_parser("status", parents=[common], help="show the versions and their states")
     status.set_defaults(run=_status)
@@ -79,19 +79,15 @@ def _parser() -> argparse.ArgumentParser:
     reload.set_defaults(run=_reload)
     bench = commands.add_parser("bench", parents=[common], help="measure latency and throughput under load")
     bench.add_argument("images", nargs="*", metavar="IMAGE", help="images to send (default: random pixels)")
-    bench.add_argument("--batch", type=_count, default=1, help="images per request (default %(default)s)")
+    bench.add_argument("--batch", type=parse_count, default=1, help="images per request (default %(default)s)")
     loop = bench.add_mutually_exclusive_group()
-    loop.add_argument("--callers", type=_count, default=1, help="closed loop: number of callers (default %(default)s)")
+    loop.add_argument(
+        "--callers", type=parse_count, default=1, help="closed loop: number of callers (default %(default)s)"
+    )
     loop.add_argument("--rate", type=parse_positive, help="open loop: requests per second")
     bench.add_argument("--seconds", type=parse_positive, default=5.0, help="duration (default %(default)s)")
     bench.set_defaults(run=_bench)
     return parser
-
-
-def _count(text: str) -> int:
-    if not text.isdecimal() or int(text) < 1:
-        raise argparse.ArgumentTypeError(f"{text} must be a whole number of at least 1")
-    return int(text)
 
 
 def _client_arguments(options: argparse.Namespace) -> dict[str, Any]:

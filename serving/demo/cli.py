@@ -15,10 +15,11 @@ from contextlib import contextmanager
 from pathlib import Path
 from types import FrameType
 
+from serving.arguments import parse_port
 from serving.client import AsyncClient
 from serving.client.client import Client
 from serving.errors import ConfigError, ServingError
-from serving.launch import model_server, parse_port, wait_until_available
+from serving.launch import model_server, wait_until_available
 
 LOOPBACK = ("localhost", "127.0.0.1", "[::1]")
 TIMEOUT = 5.0

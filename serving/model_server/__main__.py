@@ -9,8 +9,8 @@ import sys
 from collections.abc import Sequence
 from pathlib import Path
 
+from serving.arguments import parse_port, parse_positive
 from serving.errors import ConfigError
-from serving.launch import parse_port, parse_positive
 
 
 def main(arguments: Sequence[str] | None = None) -> int:
