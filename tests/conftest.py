@@ -6,6 +6,8 @@ import os
 
 os.environ["TF_USE_LEGACY_KERAS"] = "1"
 os.environ.setdefault("TF_CPP_MIN_LOG_LEVEL", "3")
+# The networks of the tests are small: a second thread costs more than it brings.
+os.environ.setdefault("TF_NUM_INTRAOP_THREADS", "1")
 
 import itertools
 import re
