@@ -128,9 +128,9 @@ def _examples(runs: list[Run], limit: int) -> list[Json]:
         missing = [f"{name}: {found}" for name, found in ((first.id, one), (run.id, other)) if isinstance(found, str)]
         entry: Json = {"run": run.id, "reason": "; ".join(missing) or None}
         if not isinstance(one, str) and not isinstance(other, str):
-            counts, changes = compare_predictions(one, other)
-            if not counts["shared"]:
+            entry |= compare_predictions(one, other, labels)
+            entry["changes"] = entry["changes"][:limit]
+            if not entry["shared"]:
                 entry["reason"] = "the test splits share no example"
-            entry |= {**counts, "changes": [change.json(labels) for change in changes[:limit]]}
         entries.append(entry)
     return entries

@@ -17,10 +17,10 @@ from typing import Any
 import numpy as np
 import pytest
 
-from components.evaluator.predictions import read_predictions
+from components.evaluator.predictions import Predictions, read_predictions
 from components.version_folder import PROVENANCE, environment
 from pipeline.history.cli import main
-from pipeline.history.examples import shared_positions
+from pipeline.history.examples import compare_predictions
 from pipeline.runs.root import RunRoot
 from pipeline.runs.statistics import mcnemar, wilson
 from pipeline.runs.store import RECORD
@@ -306,13 +306,20 @@ def test_intervals_and_p_values_are_those_of_the_formulas() -> None:
 
 
 def test_examples_are_joined_by_id_and_repeated_ones_in_order() -> None:
-    big = 2**64 - 1
-    one = np.array([7, big, 7, 3, 7], np.uint64)
-    other = np.array([big, 7, 5, 7], np.uint64)
-    first, second = shared_positions(one, other)
-    assert first.tolist() == [0, 1, 2] and second.tolist() == [1, 0, 3]
-    first, second = shared_positions(one, np.zeros(0, np.uint64))
-    assert len(first) == len(second) == 0
+    def predictions(ids: list[int], right: list[bool]) -> Predictions:
+        none, labels = np.zeros(0, np.int64), np.zeros(len(ids), np.int64)
+        return Predictions(np.array(ids, np.uint64), labels, 1 - np.array(right, np.int64), *[none] * 5)
+
+    one = predictions([7, 2**64 - 1, 7, 3, 7], [True, False, False, True, True])
+    other = predictions([2**64 - 1, 7, 5, 7], [True, False, True, True])
+    found = compare_predictions(one, other, ("nought",))
+    assert (found["shared"], found["right_to_wrong"], found["wrong_to_right"]) == (3, 1, 2)
+    assert [(c["position"], c["id"], c["first"], c["other"]) for c in found["changes"]] == [
+        (0, f"{7:016x}", "nought", "1"),
+        (1, "f" * 16, "1", "nought"),
+        (2, f"{7:016x}", "1", "nought"),
+    ]
+    assert compare_predictions(one, predictions([], []), ())["p_value"] is None
 
 
 def _config() -> Any:
