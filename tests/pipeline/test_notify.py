@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import json
+import sys
 import threading
 from collections.abc import Callable, Iterator
 from contextlib import contextmanager
@@ -12,7 +13,7 @@ from typing import Any
 
 import pytest
 
-from pipeline.exit_codes import DATA_REFUSED, PUSHED, WRONG_USE
+from pipeline.exit_codes import DATA_REFUSED, FAILED, PUSHED, WRONG_USE
 from pipeline.local.cli import main
 from pipeline.local.notify import RETRIES, notify
 from tests.conftest import Outcome, random_images, write_folder
@@ -116,7 +117,7 @@ def test_a_run_reports_its_end_and_does_not_depend_on_the_endpoint(
     splits = {split: random_images(30, 28, 28, 10, seed) for seed, split in enumerate(("train", "eval", "test"))}
     data = write_folder(tmp_path / "data", splits)
     with listening(200) as endpoint:
-        setting = f"notify.url={endpoint.url}"
+        setting = f"notify.url={endpoint.url}/T0/hook5ecret"
         refused = run(tmp_path / "root", data, setting, "validation.min_class_examples=30")
         assert refused.code == DATA_REFUSED, refused.text
         done = run(tmp_path / "root", data, setting, options=("--to", "CuratedSchema"))
@@ -128,5 +129,24 @@ def test_a_run_reports_its_end_and_does_not_depend_on_the_endpoint(
     assert second["verdict"] == "done up to CuratedSchema" and second["error"] == "" and second["version"] is None
     outcome = run(tmp_path / "root", data, setting, options=("--to", "CuratedSchema"))  # nobody listens any more
     assert outcome.code == PUSHED and "The notification was not delivered: ConnectionError." in outcome.text
-    for log in (tmp_path / "root" / "logs").glob("*/run.log"):
-        assert "s3cret" not in log.read_text()
+    for file in (path for path in (tmp_path / "root").rglob("*") if path.is_file()):
+        content = file.read_bytes()
+        assert b"s3cret" not in content and b"hook5ecret" not in content, file
+
+
+@pytest.mark.slow
+def test_a_resumed_run_tells_whom_the_profile_or_the_command_names(
+    run: Run, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    """The address is not recorded, as it may hold a secret."""
+    splits = {split: random_images(30, 28, 28, 10, seed) for seed, split in enumerate(("train", "eval", "test"))}
+    root, data = tmp_path / "root", write_folder(tmp_path / "data", splits)
+    shard = next(data.glob("test-*"))
+    whole = shard.read_bytes()
+    shard.write_bytes(whole[:-100])
+    with listening(200) as endpoint:
+        assert run(root, data, f"notify.url={endpoint.url}", options=("--to", "ExampleGen")).code == FAILED
+        shard.write_bytes(whole)
+        monkeypatch.setattr(sys, "argv", ["run_local"])  # Beam's libraries read it
+        assert main(["--run-root", str(root), "--resume", "--set", f"notify.url={endpoint.url}"]) == PUSHED
+    assert [got["verdict"] for got in endpoint.got] == ["failed in ExampleGen", "done up to ExampleGen"]
