@@ -91,10 +91,9 @@ def _resumed(args: argparse.Namespace) -> Config:
     args.resumed, args.profile = run.id, run.record["profile"]
     args.start, args.stop = run.record.get("from"), run.record.get("to")
     # The sections that may hold secrets are not recorded.
-    secret = load(args.profile, args.set)
-    kept = {"metadata": secret.metadata.model_dump(), "notify": secret.notify.model_dump()}
+    kept = load(args.profile, args.set).model_dump(mode="json", include={"metadata", "notify"})
     try:
-        config = Config.model_validate_json(json.dumps({**run.settings, **kept}))
+        config = Config.model_validate_json(json.dumps({**run.record["given"], **kept}))
     except ValidationError as error:
         raise UserError(
             f"The settings of the run {run.id} do not fit this version, so it cannot be resumed:"

@@ -18,9 +18,9 @@ from pipeline.definition import STEP_OF_SECTION, STEPS, create_pipeline
 from pipeline.engines.problems import BEAM_STEPS, check_job_server, engine_problem, job_problem
 from pipeline.exit_codes import FAILED, INTERRUPTED, MODEL_REFUSED, PUSHED, exit_code
 from pipeline.local.notify import notify
+from pipeline.local.output import log_to_output, redirect_output
 from pipeline.local.progress import ProgressReporter
 from pipeline.local.summary import print_summary
-from pipeline.output import log_to_output, redirect_output
 from pipeline.runs.root import RunRoot
 from pipeline.runs.settings import changed, dump, flatten
 
@@ -99,7 +99,7 @@ def _recorded(config: Config, root: RunRoot, run_id: str, error: str) -> Run | N
 
 def _write_report(root: RunRoot, run: Run) -> Path | None:
     """Writes the report of a run; None if that is not possible, with the reason in the log. The run counts, not it."""
-    from pipeline.report import write_report
+    from pipeline.report.page import write_report
 
     try:
         return write_report(run, root.report(run.id))
@@ -162,10 +162,10 @@ def _seal(history: History, run_id: str) -> None:
 
 def _record(args: argparse.Namespace, config: Config) -> dict[str, Any]:
     """What ML Metadata does not know of a run, without secrets."""
-    settings = dump(config)
-    settings["beam"]["args"] = [arg for arg in config.beam.args if not _SECRET.search(arg)]
+    shown = tuple(arg for arg in config.beam.args if not _SECRET.search(arg))
+    config = config.model_copy(update={"beam": config.beam.model_copy(update={"args": shown})})
     record = {"profile": args.profile, "from": args.start, "to": args.stop, "resumed": args.resumed}
-    return {**record, "settings": settings, "packages": environment()}
+    return {**record, "settings": dump(config), "given": dump(config, given=True), "packages": environment()}
 
 
 def _run_options(args: argparse.Namespace, base: Run | None) -> RunOptions | None:

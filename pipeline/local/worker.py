@@ -8,7 +8,7 @@ from typing import TYPE_CHECKING
 
 from data.process import interruptible
 from pipeline.exit_codes import INTERRUPTED, PUSHED, exit_code
-from pipeline.output import redirect_output
+from pipeline.local.output import redirect_output
 
 if TYPE_CHECKING:
     from components.trainer.cluster import Host

@@ -42,7 +42,7 @@ def _write(args: argparse.Namespace) -> int:
         UserError: no such run, no store, or a file that cannot be written.
     """
     from pipeline.config import load
-    from pipeline.report import write_report
+    from pipeline.report.page import write_report
     from pipeline.runs.root import RunRoot
 
     root = RunRoot(args.run_root, load("default", args.set))

@@ -9,27 +9,21 @@ import re
 from collections.abc import Mapping
 from datetime import datetime
 from importlib.resources import files
+from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
 import numpy as np
 
-from pipeline.report.charts import (
-    MANY_CLASSES,
-    STATES,
-    balance_chart,
-    class_chart,
-    confusion_chart,
-    curve_chart,
-    reliability_chart,
-    row_chart,
-    step_chart,
-)
-from pipeline.report.collect import Absent, Facts, attempt
+from pipeline.report import charts
+from pipeline.report.collect import Absent, Facts, attempt, collect
 from pipeline.report.dataset import SAMPLE
 from pipeline.report.evaluated import classes, mistakes_by_count, overall
+from pipeline.runs.files import write_file
 
 if TYPE_CHECKING:
     from jinja2 import Environment
+
+    from pipeline.runs.records import Run
 
 SECTIONS = {
     "verdict": "Was the model pushed?",
@@ -61,6 +55,18 @@ _MAIN_PACKAGES = (
 )
 
 
+def write_report(run: Run, path: Path) -> Path:
+    """Writes the report of `run` as one self-contained HTML file, and returns its path.
+
+    A reader of `path` sees the whole new page or the old one.
+
+    Raises:
+        OSError: the file cannot be written.
+    """
+    write_file(render(collect(run)), path)
+    return path
+
+
 def templates(package: str) -> Environment:
     """The templates of `package`, which know `css`, the style of all pages, and `svg`, a mark for inline pictures."""
     from jinja2 import Environment, PackageLoader, StrictUndefined
@@ -90,22 +96,22 @@ def render(facts: Facts) -> str:
         sections=SECTIONS,
         made=datetime.now().astimezone(),
         sample=SAMPLE,
-        many=MANY_CLASSES,
-        states=STATES,
+        many=charts.MANY_CLASSES,
+        states=charts.STATES,
         main_packages=main_packages(run.packages),
         missing=lambda value: isinstance(value, Absent),
         written={artifact.id for step in run.steps for artifact in step.outputs.values()},
         overall=attempt(overall, evaluation),
         results=results,
         confused=attempt(mistakes_by_count, evaluation),
-        loss_chart=attempt(curve_chart, "loss", "cross-entropy, nats", facts.epochs, facts.kept),
-        accuracy_chart=attempt(curve_chart, "accuracy", "accuracy", facts.epochs, facts.kept),
-        confusion_chart=attempt(confusion_chart, evaluation),
-        class_chart=attempt(class_chart, results),
-        reliability_chart=attempt(reliability_chart, facts.reliability),
-        row_chart=attempt(row_chart, facts.row_accuracy),
-        balance_chart=attempt(balance_chart, facts.balance),
-        step_chart=attempt(step_chart, run.steps),
+        loss_chart=attempt(charts.curve_chart, "loss", "cross-entropy, nats", facts.epochs, facts.kept),
+        accuracy_chart=attempt(charts.curve_chart, "accuracy", "accuracy", facts.epochs, facts.kept),
+        confusion_chart=attempt(charts.confusion_chart, evaluation),
+        class_chart=attempt(charts.class_chart, results),
+        reliability_chart=attempt(charts.reliability_chart, facts.reliability),
+        row_chart=attempt(charts.row_chart, facts.row_accuracy),
+        balance_chart=attempt(charts.balance_chart, facts.balance),
+        step_chart=attempt(charts.step_chart, run.steps),
     )
 
 

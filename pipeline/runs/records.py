@@ -88,8 +88,8 @@ class Step:
 class Run:
     """One run of a pipeline.
 
-    `record` is what the local runner recorded: profile, settings, packages, from, to, resumed, error. It is empty if
-    its file is gone. The steps are in the order in which they run.
+    `record` is what the local runner recorded: profile, settings (and which of them were given), packages, from, to,
+    resumed, error. It is empty if its file is gone. The steps are in the order in which they run.
     """
 
     id: str

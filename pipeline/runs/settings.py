@@ -15,9 +15,9 @@ NOT_RECORDED = {"metadata", "notify"}
 """Sections that change no result, and that may hold secrets."""
 
 
-def dump(config: Config) -> dict[str, Any]:
-    """The tree of settings, as a run's record has it."""
-    return config.model_dump(mode="json", exclude=NOT_RECORDED)
+def dump(config: Config, *, given: bool = False) -> dict[str, Any]:
+    """The tree of settings, as a run's record has it; only those that differ from the code's defaults, if `given`."""
+    return config.model_dump(mode="json", exclude=NOT_RECORDED, exclude_defaults=given)
 
 
 def flatten(tree: Mapping[str, Any], prefix: str = "") -> Flat:

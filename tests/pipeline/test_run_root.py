@@ -11,7 +11,7 @@ from data.errors import SettingsError, UserError
 from pipeline.config import Config, load
 from pipeline.exit_codes import FAILED, PUSHED, WRONG_USE
 from pipeline.local.cli import main
-from pipeline.output import redirect_output
+from pipeline.local.output import redirect_output
 from pipeline.runs.root import RunRoot
 from tests.conftest import MNIST, ROOT
 
