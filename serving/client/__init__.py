@@ -8,49 +8,23 @@
         prediction = client.predict(np.zeros((3, 28, 28), np.uint8))  # or the paths of image files
         print(prediction.class_ids, prediction.probabilities, prediction.versions)
 
-`AsyncClient` has the same methods with `await`. Every error is a `ServingError`. `python -m serving.client` is the
-same client on the command line.
+`AsyncClient` has the same methods with `await`. Every error is a `serving.errors.ServingError`.
+`python -m serving.client` is the same client on the command line.
 """
 
 from serving.client.async_client import AsyncClient
 from serving.client.channel import Tls
 from serving.client.client import Client
 from serving.client.results import Classification, Metadata, Prediction, Signature, TensorSpec, VersionStatus
-from serving.errors import (
-    AuthenticationError,
-    ClosedError,
-    ConfigError,
-    DeadlineError,
-    ImageError,
-    NotFoundError,
-    RequestError,
-    ServerError,
-    ServingError,
-    TooLargeError,
-    UnavailableError,
-    UnsupportedError,
-)
 
 __all__ = [
     "AsyncClient",
-    "AuthenticationError",
     "Classification",
     "Client",
-    "ClosedError",
-    "ConfigError",
-    "DeadlineError",
-    "ImageError",
     "Metadata",
-    "NotFoundError",
     "Prediction",
-    "RequestError",
-    "ServerError",
-    "ServingError",
     "Signature",
     "TensorSpec",
     "Tls",
-    "TooLargeError",
-    "UnavailableError",
-    "UnsupportedError",
     "VersionStatus",
 ]

@@ -23,20 +23,14 @@ from serving.client.results import (
 from serving.errors import ConfigError, RequestError
 from serving.tensors import TensorError, encode, strings
 
-_PREDICTION, _MODEL = "/tensorflow.serving.PredictionService", "/tensorflow.serving.ModelService"
-_PREDICT, _CLASSIFY = f"{_PREDICTION}/Predict", f"{_PREDICTION}/Classify"
-_METADATA, _STATUS = f"{_PREDICTION}/GetModelMetadata", f"{_MODEL}/GetModelStatus"
-_RELOAD = f"{_MODEL}/HandleReloadConfigRequest"
-
 METHODS = {
-    _PREDICT: protos.PredictResponse,
-    _CLASSIFY: protos.ClassificationResponse,
-    _METADATA: protos.GetModelMetadataResponse,
-    _STATUS: protos.GetModelStatusResponse,
-    _RELOAD: protos.ReloadConfigResponse,
+    "PredictionService/Predict": protos.PredictResponse,
+    "PredictionService/Classify": protos.ClassificationResponse,
+    "PredictionService/GetModelMetadata": protos.GetModelMetadataResponse,
+    "ModelService/GetModelStatus": protos.GetModelStatusResponse,
+    "ModelService/HandleReloadConfigRequest": protos.ReloadConfigResponse,
 }
-"""The gRPC methods and their response messages."""
-
+"""The gRPC methods of the package tensorflow.serving, and their response messages."""
 
 CallMetadata = Sequence[tuple[str, str | bytes]]
 """Keys and values of gRPC: a text of printable ASCII, or bytes for a key that ends with -bin."""
@@ -45,7 +39,7 @@ _MAX_TIMEOUT = 86_400.0  # gRPC takes a very large timeout for one that is over
 
 
 class Call(NamedTuple):
-    """A gRPC method, the request message, and the function that parses the response message."""
+    """A method of METHODS, the request message, and the function that parses the response message."""
 
     method: str
     request: Any
@@ -61,7 +55,9 @@ class Calls:
         label: a version label, or None.
 
     Raises:
-        ConfigError: both a version and a label, or one of them is not valid.
+        ConfigError: both a version and a label, or one of them is not valid; from `reload`, the config is not valid.
+        ImageError: from the methods that take images, another dtype or rank.
+        RequestError: from all other methods, an input that cannot be encoded.
     """
 
     def __init__(self, model: str, version: int | None, label: str | None) -> None:
@@ -79,86 +75,60 @@ class Calls:
                 f"The model {model!r}, version {version!r}, label {label!r} is not valid: {error}."
             ) from None
 
-    def call(self, signature: str, inputs: Mapping[str, Any], output_filter: Sequence[str] = ()) -> Call:
-        """Predict with any signature. `inputs` has an array for each name, strings as bytes of dtype object.
-
-        Raises:
-            RequestError: an input has no TensorFlow type, or a name is not a text.
-        """
-        return self._predict(signature, inputs, partial(parse_outputs, names=output_filter), output_filter)
-
-    def predict_images(self, images: np.ndarray) -> Call:
-        """Predict with the signature `predict_images`; `images` is uint8 [N, rows, columns].
-
-        Raises:
-            ImageError: another dtype or rank.
-        """
-        inputs = {"images": check_images(images)}
-        return self._predict("predict_images", inputs, partial(parse_prediction, count=len(images)))
-
-    def predict_rows(self, images: np.ndarray) -> Call:
-        """Predict with the signature `predict_rows`; `images` is uint8 [N, rows, columns].
-
-        Raises:
-            ImageError: another dtype or rank.
-        """
-        inputs = {"images": check_images(images)}
-        return self._predict("predict_rows", inputs, partial(parse_rows, count=len(images), rows=images.shape[1]))
-
-    def predict_examples(self, examples: Sequence[bytes]) -> Call:
-        """Predict with the signature `serving_default`; `examples` are N serialized tf.train.Examples.
-
-        Raises:
-            RequestError: they are not bytes.
-        """
-        inputs = {"examples": _examples(examples)}
-        return self._predict("serving_default", inputs, partial(parse_prediction, count=len(inputs["examples"])))
-
-    def classify_examples(self, examples: Sequence[bytes]) -> Call:
-        """Classify with the signature `classify_examples`; `examples` are N serialized tf.train.Examples.
-
-        Raises:
-            RequestError: they are not bytes.
-        """
-        array = _examples(examples)
-        request = protos.ClassificationRequest(model_spec=self._model_spec("classify_examples"))
-        request.input.example_list.examples.extend(array.tolist())
-        return Call(_CLASSIFY, request, partial(parse_classifications, count=len(array)))
-
-    def metadata(self) -> Call:
-        """GetModelMetadata."""
-        request = protos.GetModelMetadataRequest(model_spec=self._model_spec(), metadata_field=["signature_def"])
-        return Call(_METADATA, request, parse_metadata)
-
-    def status(self) -> Call:
-        """GetModelStatus."""
-        return Call(_STATUS, protos.GetModelStatusRequest(model_spec=self._model_spec()), parse_statuses)
-
-    def reload(self, config: str | Path) -> Call:
-        """HandleReloadConfigRequest with a ModelServerConfig in text format, or with the file at a Path.
-
-        Raises:
-            ConfigError: the text is not a ModelServerConfig, or the file cannot be read.
-        """
-        fields = ", ".join(field.name for field in protos.ModelConfig.DESCRIPTOR.fields)
-        hint = f" This client knows these fields of a model: {fields}. Use a Path for a file."
-        request = protos.ReloadConfigRequest(config=textformat.parse(config, protos.ModelServerConfig(), hint))
-        return Call(_RELOAD, request, lambda response: None)
-
-    def _predict(
+    def call(
         self,
         signature: str,
         inputs: Mapping[str, Any],
-        parse: Callable[[Any], Any],
         output_filter: Sequence[str] = (),
+        parse: Callable[[Any], Any] | None = None,
     ) -> Call:
+        """Predict with any signature. `inputs` has an array for each name, strings as bytes of dtype object."""
         try:
             request = protos.PredictRequest(model_spec=self._model_spec(signature), output_filter=output_filter)
             for name, value in inputs.items():
                 request.inputs[name].CopyFrom(encode(np.asarray(value)))
         except (TensorError, TypeError, ValueError, AttributeError) as error:
             raise RequestError(f"The request for the signature {signature!r} cannot be encoded: {error}.") from None
-        return Call(_PREDICT, request, parse)
+        return Call("PredictionService/Predict", request, parse or partial(parse_outputs, names=output_filter))
+
+    def predict_images(self, images: np.ndarray) -> Call:
+        """Predict with the signature `predict_images`; `images` is uint8 [N, rows, columns]."""
+        inputs = {"images": check_images(images)}
+        return self.call("predict_images", inputs, parse=partial(parse_prediction, count=len(images)))
+
+    def predict_rows(self, images: np.ndarray) -> Call:
+        """Predict with the signature `predict_rows`; `images` is uint8 [N, rows, columns]."""
+        inputs = {"images": check_images(images)}
+        return self.call("predict_rows", inputs, parse=partial(parse_rows, count=len(images), rows=images.shape[1]))
+
+    def predict_examples(self, examples: Sequence[bytes]) -> Call:
+        """Predict with the signature `serving_default`; `examples` are N serialized tf.train.Examples."""
+        array = _examples(examples)
+        return self.call("serving_default", {"examples": array}, parse=partial(parse_prediction, count=len(array)))
+
+    def classify_examples(self, examples: Sequence[bytes]) -> Call:
+        """Classify with the signature `classify_examples`; `examples` are N serialized tf.train.Examples."""
+        array = _examples(examples)
+        request = protos.ClassificationRequest(model_spec=self._model_spec("classify_examples"))
+        request.input.example_list.examples.extend(array.tolist())
+        return Call("PredictionService/Classify", request, partial(parse_classifications, count=len(array)))
+
+    def metadata(self) -> Call:
+        """GetModelMetadata."""
+        request = protos.GetModelMetadataRequest(model_spec=self._model_spec(), metadata_field=["signature_def"])
+        return Call("PredictionService/GetModelMetadata", request, parse_metadata)
+
+    def status(self) -> Call:
+        """GetModelStatus."""
+        request = protos.GetModelStatusRequest(model_spec=self._model_spec())
+        return Call("ModelService/GetModelStatus", request, parse_statuses)
+
+    def reload(self, config: str | Path) -> Call:
+        """HandleReloadConfigRequest with a ModelServerConfig in text format, or with the file at a Path."""
+        fields = ", ".join(field.name for field in protos.ModelConfig.DESCRIPTOR.fields)
+        hint = f" This client knows these fields of a model: {fields}. Use a Path for a file."
+        request = protos.ReloadConfigRequest(config=textformat.parse(config, protos.ModelServerConfig(), hint))
+        return Call("ModelService/HandleReloadConfigRequest", request, lambda response: None)
 
     def _model_spec(self, signature: str = "") -> Any:
         spec = protos.ModelSpec(signature_name=signature)
@@ -220,11 +190,11 @@ def check_metadata(metadata: CallMetadata) -> tuple[tuple[str, str | bytes], ...
         if not isinstance(key, str) or not re.fullmatch(r"[0-9a-z_.-]+", key):
             raise ConfigError(f"The metadata key {key!r} must have only the characters 0-9, a-z, _, . and -.")
         # The value may be a secret, so no error shows it.
-        if key.endswith("-bin"):
-            if not isinstance(value, bytes):
-                raise ConfigError(f"The value of the metadata key {key} must be bytes.")
-        elif not isinstance(value, str) or not re.fullmatch(r"[ -~]*", value):
-            raise ConfigError(f"The value of the metadata key {key} must be printable ASCII, or end the key with -bin.")
+        text = isinstance(value, str) and re.fullmatch(r"[ -~]*", value)
+        if not (isinstance(value, bytes) if key.endswith("-bin") else text):
+            raise ConfigError(
+                f"The value of {key} in metadata must be printable ASCII, or bytes if the key ends with -bin."
+            )
     return pairs
 
 

@@ -5,7 +5,6 @@ from __future__ import annotations
 import json
 import re
 import ssl
-import threading
 from collections.abc import Sequence
 from dataclasses import dataclass
 from pathlib import Path
@@ -98,22 +97,18 @@ class Tls:
         Raises:
             ConfigError: a file that cannot be read or is not PEM, or a certificate without its key.
         """
-        authority, certificate, private = (None if path is None else _read(path) for path in (ca, cert, key))
-        tls = cls(authority, certificate, private, server_name)
         context = ssl.SSLContext(ssl.PROTOCOL_TLS_CLIENT)
         try:
+            pems = [None if path is None else Path(path).read_bytes() for path in (ca, cert, key)]
+            tls = cls(pems[0], pems[1], pems[2], server_name)
             if ca is not None:
                 context.load_verify_locations(ca)
             if cert is not None:
                 context.load_cert_chain(cert, key)
-        except ssl.SSLError as error:
+        except OSError as error:  # SSLError is one
             files = ", ".join(str(path) for path in (ca, cert, key) if path is not None)
-            raise ConfigError(f"The PEM files {files} cannot be used: {error.reason or error}.") from None
+            raise ConfigError(f"The PEM files {files} cannot be used: {getattr(error, 'reason', error)}.") from None
         return tls
-
-    def credentials(self) -> grpc.ChannelCredentials:
-        """The credentials of a gRPC channel."""
-        return grpc.ssl_channel_credentials(self.ca, self.key, self.cert)
 
 
 def open_channel(
@@ -134,7 +129,8 @@ def open_channel(
         if tls is None:
             channel = library.insecure_channel(target, **arguments)
         else:
-            channel = library.secure_channel(target, tls.credentials(), **arguments)
+            credentials = grpc.ssl_channel_credentials(tls.ca, tls.key, tls.cert)
+            channel = library.secure_channel(target, credentials, **arguments)
         return channel, channel if library is grpc.aio else grpc.intercept_channel(channel, *interceptors)
     except (TypeError, ValueError, AttributeError) as error:
         raise ConfigError(f"There is no channel to {target!r} with these arguments: {error}.") from None
@@ -142,8 +138,11 @@ def open_channel(
 
 def why_not_connected(channel: grpc.Channel) -> str | None:
     """The reason in gRPC's words why `channel` is not connected; None if it is connected."""
-    if _state(channel) is grpc.ChannelConnectivity.READY:
-        return None
+    ready = grpc.channel_ready_future(channel)
+    try:
+        return ready.result(_PROBE_SECONDS)
+    except grpc.FutureTimeoutError:
+        ready.cancel()
     try:
         channel.unary_unary(_PROBE)(b"", timeout=_PROBE_SECONDS)
     except grpc.RpcError as error:
@@ -162,30 +161,7 @@ async def why_not_connected_async(channel: grpc.aio.Channel) -> str | None:
     return None
 
 
-def _state(channel: grpc.Channel) -> grpc.ChannelConnectivity:
-    """The state of a blocking channel, which passes it only to a callback."""
-    states, received = [], threading.Event()
-
-    def on_state(state: grpc.ChannelConnectivity) -> None:
-        states.append(state)
-        received.set()
-
-    channel.subscribe(on_state)
-    received.wait(_PROBE_SECONDS)
-    channel.unsubscribe(on_state)
-    return states[0] if states else grpc.ChannelConnectivity.IDLE
-
-
 def _reason(error: Any) -> str | None:
-    if error.code() is grpc.StatusCode.UNAVAILABLE:
-        return str(error.details())
-    return (
-        "the connection was not ready within the timeout" if error.code() is grpc.StatusCode.DEADLINE_EXCEEDED else None
-    )
-
-
-def _read(path: str | Path) -> bytes:
-    try:
-        return Path(path).read_bytes()
-    except OSError as error:
-        raise ConfigError(f"The PEM file {path} cannot be read: {error.strerror}.") from None
+    if error.code() is grpc.StatusCode.DEADLINE_EXCEEDED:
+        return "the connection was not ready within the timeout"
+    return str(error.details()) if error.code() is grpc.StatusCode.UNAVAILABLE else None

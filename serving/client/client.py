@@ -49,7 +49,7 @@ class BaseClient:
         self._channel, stubs = open_channel(self._library, target, tls, compression, interceptors)
         self._stubs = {
             method: stubs.unary_unary(
-                method,
+                f"/tensorflow.serving.{method}",
                 request_serializer=lambda request: request.SerializeToString(),
                 response_deserializer=response.FromString,
             )
@@ -57,12 +57,7 @@ class BaseClient:
         }
 
     def _options(self, timeout: float | None, metadata: CallMetadata) -> dict[str, Any]:
-        """The timeout and the metadata of one call. A timeout of None is the client's.
-
-        Raises:
-            ConfigError: one of them is not valid.
-            ClosedError: the client is closed.
-        """
+        """The timeout and the metadata of one call. A timeout of None is the client's."""
         if self._closed:
             raise self._closed_error()
         return {
@@ -119,7 +114,6 @@ class Client(BaseClient):
 
         Raises:
             RequestError: an input has no TensorFlow type, or the server refuses the inputs.
-            ServingError: the request failed.
         """
         return self._invoke(self._calls.call(signature, inputs, output_filter), timeout, metadata)
 
@@ -134,7 +128,6 @@ class Client(BaseClient):
 
         Raises:
             ImageError: another dtype or rank, or a file that is not an image of the model's size.
-            ServingError: the request failed.
         """
         array = self._array(images, timeout, metadata)
         if len(array) <= check_count("chunk", chunk):
@@ -160,7 +153,6 @@ class Client(BaseClient):
         Raises:
             ImageError: another dtype or rank.
             ConfigError: `chunk` or `in_flight` is below 1.
-            ServingError: a request failed.
         """
         check_count("in_flight", in_flight)
         pending: deque[tuple[Call, Any]] = deque()
@@ -190,7 +182,6 @@ class Client(BaseClient):
 
         Raises:
             ImageError: as `predict`.
-            ServingError: the request failed.
         """
         array = self._array(images, timeout, metadata)
         return self._invoke(self._calls.predict_rows(array), timeout, metadata)
@@ -198,29 +189,17 @@ class Client(BaseClient):
     def predict_examples(
         self, examples: Sequence[bytes], *, timeout: float | None = None, metadata: CallMetadata = ()
     ) -> Prediction:
-        """Classifies N serialized tf.train.Examples with the signature `serving_default`.
-
-        Raises:
-            ServingError: the request failed.
-        """
+        """Classifies N serialized tf.train.Examples with the signature `serving_default`."""
         return self._invoke(self._calls.predict_examples(examples), timeout, metadata)
 
     def classify_examples(
         self, examples: Sequence[bytes], *, timeout: float | None = None, metadata: CallMetadata = ()
     ) -> list[Classification]:
-        """Classifies N serialized tf.train.Examples with TensorFlow Serving's method Classify.
-
-        Raises:
-            ServingError: the request failed.
-        """
+        """Classifies N serialized tf.train.Examples with TensorFlow Serving's method Classify."""
         return self._invoke(self._calls.classify_examples(examples), timeout, metadata)
 
     def metadata(self, *, timeout: float | None = None, metadata: CallMetadata = ()) -> Metadata:
-        """The model's version and signatures.
-
-        Raises:
-            ServingError: the request failed.
-        """
+        """The model's version and signatures."""
         return self._invoke(self._calls.metadata(), timeout, metadata)
 
     def status(self, *, timeout: float | None = None, metadata: CallMetadata = ()) -> list[VersionStatus]:
@@ -228,7 +207,6 @@ class Client(BaseClient):
 
         Raises:
             NotFoundError: the server has no such model or version.
-            ServingError: the request failed.
         """
         return self._invoke(self._calls.status(), timeout, metadata)
 

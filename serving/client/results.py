@@ -1,4 +1,7 @@
-"""The responses of a model server as Python objects."""
+"""The responses of a model server as Python objects.
+
+Every function raises a ServerError for a response that is not valid, or that does not fit its request.
+"""
 
 from __future__ import annotations
 
@@ -75,11 +78,7 @@ class VersionStatus:
 
 
 def merge_predictions(parts: Sequence[Prediction]) -> Prediction:
-    """Concatenates the predictions of consecutive images.
-
-    Raises:
-        ServerError: the parts have different numbers or names of classes.
-    """
+    """Concatenates the predictions of consecutive images."""
     if len(parts) == 1:
         return parts[0]
     versions = tuple(dict.fromkeys(version for part in parts for version in part.versions))
@@ -97,11 +96,7 @@ def merge_predictions(parts: Sequence[Prediction]) -> Prediction:
 
 
 def parse_outputs(response: Any, names: Sequence[str] = ()) -> dict[str, np.ndarray]:
-    """The outputs of a PredictResponse by name.
-
-    Raises:
-        ServerError: one of `names` is missing, or a tensor is not valid.
-    """
+    """The outputs of a PredictResponse by name."""
     if missing := [name for name in names if name not in response.outputs]:
         outputs = ", ".join(sorted(response.outputs))
         raise ServerError(
@@ -117,11 +112,7 @@ def parse_outputs(response: Any, names: Sequence[str] = ()) -> dict[str, np.ndar
 
 
 def parse_prediction(response: Any, count: int | None = None) -> Prediction:
-    """The Prediction of a PredictResponse to a request with `count` images; None is any number.
-
-    Raises:
-        ServerError: an output is missing, or it has another dtype or shape than the images need.
-    """
+    """The Prediction of a PredictResponse to a request with `count` images; None is any number."""
     outputs = parse_outputs(response, ("probabilities", "class_ids"))
     probabilities = _check(outputs, "probabilities", np.float32, (count, None))
     class_ids = _check(outputs, "class_ids", np.int64, (len(probabilities),))
@@ -130,20 +121,12 @@ def parse_prediction(response: Any, count: int | None = None) -> Prediction:
 
 
 def parse_rows(response: Any, count: int, rows: int) -> np.ndarray:
-    """The output `probabilities` of a PredictResponse, float32 [count, rows, classes].
-
-    Raises:
-        ServerError: the output is missing, or it has another dtype or shape.
-    """
+    """The output `probabilities` of a PredictResponse, float32 [count, rows, classes]."""
     return _check(parse_outputs(response, ("probabilities",)), "probabilities", np.float32, (count, rows, None))
 
 
 def parse_classifications(response: Any, count: int) -> list[Classification]:
-    """One Classification for each of the `count` examples of a ClassificationRequest.
-
-    Raises:
-        ServerError: the response has another number of classifications, or they differ in their number of classes.
-    """
+    """One Classification for each of the `count` examples of a ClassificationRequest."""
     found = response.result.classifications
     if len(found) != count:
         raise ServerError(f"The response has {len(found)} classifications for {count} examples.")
@@ -158,11 +141,7 @@ def parse_classifications(response: Any, count: int) -> list[Classification]:
 
 
 def parse_metadata(response: Any) -> Metadata:
-    """The Metadata of a GetModelMetadataResponse, without TensorFlow's own signatures.
-
-    Raises:
-        ServerError: the response has no valid signature_def.
-    """
+    """The Metadata of a GetModelMetadataResponse, without TensorFlow's own signatures."""
     if "signature_def" not in response.metadata:
         raise ServerError("The response has no signature_def. Is it from TensorFlow Serving?")
     try:
@@ -180,11 +159,7 @@ def parse_metadata(response: Any) -> Metadata:
 
 
 def parse_statuses(response: Any) -> list[VersionStatus]:
-    """The VersionStatus of each version in a GetModelStatusResponse, in the order of the versions.
-
-    Raises:
-        ServerError: the response has no version.
-    """
+    """The VersionStatus of each version in a GetModelStatusResponse, in the order of the versions."""
     if not response.model_version_status:
         raise ServerError("The response has the status of no version.")
     return [

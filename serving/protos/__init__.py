@@ -9,39 +9,17 @@ from __future__ import annotations
 from pathlib import Path
 from typing import Any
 
-from google.protobuf import descriptor_pb2, descriptor_pool, message_factory
+from google.protobuf import descriptor_pb2, message_factory
 
-_POOL = descriptor_pool.DescriptorPool()
-for _file in descriptor_pb2.FileDescriptorSet.FromString((Path(__file__).parent / "messages.binpb").read_bytes()).file:
-    _POOL.AddSerializedFile(_file.SerializeToString())
-
-
-def _message(name: str) -> Any:
-    descriptor = _POOL.FindMessageTypeByName(name)
-    if hasattr(message_factory, "GetMessageClass"):
-        return message_factory.GetMessageClass(descriptor)
-    factory: Any = message_factory.MessageFactory(_POOL)  # protobuf before 4.22
-    return factory.GetPrototype(descriptor)
+_FILES = descriptor_pb2.FileDescriptorSet.FromString(Path(__file__).with_name("messages.binpb").read_bytes())
+_MESSAGES = {name.rpartition(".")[2]: kind for name, kind in message_factory.GetMessages(_FILES.file).items()}
 
 
-DataType = _POOL.FindEnumTypeByName("tensorflow.DataType")
-TensorProto = _message("tensorflow.TensorProto")
+def __getattr__(name: str) -> Any:
+    """The class of a message of the .proto files, such as `PredictRequest`."""
+    if name not in _MESSAGES:
+        raise AttributeError(f"module {__name__} has no message {name}")
+    return _MESSAGES[name]
 
-BatchingParameters = _message("tensorflow.serving.BatchingParameters")
-ClassificationRequest = _message("tensorflow.serving.ClassificationRequest")
-ClassificationResponse = _message("tensorflow.serving.ClassificationResponse")
-GetModelMetadataRequest = _message("tensorflow.serving.GetModelMetadataRequest")
-GetModelMetadataResponse = _message("tensorflow.serving.GetModelMetadataResponse")
-GetModelStatusRequest = _message("tensorflow.serving.GetModelStatusRequest")
-GetModelStatusResponse = _message("tensorflow.serving.GetModelStatusResponse")
-ModelConfig = _message("tensorflow.serving.ModelConfig")
-ModelServerConfig = _message("tensorflow.serving.ModelServerConfig")
-ModelSpec = _message("tensorflow.serving.ModelSpec")
-ModelVersionStatus = _message("tensorflow.serving.ModelVersionStatus")
-MonitoringConfig = _message("tensorflow.serving.MonitoringConfig")
-PredictRequest = _message("tensorflow.serving.PredictRequest")
-PredictResponse = _message("tensorflow.serving.PredictResponse")
-ReloadConfigRequest = _message("tensorflow.serving.ReloadConfigRequest")
-ReloadConfigResponse = _message("tensorflow.serving.ReloadConfigResponse")
-SSLConfig = _message("tensorflow.serving.SSLConfig")
-SignatureDefMap = _message("tensorflow.serving.SignatureDefMap")
+
+DataType: Any = _MESSAGES["TensorProto"].DESCRIPTOR.fields_by_name["dtype"].enum_type

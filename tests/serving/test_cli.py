@@ -249,7 +249,7 @@ def test_what_goes_wrong_is_one_line_and_exit_code_1(command: Command, server: M
         (("status", *to, "--version", 9), "NOT_FOUND: Version 9 of the model mnist is not known"),
         (("metadata", *to, "--label", "nowhere"), "The model mnist has no label nowhere"),
         (("status", *to, "--tls-cert", tmp_path / "text.png"), "certificate and its key"),
-        (("status", *to, "--tls-ca", tmp_path / "none.pem"), "none.pem cannot be read: No such file"),
+        (("status", *to, "--tls-ca", tmp_path / "none.pem"), "none.pem cannot be used: [Errno 2] No such file"),
     ):
         done = command(*arguments)
         assert done.code == 1 and message in done.text
