@@ -4,41 +4,29 @@ Every runner finds it in the same way, in TensorFlow Serving's base path. A runn
 `LatestPushedModelStrategy`, so that TFX's cache sees an unchanged baseline. A container step uses `LatestPushedModel`.
 """
 
-import hashlib
 import logging
 import os
-from collections.abc import Iterator, Mapping
+from collections.abc import Mapping
 from pathlib import Path
-from typing import Any, NamedTuple
 
 import ml_metadata as mlmd
 import tensorflow as tf
 from google.protobuf.message import DecodeError
 from ml_metadata.proto import metadata_store_pb2
-from tensorflow.core.protobuf import saved_model_pb2
+from tensorflow.core.protobuf import meta_graph_pb2, saved_model_pb2
 from tfx import types
 from tfx import v1 as tfx
 from tfx.dsl.io import fileio
 from tfx.types import artifact_utils
-from tfx.utils import io_utils
+from tfx.utils import io_utils, path_utils
 
-from components.trainer.signatures import PROBABILITIES
-from components.version_folder import VERSION, read_labels, same_model, saved_model, version_folders
+from components.trainer.signatures import PROBABILITIES, SERVING_DEFAULT
+from components.version_folder import VERSION, model_id, read_labels, same_model, saved_model, version_folders
 
 UNFINISHED = ".unfinished"
 """The ending of a folder that a killed run did not finish copying."""
 
 log = logging.getLogger(__name__)
-
-Tensors = dict[str, str]
-"""Dtype and shape of each tensor by its name, such as `float32 [-1, 10]`; -1 is any size."""
-
-
-class Signature(NamedTuple):
-    """What a signature takes and returns."""
-
-    inputs: Tensors
-    outputs: Tensors
 
 
 def find_baseline(serving_dir: str, candidate: str) -> str | None:
@@ -69,11 +57,11 @@ def _problem(folder: str, candidate: str, labels: tuple[str, ...]) -> str:
         wanted, found = _interface(candidate), _interface(folder)
     except DecodeError:
         return "its saved_model.pb is damaged"
-    default = tf.saved_model.DEFAULT_SERVING_SIGNATURE_DEF_KEY
-    if PROBABILITIES not in found.get(default, Signature({}, {})).outputs:
-        return f"it has no signature {default} that returns {PROBABILITIES}"
-    if different := next(_differences(wanted, found), None):
-        return f"its {different}"
+    if f"{SERVING_DEFAULT} returns {PROBABILITIES}" not in found:
+        return f"it has no signature {SERVING_DEFAULT} that returns {PROBABILITIES}"
+    for what in sorted(wanted.keys() & found.keys()):
+        if wanted[what] != found[what]:
+            return f"its signature {what} {found[what]}, the candidate's {wanted[what]}"
     if not has_weights(folder):
         return "its variables are damaged"
     other = read_labels(folder)
@@ -105,17 +93,16 @@ class LatestPushedModelStrategy(tfx.dsl.experimental.ResolverStrategy):
     def _register(self, store: mlmd.MetadataStore, folder: str, candidate: types.Artifact) -> types.Artifact:
         version = Path(folder).name
         baseline = tfx.types.standard_artifacts.Model()
-        baseline.uri = os.path.join(self._baseline_dir, f"{version}-{_digest(folder)}")
+        baseline.uri = os.path.join(self._baseline_dir, f"{version}-{(model_id(folder) or '')[:16]}")
         live = metadata_store_pb2.Artifact.LIVE
         known = next(iter(store.get_artifacts_by_uri(baseline.uri)), None)
         if known is None or known.state != live or not fileio.exists(baseline.uri):
             # A copy whose files are gone or have changed is not live: pipeline.runs.store looks before each run.
-            unfinished = tfx.types.standard_artifacts.Model()
-            unfinished.uri = f"{baseline.uri}{UNFINISHED}"
-            for leftover in filter(fileio.exists, (unfinished.uri, baseline.uri)):
+            unfinished = f"{baseline.uri}{UNFINISHED}"
+            for leftover in filter(fileio.exists, (unfinished, baseline.uri)):
                 fileio.rmtree(leftover)
-            io_utils.copy_dir(folder, saved_model(unfinished))
-            fileio.rename(unfinished.uri, baseline.uri)
+            io_utils.copy_dir(folder, path_utils.serving_model_path(unfinished))
+            fileio.rename(unfinished, baseline.uri)
         if known is None:
             baseline.set_string_custom_property(VERSION, version)
             known = baseline.mlmd_artifact
@@ -146,13 +133,6 @@ def LatestPushedModel(
         model.set_string_custom_property(VERSION, Path(folder).name)
 
 
-def _digest(folder: str) -> str:
-    """A hash that differs between two models that were pushed under the same version number."""
-    names = (name for name in ("fingerprint.pb", "saved_model.pb") if fileio.exists(f"{folder}/{name}"))
-    with fileio.open(f"{folder}/{next(names)}", "rb") as file:
-        return hashlib.sha256(file.read()).hexdigest()[:16]
-
-
 def has_weights(folder: str) -> bool:
     """Whether the variables of a SavedModel can be read."""
     try:
@@ -164,37 +144,27 @@ def has_weights(folder: str) -> bool:
     return True
 
 
-def _interface(folder: str) -> dict[str, Signature]:
-    """Each signature of a SavedModel, without loading it."""
+def read_signatures(folder: str) -> dict[str, meta_graph_pb2.SignatureDef]:
+    """The signatures of a SavedModel by their names, without loading it.
+
+    Raises:
+        google.protobuf.message.DecodeError: `saved_model.pb` is damaged.
+    """
     with fileio.open(f"{folder}/saved_model.pb", "rb") as file:
         graphs = saved_model_pb2.SavedModel.FromString(file.read()).meta_graphs
-    return {
-        name: Signature(_tensors(signature.inputs), _tensors(signature.outputs))
-        for graph in graphs
-        for name, signature in graph.signature_def.items()
-        if not name.startswith("__")
-    }
+    found = {name: signature for graph in graphs for name, signature in graph.signature_def.items()}
+    return {name: signature for name, signature in found.items() if not name.startswith("__")}
 
 
-def _tensors(infos: Mapping[str, Any]) -> Tensors:
-    return {
-        name: f"{tf.as_dtype(info.dtype).name} {[dim.size for dim in info.tensor_shape.dim]}"
-        for name, info in sorted(infos.items())
-    }
+def _interface(folder: str) -> dict[str, str]:
+    """What the signatures of a SavedModel take, all inputs together, and return, each output by itself; in words."""
+    words: dict[str, str] = {}
+    for name, signature in read_signatures(folder).items():
+        words[f"{name} takes"] = ", ".join(f"{key} {_tensor(info)}" for key, info in sorted(signature.inputs.items()))
+        words |= {f"{name} returns {key}": _tensor(info) for key, info in signature.outputs.items()}
+    return words
 
 
-def _differences(wanted: Mapping[str, Signature], found: Mapping[str, Signature]) -> Iterator[str]:
-    """What differs between the signatures that two models have, in words; not an output that only one of them has."""
-    for name in sorted(wanted.keys() & found.keys()):
-        mine, other = wanted[name], found[name]
-        if mine.inputs != other.inputs:
-            yield f"signature {name} takes {_text(other.inputs)}, the candidate's {_text(mine.inputs)}"
-        for output in sorted(mine.outputs.keys() & other.outputs.keys()):
-            if mine.outputs[output] != other.outputs[output]:
-                yield (
-                    f"signature {name} returns {output} {other.outputs[output]}, the candidate's {mine.outputs[output]}"
-                )
-
-
-def _text(tensors: Tensors) -> str:
-    return ", ".join(f"{name} {tensor}" for name, tensor in tensors.items())
+def _tensor(info: meta_graph_pb2.TensorInfo) -> str:
+    """Dtype and shape, such as `float32 [-1, 10]`; -1 is any size."""
+    return f"{tf.as_dtype(info.dtype).name} {[dim.size for dim in info.tensor_shape.dim]}"

@@ -37,7 +37,7 @@ class StreamingExecutor(executor.Executor):
             DataError: a split without shards, a shard that is missing or empty, or another file among them.
         """
         folder = exec_properties["input_base"]
-        check_shards(folder, fileio)
+        check_shards(folder)
         self._examples = output_dict["examples"]
         super().Do(input_dict, output_dict, exec_properties)
         write_digests(self._examples[0], folder)

@@ -11,12 +11,12 @@ import os
 import platform
 from collections.abc import Sequence
 from importlib.metadata import distributions
-from pathlib import Path
-from typing import IO, TYPE_CHECKING, Any
+from typing import TYPE_CHECKING, Any
 
 import numpy as np
 
 from data.errors import UserError
+from data.files import file_system
 
 if TYPE_CHECKING:
     from tfx import types
@@ -37,7 +37,7 @@ def version_folders(base_path: str) -> list[str]:
 
     In an object store a push is many copies, `saved_model.pb` last: a folder without it is an incomplete push.
     """
-    files = _files(base_path)
+    files = file_system(base_path)
     if not files.isdir(base_path):
         return []
     # Object stores list a folder with a slash behind it.
@@ -60,7 +60,7 @@ def write_labels(folder: str, labels: Sequence[str]) -> None:
 
 def read_labels(folder: str) -> tuple[str, ...]:
     """The labels of a SavedModel by class id; empty if it has no label map."""
-    return tuple((_read(folder, LABELS) or b"").decode().splitlines())
+    return tuple(_read(folder, LABELS).decode().splitlines())
 
 
 def write_model_id(folder: str, weights: Sequence[np.ndarray], predictions: np.ndarray, labels: Sequence[str]) -> None:
@@ -138,33 +138,17 @@ def _is_provenance(found: Any) -> bool:
     )
 
 
-def _files(path: str) -> Any:
-    """The functions isdir, exists, listdir and makedirs for the file system of `path`."""
-    if "://" in path:
-        import tensorflow as tf
-
-        return tf.io.gfile
-    return _Local
-
-
-class _Local:
-    isdir, exists, listdir = staticmethod(os.path.isdir), staticmethod(os.path.exists), staticmethod(os.listdir)
-    makedirs = staticmethod(lambda path: Path(path).mkdir(parents=True, exist_ok=True))
-    GFile = staticmethod(open)
-
-
 def _write(folder: str, name: str, text: str) -> None:
-    path = os.path.join(folder, name)
-    _files(folder).makedirs(os.path.dirname(path))
-    file: IO[bytes]
-    with _files(folder).GFile(path, "wb") as file:
+    path, files = os.path.join(folder, name), file_system(folder)
+    files.makedirs(os.path.dirname(path))
+    with files.GFile(path, "wb") as file:
         file.write(text.encode())
 
 
-def _read(folder: str, name: str) -> bytes | None:
-    path = os.path.join(folder, name)
-    if not _files(folder).exists(path):
-        return None
-    file: IO[bytes]
-    with _files(folder).GFile(path, "rb") as file:
-        return file.read()
+def _read(folder: str, name: str) -> bytes:
+    """The content of a file; empty if there is none."""
+    path, files = os.path.join(folder, name), file_system(folder)
+    if not files.exists(path):
+        return b""
+    with files.GFile(path, "rb") as file:
+        return bytes(file.read())

@@ -9,14 +9,12 @@ from __future__ import annotations
 import argparse
 import contextlib
 import glob
-import itertools
 import os
 import shutil
 import sys
 import tempfile
-from collections.abc import Iterator
+from collections.abc import Iterable, Iterator
 from pathlib import Path
-from typing import TYPE_CHECKING
 
 import numpy as np
 
@@ -25,9 +23,6 @@ from data.process import Interruption, interruptible, quiet, remove_older, scree
 from data.profile import check_example, class_names, command, profile
 from data.readers import Images, read_folders, read_idx_pair, read_npz
 from data.splits import SPLITS, pattern_problem
-
-if TYPE_CHECKING:
-    from rich.progress import TaskID
 
 
 def parse(argv: list[str] | None) -> argparse.Namespace:
@@ -201,37 +196,24 @@ def write(splits: dict[str, Images], folder: Path, shards: int, interruption: In
     with quiet():
         from data.records import write_split  # imports TensorFlow
 
+    def heeding(pixels: Iterable[np.ndarray]) -> Iterator[np.ndarray]:
+        for image in pixels:
+            interruption.check()
+            yield image
+
     with Progress(
         TextColumn("{task.description}"), BarColumn(), MofNCompleteColumn(), TimeRemainingColumn()
     ) as progress:
-        for name in SPLITS:
-            count = len(splits[name])
-            task, written = progress.add_task(f"{name:5}", total=count), itertools.count(1)
-
-            def on_record(task: TaskID = task, written: Iterator[int] = written, count: int = count) -> None:
-                interruption.check()
-                done = next(written)
-                if not done % 100 or done == count:  # a call takes about as long as reading an image
-                    progress.update(task, completed=done)
-
-            write_split(
-                folder,
-                name,
-                splits[name].pixels,
-                splits[name].labels,
-                shards if name == "train" else max(1, round(shards * count / len(splits["train"]))),
-                on_record,
-            )
+        for name, images in splits.items():
+            count = shards if name == "train" else max(1, round(shards * len(images) / len(splits["train"])))
+            pixels = progress.track(heeding(images.pixels), len(images), description=f"{name:5}")
+            write_split(folder, name, pixels, images.labels, count)
 
 
+@screens()
 def main(argv: list[str] | None = None) -> int:
     """Entry point; returns the exit code: 0 written, 1 an error, 2 a wrong command line, 130 interrupted."""
-    with screens():
-        return build(parse(argv))
-
-
-def build(args: argparse.Namespace) -> int:
-    """Builds the data folder and says how it ended; returns the exit code."""
+    args = parse(argv)
     try:
         with interruptible() as interruption, unfinished(args.out) as folder:
             splits, classes, folders = split(args, folder)

@@ -14,10 +14,10 @@ import tempfile
 import warnings
 import zipfile
 import zlib
-from collections.abc import Callable, Iterator, Sequence
+from collections.abc import Callable, Iterator
 from dataclasses import dataclass
 from pathlib import Path
-from typing import TYPE_CHECKING, BinaryIO, overload
+from typing import TYPE_CHECKING, BinaryIO
 
 import numpy as np
 
@@ -31,11 +31,11 @@ IDX_IMAGES = 0x00000803
 IDX_LABELS = 0x00000801
 
 
-class Pixels(Sequence[np.ndarray]):
-    """Grey images, uint8 [N, rows, columns], each of which is read when it is asked for.
+class Pixels:
+    """Grey images, uint8 [N, rows, columns], each of which is read when the iteration comes to it.
 
-    `shape`, `len` and indexing are an array's: a whole number gives an image, uint8 [rows, columns]; a slice or an
-    array of numbers gives `Pixels` of fewer images or in another order, and reads none.
+    `shape` is an array's. A slice or an array of numbers gives `Pixels` of fewer images or in another order, and reads
+    none.
 
     Args:
         read: reads image `index`. It may raise a DataError.
@@ -47,19 +47,8 @@ class Pixels(Sequence[np.ndarray]):
         self._read, self._size, self._order = read, size, order
         self.shape = (len(order), *size)
 
-    def __len__(self) -> int:
-        return len(self._order)
-
-    @overload
-    def __getitem__(self, index: int) -> np.ndarray: ...
-
-    @overload
-    def __getitem__(self, index: slice | np.ndarray) -> Pixels: ...
-
-    def __getitem__(self, index: int | slice | np.ndarray) -> np.ndarray | Pixels:
-        if isinstance(index, (slice, np.ndarray)):
-            return Pixels(self._read, self._size, self._order[index])
-        return self._read(int(self._order[index]))
+    def __getitem__(self, indices: slice | np.ndarray) -> Pixels:
+        return Pixels(self._read, self._size, self._order[indices])
 
     def __iter__(self) -> Iterator[np.ndarray]:
         return (self._read(int(index)) for index in self._order)
@@ -279,9 +268,9 @@ def _paired(pixels: Pixels, labels: np.ndarray, pixels_from: str, labels_from: s
     labels = labels.squeeze(1) if labels.ndim == 2 and labels.shape[1] == 1 else labels
     if labels.ndim != 1 or not np.issubdtype(labels.dtype, np.integer):
         raise DataError(f"{labels_from} is {labels.dtype} {list(labels.shape)}, but labels are whole numbers [N].")
-    if len(pixels) != len(labels):
+    if pixels.shape[0] != len(labels):
         raise DataError(
-            f"{pixels_from} holds {len(pixels)} images, but {labels_from} holds {len(labels)} labels:"
+            f"{pixels_from} holds {pixels.shape[0]} images, but {labels_from} holds {len(labels)} labels:"
             " the two must come from the same set."
         )
     return Images(pixels, labels.astype(np.int64))

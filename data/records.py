@@ -2,9 +2,9 @@
 
 from __future__ import annotations
 
-from collections.abc import Callable, Iterator, Sequence
-from dataclasses import dataclass
-from itertools import pairwise
+from collections import Counter
+from collections.abc import Iterable, Iterator, Sequence
+from itertools import islice, pairwise
 from pathlib import Path
 
 import numpy as np
@@ -17,19 +17,19 @@ from data.splits import SPLITS, is_shard, shard_name, shard_names, shard_pattern
 def write_split(
     folder: Path,
     split: str,
-    inputs: Sequence[np.ndarray] | np.ndarray,
+    inputs: Iterable[np.ndarray],
     labels: Sequence[int] | np.ndarray,
     shards: int,
-    on_record: Callable[[], None] = lambda: None,
 ) -> None:
     """Writes examples in order as `shards` gzipped TFRecord files, consecutive ranges of nearly equal size."""
+    examples = zip(inputs, labels, strict=True)
     bounds = np.linspace(0, len(labels), shards + 1).astype(int)
     for index, (start, stop) in enumerate(pairwise(bounds)):
         path = folder / shard_name(split, index, shards)
         with tf.io.TFRecordWriter(str(path), tf.io.TFRecordOptions(compression_type="GZIP")) as writer:
-            for array, label in zip(inputs[start:stop], labels[start:stop], strict=True):
+            for array, label in islice(examples, stop - start):
                 writer.write(serialize(array, label))
-                on_record()
+    next(examples, None)  # raises unless both have ended
 
 
 def list_shards(folder: Path, split: str) -> list[Path]:
@@ -63,37 +63,28 @@ def read_split(folder: Path, split: str, spec: ExampleSpec) -> tuple[np.ndarray,
     return np.stack([array for array, _ in examples]), np.asarray([label for _, label in examples], np.int64)
 
 
-@dataclass
-class Finding:
-    """One kind of problem in one split: how many examples have it, and where the first one lies."""
-
-    problem: str
-    split: str
-    count: int
-    first: str
-
-    def __str__(self) -> str:
-        return f"{self.problem}: {self.count} in split {self.split}, the first at {self.first}"
-
-
-def examine(folder: Path, spec: ExampleSpec) -> list[Finding]:
-    """Reads every record of a data folder and lists what no pipeline could use, and where.
+def examine(folder: Path, spec: ExampleSpec) -> list[str]:
+    """Reads every record of a data folder; says what no pipeline could use, how often, and where it is first.
 
     It costs one pass over the data, so it is called only after a step has failed.
     """
-    findings: dict[tuple[str, str], Finding] = {}
-
-    def add(problem: str, split: str, path: Path, index: int) -> None:
-        finding = findings.setdefault((problem, split), Finding(problem, split, 0, f"{path.name}, record {index}"))
-        finding.count += 1
-
+    counts: Counter[tuple[str, str]] = Counter()
+    firsts: dict[tuple[str, str], str] = {}
     for split in SPLITS:
         for path in sorted(filter(lambda path: is_shard(path.name), folder.glob(shard_pattern(split)))):
-            index = -1
-            try:
-                for index, record in enumerate(read_serialized(path)):
-                    for problem in problems(record, spec):
-                        add(problem, split, path, index)
-            except tf.errors.OpError:
-                add("damaged or cut-off TFRecord", split, path, index + 1)
-    return list(findings.values())
+            for index, problem in _problems(path, spec):
+                counts[problem, split] += 1
+                firsts.setdefault((problem, split), f"{path.name}, record {index}")
+    return [
+        f"{problem}: {count} in split {split}, the first at {firsts[problem, split]}"
+        for (problem, split), count in counts.items()
+    ]
+
+
+def _problems(path: Path, spec: ExampleSpec) -> Iterator[tuple[int, str]]:
+    index = -1
+    try:
+        for index, record in enumerate(read_serialized(path)):
+            yield from ((index, problem) for problem in problems(record, spec))
+    except tf.errors.OpError:
+        yield index + 1, "damaged or cut-off TFRecord"

@@ -2,35 +2,17 @@
 
 from __future__ import annotations
 
-import glob
 import itertools
-import os
 import re
 from collections import defaultdict
-from collections.abc import Sequence
 from pathlib import Path
-from types import SimpleNamespace
-from typing import Any, Protocol, cast
 
 from data.errors import DataError
+from data.files import file_system
 
 SPLITS = ("train", "eval", "test")
 _ENDINGS = (".tfrecord", ".tfrecord.gz")
-_NUMBERED = re.compile(r"(.+)-(\d+)-of-(\d+)(\.tfrecord(?:\.gz)?)", re.ASCII | re.DOTALL)
-
-
-class Files(Protocol):
-    """A file system. `tfx.dsl.io.fileio` is one, object stores included."""
-
-    def glob(self, pattern: str, /) -> Sequence[str]: ...
-
-    def isdir(self, path: str, /) -> bool: ...
-
-    def open(self, path: str, mode: str, /) -> Any: ...
-
-
-LOCAL = cast(Files, SimpleNamespace(glob=glob.glob, isdir=os.path.isdir, open=open))
-"""The file system of this machine."""
+_NUMBERED = re.compile(r"(.+)-(\d+)(-of-(\d+)\.tfrecord(?:\.gz)?)", re.ASCII | re.DOTALL)
 
 
 def shard_pattern(split: str) -> str:
@@ -48,19 +30,19 @@ def is_shard(name: str) -> bool:
     return name.endswith(_ENDINGS)
 
 
-def check_shards(folder: Path | str, files: Files = LOCAL) -> None:
+def check_shards(folder: Path | str) -> None:
     """Stops unless every split of a data folder has all its shards. It reads one byte of each.
 
     Raises:
         DataError: a split without shards, or what `shard_names` raises.
     """
     for split in SPLITS:  # a missing split is said before a damaged one
-        _matches(folder, split, files)
+        _matches(folder, split)
     for split in SPLITS:
-        shard_names(folder, split, files)
+        shard_names(folder, split)
 
 
-def shard_names(folder: Path | str, split: str, files: Files = LOCAL) -> list[str]:
+def shard_names(folder: Path | str, split: str) -> list[str]:
     """The names of a split's shards, in order.
 
     Names that say `-of-N` must be complete. Other names may be in the split too.
@@ -69,8 +51,8 @@ def shard_names(folder: Path | str, split: str, files: Files = LOCAL) -> list[st
         DataError: there is none; a number is missing or doubled; a shard is empty or cannot be read; a folder or
             another file matches the pattern of the split.
     """
-    names = _matches(folder, split, files)
-    folders = [name for name in names if files.isdir(f"{folder}/{name}")]
+    names = _matches(folder, split)
+    folders = [name for name in names if file_system(folder).isdir(f"{folder}/{name}")]
     if folders:
         raise DataError(
             f"{folder} holds a folder that is named like a shard of the {split} split: {_listed(folders)}."
@@ -83,7 +65,7 @@ def shard_names(folder: Path | str, split: str, files: Files = LOCAL) -> list[st
             " The name of a shard ends in .tfrecord or .tfrecord.gz. Move the file out of the data folder."
         )
     _check_numbers(folder, split, names)
-    without = [name for name in names if not _has_content(f"{folder}/{name}", files)]
+    without = [name for name in names if not _has_content(f"{folder}/{name}")]
     empty = [name for name in without if name.endswith(".gz")]  # without records, others have no bytes
     if empty:
         raise DataError(
@@ -99,10 +81,10 @@ def pattern_problem(path: Path | str) -> str:
     return f"has the character {used[0]}, which TFX takes for a pattern" if used else ""
 
 
-def _matches(folder: Path | str, split: str, files: Files) -> list[str]:
+def _matches(folder: Path | str, split: str) -> list[str]:
     if problem := pattern_problem(folder):
         raise DataError(f"The path of the data folder {folder} {problem}: rename the folder.")
-    names = sorted(path.rpartition("/")[2] for path in files.glob(f"{folder}/{shard_pattern(split)}"))
+    names = sorted(path.rpartition("/")[2] for path in file_system(folder).glob(f"{folder}/{shard_pattern(split)}"))
     if not names:
         raise DataError(
             f"{folder} holds no file {shard_pattern(split)}, so the {split} split is missing:"
@@ -118,46 +100,41 @@ def _check_numbers(folder: Path | str, split: str, names: list[str]) -> None:
         match = _NUMBERED.fullmatch(name)
         if not match:
             continue
-        stem, index, count = match[1], int(match[2]), int(match[3])
-        double = sets[stem][count].setdefault(index, name)
+        double = sets[match[1]][int(match[4])].setdefault(int(match[2]), name)
         if double != name:
             raise DataError(
-                f"{folder} holds shard {index} of the {split} split twice, as {double} and as {name}:"
+                f"{folder} holds shard {int(match[2])} of the {split} split twice, as {double} and as {name}:"
                 " move one of them out of the data folder."
             )
-    for stem, counts in sets.items():
+    for counts in sets.values():
         if len(counts) > 1:
             firsts = [next(iter(shards.values())) for shards in counts.values()]
             raise DataError(
                 f"{folder} holds shards of several sets in the {split} split, such as {_listed(firsts)}:"
                 " move all but one set out of the data folder."
             )
-        for count, shards in counts.items():
-            if shards.keys() == set(range(1, count + 1)):  # some count from 1
-                continue
-            beyond = [shards[index] for index in sorted(shards) if index >= count]
-            if beyond:
-                raise DataError(
-                    f"{folder} holds a shard of the {split} split with a number beyond {count - 1}, the last of"
-                    f" {count}: {_listed(beyond)}. Correct its name, or move it out of the data folder."
-                )
-            lacking = count - len(shards)
-            if lacking:
-                match = _NUMBERED.fullmatch(next(iter(shards.values())))
-                assert match
-                absent = (index for index in range(count) if index not in shards)
-                first = [
-                    f"{stem}-{index:0{len(match[2])}d}-of-{match[3]}{match[4]}" for index in itertools.islice(absent, 3)
-                ]
-                raise DataError(
-                    f"{folder} lacks a part of the {split} split: {_listed(first, lacking)}. Copy it from where the"
-                    " folder comes from, or build the folder again with python -m data.build."
-                )
+        ((count, shards),) = counts.items()
+        if shards.keys() == set(range(1, count + 1)):  # some count from 1
+            continue
+        beyond = [shards[index] for index in sorted(shards) if index >= count]
+        if beyond:
+            raise DataError(
+                f"{folder} holds a shard of the {split} split with a number beyond {count - 1}, the last of"
+                f" {count}: {_listed(beyond)}. Correct its name, or move it out of the data folder."
+            )
+        match = _NUMBERED.fullmatch(next(iter(shards.values())))
+        if match and len(shards) < count:
+            absent = itertools.islice((index for index in range(count) if index not in shards), 3)
+            first = [f"{match[1]}-{index:0{len(match[2])}d}{match[3]}" for index in absent]
+            raise DataError(
+                f"{folder} lacks a part of the {split} split: {_listed(first, count - len(shards))}. Copy it from where"
+                " the folder comes from, or build the folder again with python -m data.build."
+            )
 
 
-def _has_content(path: str, files: Files) -> bool:
+def _has_content(path: str) -> bool:
     try:
-        with files.open(path, "rb") as file:
+        with file_system(path).GFile(path, "rb") as file:
             return bool(file.read(1))
     except Exception as error:  # each file system has errors of its own
         reason = getattr(error, "strerror", None) or " ".join(str(error).split()) or type(error).__name__

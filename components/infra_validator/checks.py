@@ -9,8 +9,8 @@ from typing import NamedTuple
 import numpy as np
 import tensorflow as tf
 from google.protobuf.message import DecodeError
-from tensorflow.core.protobuf import saved_model_pb2
 
+from components.baseline import read_signatures
 from components.infra_validator.report import Check
 from components.infra_validator.settings import Infra
 from components.trainer.reference import ReferencePredictions
@@ -97,14 +97,11 @@ def check_predictions(client: Client, signature: str, reference: ReferencePredic
 
 def check_signatures(folder: str, expected: Sequence[str]) -> Iterator[Check]:
     """Looks for the signatures in the SavedModel without loading it."""
-    with tf.io.gfile.GFile(f"{folder}/saved_model.pb", "rb") as file:
-        content = file.read()
     try:
-        graphs = saved_model_pb2.SavedModel.FromString(content).meta_graphs
+        found = sorted(read_signatures(folder))
     except DecodeError:
         yield Check("saved_model.pb", "it is damaged", "a SavedModel", False)
         return
-    found = sorted({name for graph in graphs for name in graph.signature_def if not name.startswith("__")})
     missing = sorted(set(expected) - set(found))
     seen = f"{', '.join(missing)} missing, there are {', '.join(found)}" if missing else ", ".join(found)
     yield Check("signatures", seen, ", ".join(sorted(expected)), not missing)

@@ -14,15 +14,14 @@ from contextlib import contextmanager
 from dataclasses import asdict
 from datetime import UTC, datetime
 from pathlib import Path
-from typing import Any, ClassVar
+from typing import Any
 
 from tfx import types
 from tfx import v1 as tfx
 from tfx.components.pusher import executor
-from tfx.dsl.components.base import base_component, executor_spec
+from tfx.dsl.components.base import executor_spec
 from tfx.dsl.io import fileio
-from tfx.types import artifact_utils, standard_artifacts, standard_component_specs
-from tfx.types.component_spec import ChannelParameter, ComponentSpec, ExecutionParameter
+from tfx.types import artifact_utils
 from tfx.utils import io_utils, proto_utils
 
 from components.baseline import has_weights
@@ -122,12 +121,12 @@ class AtomicExecutor(executor.Executor):
         if newest_folder and self.CheckBlessing(input_dict):
             model = self.GetModelPath(input_dict)
             if same_model(newest_folder, model) and _is_whole(newest_folder, model):
-                io_utils.copy_dir(newest_folder, pushed.uri)
-                self._MarkPushed(pushed, pushed_destination=newest_folder, pushed_version=str(newest))
+                self._mark(pushed, newest_folder)
                 return
             if model_id(model) in rolled_back(newest_folder):
                 log.warning("The model is not pushed: a roll-back serves version %d instead of it.", newest)
-                self._mark_known(pushed, base, model)
+                known = next((folder for folder in version_folders(base) if same_model(folder, model)), None)
+                self._mark(pushed, known)
                 return
         provenance = self._provenance(input_dict, exec_properties)
         if "://" in base:
@@ -146,14 +145,13 @@ class AtomicExecutor(executor.Executor):
                 final = os.path.join(base, str(version))
                 self._MarkPushed(pushed, pushed_destination=final, pushed_version=str(version))
 
-    def _mark_known(self, pushed: types.Artifact, base: str, model: str) -> None:
-        """Names the version that holds the model; without one, the model is not pushed."""
-        for folder in version_folders(base):
-            if same_model(folder, model):
-                io_utils.copy_dir(folder, pushed.uri)
-                self._MarkPushed(pushed, pushed_destination=folder, pushed_version=Path(folder).name)
-                return
-        self._MarkNotPushed(pushed)
+    def _mark(self, pushed: types.Artifact, folder: str | None) -> None:
+        """Names the version `folder` that holds the model; without one, the model is not pushed."""
+        if folder:
+            io_utils.copy_dir(folder, pushed.uri)
+            self._MarkPushed(pushed, pushed_destination=folder, pushed_version=Path(folder).name)
+        else:
+            self._MarkNotPushed(pushed)
 
     def _provenance(
         self, input_dict: dict[str, list[types.Artifact]], exec_properties: dict[str, Any]
@@ -177,22 +175,7 @@ class AtomicExecutor(executor.Executor):
         }
 
 
-class AtomicPusherSpec(ComponentSpec):
-    """The interface of TFX's Pusher, and what the provenance needs."""
-
-    INPUTS: ClassVar = {
-        **standard_component_specs.PusherSpec.INPUTS,
-        "examples": ChannelParameter(type=standard_artifacts.Examples),
-        "evaluation": ChannelParameter(type=standard_artifacts.ModelEvaluation),
-    }
-    OUTPUTS = standard_component_specs.PusherSpec.OUTPUTS
-    PARAMETERS: ClassVar = {
-        **standard_component_specs.PusherSpec.PARAMETERS,
-        "provenance": ExecutionParameter(type=str),
-    }
-
-
-class AtomicPusher(base_component.BaseComponent):
+class AtomicPusher(tfx.components.Pusher):
     """TFX's Pusher with the executor above. It pushes the copy that the infra check served and warmed up.
 
     Args:
@@ -205,7 +188,6 @@ class AtomicPusher(base_component.BaseComponent):
             as `example`.
     """
 
-    SPEC_CLASS = AtomicPusherSpec
     EXECUTOR_SPEC = executor_spec.ExecutorClassSpec(AtomicExecutor)
 
     def __init__(
@@ -217,14 +199,12 @@ class AtomicPusher(base_component.BaseComponent):
         serving_dir: str,
         provenance: dict[str, Any],
     ) -> None:
-        filesystem = tfx.proto.PushDestination.Filesystem(base_directory=serving_dir)
-        spec = AtomicPusherSpec(
-            examples=examples,
-            evaluation=evaluation,
+        super().__init__(
             model_blessing=model_blessing,
             infra_blessing=infra_blessing,
-            push_destination=tfx.proto.PushDestination(filesystem=filesystem),
-            provenance=json.dumps(provenance, sort_keys=True, ensure_ascii=False),
-            pushed_model=types.Channel(type=standard_artifacts.PushedModel),
+            push_destination=tfx.proto.PushDestination(
+                filesystem=tfx.proto.PushDestination.Filesystem(base_directory=serving_dir)
+            ),
         )
-        super().__init__(spec=spec)
+        self.inputs.update(examples=examples, evaluation=evaluation)
+        self.exec_properties["provenance"] = json.dumps(provenance, sort_keys=True, ensure_ascii=False)

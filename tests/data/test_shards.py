@@ -14,15 +14,14 @@ from components.example_gen import StreamingExecutor
 from data.errors import DataError
 from data.example import ExampleSpec
 from data.records import examine, list_shards
-from data.splits import LOCAL, Files, check_shards, shard_name
+from data.splits import check_shards, shard_name
 
 NO_RECORDS = gzip.compress(b"", mtime=0)
-Folder = tuple[str, Files]
 
 
-@pytest.fixture(params=["disk", "fileio", "object store"])
-def folder(request: pytest.FixtureRequest, tmp_path: Path) -> Folder:
-    """A complete data folder, as the disk or TFX's file systems show it: 4 shards to train on, 1 of each other split.
+@pytest.fixture(params=["disk", "object store"])
+def folder(request: pytest.FixtureRequest, tmp_path: Path) -> str:
+    """A complete data folder, on a disk or in an object store: 4 shards to train on, 1 of each other split.
 
     The object store is TensorFlow's file system in the memory.
     """
@@ -31,7 +30,7 @@ def folder(request: pytest.FixtureRequest, tmp_path: Path) -> Folder:
     for split, count in (("train", 4), ("eval", 1), ("test", 1)):
         for index in range(count):
             put(path, shard_name(split, index, count))
-    return path, LOCAL if request.param == "disk" else fileio
+    return path
 
 
 def put(folder: str, name: str, content: bytes = NO_RECORDS) -> None:
@@ -41,49 +40,49 @@ def put(folder: str, name: str, content: bytes = NO_RECORDS) -> None:
         file.write(content)
 
 
-def complaint(folder: Folder) -> str:
+def complaint(folder: str) -> str:
     with pytest.raises(DataError) as error:
-        check_shards(*folder)
-    assert "\n" not in str(error.value) and str(error.value).startswith(folder[0])
+        check_shards(folder)
+    assert "\n" not in str(error.value) and str(error.value).startswith(folder)
     return str(error.value)
 
 
-def test_complete_shards_are_accepted(folder: Folder) -> None:
-    check_shards(*folder)
+def test_complete_shards_are_accepted(folder: str) -> None:
+    check_shards(folder)
     for name in ("train-more.tfrecord.gz", "train-b-1-of-2.tfrecord.gz", "train-b-2-of-2.tfrecord.gz"):
-        put(folder[0], name)
-    put(folder[0], "train-plain.tfrecord", b"")  # a TFRecord without records
-    put(folder[0], "notes-00000-of-00009.tfrecord.gz.bak")
-    check_shards(*folder)
+        put(folder, name)
+    put(folder, "train-plain.tfrecord", b"")  # a TFRecord without records
+    put(folder, "notes-00000-of-00009.tfrecord.gz.bak")
+    check_shards(folder)
 
 
-def test_names_without_numbers_are_enough(folder: Folder) -> None:
+def test_names_without_numbers_are_enough(folder: str) -> None:
     for split in ("train", "eval", "test"):
-        for path in fileio.glob(f"{folder[0]}/{split}-*"):
+        for path in fileio.glob(f"{folder}/{split}-*"):
             fileio.remove(path)
-        put(folder[0], f"{split}-a.tfrecord.gz")
-    check_shards(*folder)
+        put(folder, f"{split}-a.tfrecord.gz")
+    check_shards(folder)
 
 
 @pytest.mark.parametrize("how", ["removed", "renamed"])
-def test_a_missing_shard_is_named(folder: Folder, how: str) -> None:
-    fileio.remove(f"{folder[0]}/train-00001-of-00004.tfrecord.gz")
+def test_a_missing_shard_is_named(folder: str, how: str) -> None:
+    fileio.remove(f"{folder}/train-00001-of-00004.tfrecord.gz")
     if how == "renamed":
-        put(folder[0], "train-00001.tfrecord.gz")
+        put(folder, "train-00001.tfrecord.gz")
     error = complaint(folder)
     assert "lacks a part of the train split: train-00001-of-00004.tfrecord.gz. Copy it" in error
     assert "python -m data.build" in error
 
 
-def test_of_many_missing_shards_three_are_named(folder: Folder) -> None:
-    put(folder[0], "eval-b-7-of-00012.tfrecord")
+def test_of_many_missing_shards_three_are_named(folder: str) -> None:
+    put(folder, "eval-b-7-of-00012.tfrecord")
     names = ", ".join(f"eval-b-{index}-of-00012.tfrecord" for index in range(3))
     assert f"{names} and 8 more. Copy" in complaint(folder)
 
 
-def test_a_missing_split_comes_first(folder: Folder) -> None:
-    put(folder[0], "train-00001-of-00004.tfrecord.gz", b"")
-    fileio.remove(f"{folder[0]}/test-00000-of-00001.tfrecord.gz")
+def test_a_missing_split_comes_first(folder: str) -> None:
+    put(folder, "train-00001-of-00004.tfrecord.gz", b"")
+    fileio.remove(f"{folder}/test-00000-of-00001.tfrecord.gz")
     assert "so the test split is missing" in complaint(folder)
 
 
@@ -103,29 +102,28 @@ def test_a_missing_split_comes_first(folder: Folder) -> None:
         ("train-00004-of-00004.tfrecord.gz", NO_RECORDS, "a number beyond 3, the last of 4: train-00004-of-00004"),
     ],
 )
-def test_what_is_no_part_of_the_split_is_named(folder: Folder, name: str, content: bytes, words: str) -> None:
-    put(folder[0], name, content)
+def test_what_is_no_part_of_the_split_is_named(folder: str, name: str, content: bytes, words: str) -> None:
+    put(folder, name, content)
     assert words in complaint(folder)
 
 
 @pytest.mark.parametrize("name", ["train-00001-of-00004.tfrecord.gz", "train-old.tfrecord", "train-a.tfrecord.d"])
-def test_a_folder_is_no_shard(folder: Folder, name: str) -> None:
-    if fileio.exists(f"{folder[0]}/{name}"):
-        fileio.remove(f"{folder[0]}/{name}")
-    fileio.makedirs(f"{folder[0]}/{name}")
+def test_a_folder_is_no_shard(folder: str, name: str) -> None:
+    if fileio.exists(f"{folder}/{name}"):
+        fileio.remove(f"{folder}/{name}")
+    fileio.makedirs(f"{folder}/{name}")
     assert f"holds a folder that is named like a shard of the train split: {name}. Move" in complaint(folder)
 
 
-@pytest.mark.parametrize("files", [LOCAL, fileio], ids=["disk", "fileio"])
 @pytest.mark.parametrize("name", ["train-a.tfrecord.gz", "train-a.tfrecord"])
-def test_a_link_to_nothing_is_named(tmp_path: Path, files: Files, name: str) -> None:
+def test_a_link_to_nothing_is_named(tmp_path: Path, name: str) -> None:
     (tmp_path / name).symlink_to("nowhere")
     for split in ("eval", "test"):
         put(str(tmp_path), f"{split}-a.tfrecord.gz")
     with pytest.raises(
         DataError, match=rf"^The shard {re.escape(str(tmp_path / name))} cannot be read \(.+\): correct"
     ):
-        check_shards(tmp_path, files)
+        check_shards(tmp_path)
 
 
 @pytest.mark.parametrize("character", "[*?\\")
