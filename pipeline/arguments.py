@@ -89,7 +89,8 @@ def run_command(name: str, command: Callable[[], int], interrupted: str = "") ->
         lead_nowhere(sys.stdout)
         return PUSHED
     except Exception as error:
-        if (problem := storage_problem(error)) is None:
+        problem = storage_problem(error) or (isinstance(error, OSError) and error.strerror)
+        if not problem:
             raise
         print(f"{name}: {getattr(error, 'filename', None) or 'the disk'}: {problem}.", file=sys.stderr)
         return FAILED

@@ -49,13 +49,15 @@ exit codes:
         help="go on with the last run that did not finish, with its own settings; metadata and notify can be set",
     )
     parser.add_argument("--verbose", action="store_true", help="also show TFX's, TensorFlow's and Beam's log lines")
+    parser.set_defaults(profile="")
     args = parser.parse_args(argv)
     if args.start and args.stop and STEPS.index(args.stop) < STEPS.index(args.start):
         parser.error(f"--to {args.stop} comes before --from {args.start}: exchange them")
     args.resumed = None
     others = [override for override in args.set if not override.startswith(("metadata.", "notify."))]
-    if args.resume and (others or args.start or args.stop or args.profile != DEFAULT):
+    if args.resume and (others or args.start or args.stop or args.profile):
         parser.error("--resume takes the settings of that run: leave out --profile, --set, --from and --to")
+    args.profile = args.profile or DEFAULT
     return args
 
 

@@ -116,7 +116,7 @@ def test_two_seeds_are_trained_stored_and_not_trained_again(seeds: Seeds, capsys
     file.parent.rmdir()
     file.parent.touch()
     assert main([*seeds.options, "--n", "1"]) == FAILED
-    assert f"seeds: {file} cannot be written: " in capsys.readouterr().err
+    assert f"seeds: {file.parent}: File exists." in capsys.readouterr().err
     file.parent.unlink()
 
 
