@@ -5,9 +5,10 @@ This file alone knows it. A fork with other inputs, for example float32 [N, T, F
 
 from __future__ import annotations
 
+import math
 from collections.abc import Iterable, Sequence
 from pathlib import Path
-from typing import TYPE_CHECKING
+from typing import TYPE_CHECKING, BinaryIO
 
 import numpy as np
 
@@ -64,18 +65,8 @@ def read_images(
 ) -> np.ndarray:
     """Reads image files as grey levels, uint8 [N, rows, columns].
 
-    Pillow's modes of an image, and what becomes of them:
-
-        1                black is 0, white is 255
-        L                as it is
-        I;16, I          16 bits: the level divided by 257. An I with other levels is refused
-        RGB, YCbCr, HSV  the luma of ITU-R 601; Pillow has cut 16 bits to the high 8
-        CMYK             RGB without a colour profile, then as RGB
-        P                the colours of the palette, then as RGB
-        LA, RGBA, PA     on white. So is a colour or level that the file calls transparent
-        F, LAB           refused: F has no known range, and Pillow cannot convert LAB
-
-    Of several frames the first counts. An image lies as its EXIF orientation says.
+    serving/README.md says what becomes of each mode of Pillow. Of several frames the first counts. An image lies as its
+    EXIF orientation says.
 
     Args:
         paths: image files in a format that Pillow reads.
@@ -95,18 +86,7 @@ def read_images(
 
 
 def _read(path: Path, size: tuple[int, int], resize: bool, invert: bool) -> np.ndarray:
-    from PIL import Image, ImageOps, UnidentifiedImageError  # only files need Pillow
-
-    try:
-        with Image.open(path) as file:
-            image = _grey(ImageOps.exif_transpose(file))
-    except UnidentifiedImageError:
-        raise ImageError(f"{path} is not an image. Give a PNG file.") from None
-    except ImageError as error:
-        raise ImageError(f"{path} {error}") from None
-    except Exception as error:  # a damaged file raises whatever Pillow's decoder meets
-        reason = getattr(error, "strerror", None) or str(error) or type(error).__name__
-        raise ImageError(f"{path} cannot be read: {reason}.") from None
+    image = read_grey(path, path)
     rows, columns = size
     if invert:
         image = image.point([255 - level for level in range(256)])
@@ -120,8 +100,36 @@ def _read(path: Path, size: tuple[int, int], resize: bool, invert: bool) -> np.n
     return np.asarray(image, np.uint8)
 
 
+def read_grey(
+    file: Path | BinaryIO, name: object, formats: tuple[str, ...] | None = None, limit: float = math.inf
+) -> Image.Image:
+    """Reads one image in mode L, by the rules of `read_images`.
+
+    Args:
+        file: the file, which an error calls `name`.
+        formats: the formats of Pillow to try; None is every one.
+        limit: the largest number of pixels. More are not decoded.
+
+    Raises:
+        ImageError: it is not an image of these formats, is damaged, or has too many pixels.
+    """
+    from PIL import Image, ImageOps, UnidentifiedImageError  # only files need Pillow
+
+    try:
+        with Image.open(file, formats=formats) as image:
+            if image.width * image.height > limit:
+                raise ImageError(f"has more than {limit:,} pixels. Make it smaller.")
+            return _grey(ImageOps.exif_transpose(image))
+    except UnidentifiedImageError:
+        raise ImageError(f"{name} is not an image. Give a PNG file.") from None
+    except ImageError as error:
+        raise ImageError(f"{name} {error}") from None
+    except Exception as error:  # a damaged file raises whatever Pillow's decoder meets
+        reason = getattr(error, "strerror", None) or str(error) or type(error).__name__
+        raise ImageError(f"{name} cannot be read: {reason}.") from None
+
+
 def _grey(image: Image.Image) -> Image.Image:
-    """The image in mode L, by the rules of `read_images`."""
     from PIL import Image
 
     if image.mode == "F":

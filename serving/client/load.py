@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import asyncio
 import time
+from collections import Counter
 from dataclasses import dataclass, field
 
 import numpy as np
@@ -18,34 +19,18 @@ class Load:
 
     Args:
         seconds: how long the test took.
-        batch: the number of images in each request.
         latencies: the seconds each answered request took. In an open loop they start at the scheduled time.
         errors: the number of failed requests by status code.
     """
 
     seconds: float = 0.0
-    batch: int = 1
     latencies: list[float] = field(default_factory=list)
-    errors: dict[str, int] = field(default_factory=dict)
-
-    @property
-    def requests_per_second(self) -> float:
-        """Answered requests per second."""
-        return len(self.latencies) / self.seconds if self.seconds else 0.0
-
-    @property
-    def images_per_second(self) -> float:
-        """Images in answered requests per second."""
-        return self.requests_per_second * self.batch
-
-    def percentile(self, percent: float) -> float:
-        """A percentile of the latencies in seconds; `percent` is 0 to 100. NaN if no request was answered."""
-        return float(np.percentile(self.latencies, percent)) if self.latencies else float("nan")
+    errors: Counter[str] = field(default_factory=Counter)
 
 
 async def closed_loop(client: AsyncClient, images: np.ndarray, callers: int, seconds: float) -> Load:
     """Runs `callers` callers for `seconds`. Each sends `images` [N, …] again as soon as it has the answer."""
-    load = Load(batch=len(images))
+    load = Load()
     start = time.perf_counter()
 
     async def call() -> None:
@@ -62,7 +47,7 @@ async def open_loop(client: AsyncClient, images: np.ndarray, rate: float, second
 
     The times are a Poisson process from `seed`.
     """
-    load = Load(batch=len(images))
+    load = Load()
     generator = np.random.default_rng(seed)
     times = np.cumsum(generator.exponential(1 / rate, max(1, round(rate * seconds))))
     start = time.perf_counter()
@@ -80,5 +65,4 @@ async def _request(client: AsyncClient, images: np.ndarray, scheduled: float, lo
         await client.predict(images, chunk=len(images))
         load.latencies.append(time.perf_counter() - scheduled)
     except ServingError as error:
-        name = error.code.name if error.code else type(error).__name__
-        load.errors[name] = load.errors.get(name, 0) + 1
+        load.errors[error.code.name if error.code else type(error).__name__] += 1

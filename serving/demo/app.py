@@ -5,7 +5,7 @@ from __future__ import annotations
 import base64
 import math
 import time
-from collections.abc import AsyncIterator, Callable, Collection
+from collections.abc import AsyncIterator, Callable, Iterable
 from contextlib import asynccontextmanager
 from pathlib import Path
 from typing import Any
@@ -14,34 +14,40 @@ import anyio
 import numpy as np
 from starlette.applications import Starlette
 from starlette.exceptions import HTTPException
+from starlette.middleware.base import BaseHTTPMiddleware
+from starlette.middleware.trustedhost import TrustedHostMiddleware
 from starlette.requests import ClientDisconnect, Request
 from starlette.responses import FileResponse, JSONResponse, Response
 from starlette.routing import Mount, Route
 from starlette.staticfiles import StaticFiles
+from starlette.types import ASGIApp
 
 from serving.client import AsyncClient, Metadata
 from serving.client.images import image_size
 from serving.demo import digits
-from serving.demo.guard import Guard
-from serving.demo.normalize import FIELD, BlankError, normalize
-from serving.demo.pictures import MAX_BYTES, PictureError, decode
-from serving.errors import DeadlineError, NotFoundError, ServerError, ServingError, UnavailableError
+from serving.demo.guard import guard
+from serving.demo.normalize import decode, normalize
+from serving.errors import DeadlineError, ImageError, NotFoundError, ServerError, ServingError, UnavailableError
 
 PAGE = Path(__file__).with_name("page")
+MAX_BYTES = 4 * 2**20
 _ROWS = "predict_rows"
-_FAILURES: dict[type[ServingError], tuple[int, str]] = {
+_FAILURES: dict[type[BaseException], tuple[int, str]] = {
+    ImageError: (400, ""),
     UnavailableError: (503, "The model server does not answer."),
     DeadlineError: (504, "The model server is too slow."),
     NotFoundError: (502, "The model server does not have this model."),
 }
 
 
-def create_app(connect: Callable[[], AsyncClient], hosts: Collection[str] | None) -> Guard:
+def create_app(connect: Callable[[], AsyncClient], hosts: Iterable[str]) -> ASGIApp:
     """The application.
+
+    A page of another site may lead its own name to this machine (DNS rebinding): its requests have its name in `Host`.
 
     Args:
         connect: makes the client of the model server, inside the event loop.
-        hosts: the names under which the page is asked for; None means any.
+        hosts: the names in `Host` that are answered; "*" is every name.
     """
 
     @asynccontextmanager
@@ -52,7 +58,7 @@ def create_app(connect: Callable[[], AsyncClient], hosts: Collection[str] | None
 
     app = Starlette(
         routes=[
-            Route("/", _index),
+            Route("/", lambda request: FileResponse(PAGE / "index.html")),
             Mount("/page", StaticFiles(directory=PAGE)),
             Route("/api/status", _status),
             Route("/api/digits", _digits),
@@ -62,15 +68,13 @@ def create_app(connect: Callable[[], AsyncClient], hosts: Collection[str] | None
             HTTPException: _http_error,
             ServingError: _serving_error,
             ClientDisconnect: lambda request, error: Response(status_code=400),
-            Exception: lambda request, error: _error(500, "The demo has failed. Its terminal says why."),
+            Exception: lambda request, error: JSONResponse(
+                {"error": "The demo has failed. Its terminal says why."}, 500
+            ),
         },
         lifespan=lifespan,
     )
-    return Guard(app, hosts)
-
-
-async def _index(request: Request) -> Response:
-    return FileResponse(PAGE / "index.html")
+    return BaseHTTPMiddleware(TrustedHostMiddleware(app, [*hosts], www_redirect=False), guard)
 
 
 async def _status(request: Request) -> Response:
@@ -89,21 +93,17 @@ async def _status(request: Request) -> Response:
 
 async def _digits(request: Request) -> Response:
     """The test digits, each with the model's answer; without answers if the server is gone or says nothing of them."""
-    client, answers = request.app.state.client, None
+    client = request.app.state.client
     try:
-        found = digits.of_size(image_size(await client.metadata()))
+        found = digits.load(image_size(await client.metadata()))
         answers = (await client.predict(found.pixels)).class_ids.tolist()
     except ServingError:
-        found = digits.of_size((FIELD, FIELD))
+        found = digits.load()
+        answers = [None] * len(found.labels)
     return JSONResponse(
         [
-            {
-                "position": int(found.positions[index]),
-                "truth": int(found.labels[index]),
-                "answer": answers and answers[index],
-                **_pixels(found.pixels[index]),
-            }
-            for index in range(len(found.labels))
+            {"position": int(position), "truth": int(truth), "answer": answer, **_pixels(pixels)}
+            for pixels, truth, position, answer in zip(*found, answers, strict=True)
         ]
     )
 
@@ -121,7 +121,8 @@ async def _read(request: Request) -> Response:
     metadata: Metadata = await client.metadata()
     size = image_size(metadata)
     if kind.startswith("image/"):
-        pixels = await anyio.to_thread.run_sync(_prepare, content, size, limiter=request.app.state.decoders)
+        decoders = request.app.state.decoders
+        pixels = await anyio.to_thread.run_sync(lambda: normalize(decode(content), size), limiter=decoders)
     elif len(content) == math.prod(size):
         pixels = np.frombuffer(content, np.uint8).reshape(size)
     else:
@@ -146,25 +147,13 @@ async def _read(request: Request) -> Response:
     )
 
 
-def _prepare(content: bytes, size: tuple[int, int]) -> np.ndarray:
-    try:
-        return normalize(decode(content), size)
-    except PictureError as error:
-        raise HTTPException(400, str(error)) from None
-    except BlankError:
-        raise HTTPException(400, "The picture is blank: there is no ink on it. Draw a digit first.") from None
-
-
 async def _body(request: Request) -> bytes:
     """The body, which is never longer than `MAX_BYTES` in the memory."""
-    too_long = HTTPException(413, f"The file is larger than {MAX_BYTES // 2**20} MB. Give a smaller picture.")
-    if int(request.headers.get("content-length", 0)) > MAX_BYTES:
-        raise too_long
     content = bytearray()
     async for part in request.stream():
         content += part
         if len(content) > MAX_BYTES:
-            raise too_long
+            raise HTTPException(413, f"The file is larger than {MAX_BYTES // 2**20} MB. Give a smaller picture.")
     return bytes(content)
 
 
@@ -174,14 +163,9 @@ def _pixels(image: np.ndarray) -> dict[str, Any]:
 
 def _http_error(request: Request, error: Exception) -> Response:
     assert isinstance(error, HTTPException)
-    sentence = error.detail if error.detail.endswith(".") else f"{error.detail}."
-    return JSONResponse({"error": sentence}, error.status_code, error.headers)
+    return JSONResponse({"error": f"{error.detail.rstrip('.')}."}, error.status_code, error.headers)
 
 
 def _serving_error(request: Request, error: Exception) -> Response:
-    status, sentence = next((value for kind, value in _FAILURES.items() if isinstance(error, kind)), (502, ""))
-    return _error(status, f"{sentence} {error}".strip())
-
-
-def _error(status: int, sentence: str) -> Response:
-    return JSONResponse({"error": sentence}, status)
+    status, sentence = _FAILURES.get(type(error), (502, ""))
+    return JSONResponse({"error": f"{sentence} {error}".strip()}, status)

@@ -9,19 +9,17 @@ The digits are from MNIST by Y. LeCun and C. Cortes, CC BY-SA 3.0.
 
 from __future__ import annotations
 
-from dataclasses import dataclass
-from functools import cache
 from pathlib import Path
+from typing import NamedTuple
 
 import numpy as np
 
-from serving.demo.normalize import normalize
+from serving.demo.normalize import FIELD, normalize
 
 FILE = Path(__file__).with_name("digits.npz")
 
 
-@dataclass(frozen=True)
-class Digits:
+class Digits(NamedTuple):
     """`pixels` uint8 [N, height, width], their true `labels` int64 [N], their `positions` in the test split."""
 
     pixels: np.ndarray
@@ -29,14 +27,8 @@ class Digits:
     positions: np.ndarray
 
 
-@cache
-def load() -> Digits:
-    """The digits of the file."""
-    with np.load(FILE, allow_pickle=False) as file:
-        return Digits(file["pixels"], file["labels"], file["positions"])
-
-
-def of_size(size: tuple[int, int]) -> Digits:
-    """The digits in the size of a model."""
-    digits = load()
-    return Digits(np.stack([normalize(image, size) for image in digits.pixels]), digits.labels, digits.positions)
+def load(size: tuple[int, int] = (FIELD, FIELD)) -> Digits:
+    """The digits of the file, in the size of a model."""
+    with np.load(FILE) as file:
+        pixels = np.stack([normalize(image, size) for image in file["pixels"]])
+        return Digits(pixels, file["labels"], file["positions"])

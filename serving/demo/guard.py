@@ -2,12 +2,9 @@
 
 from __future__ import annotations
 
-from collections.abc import Collection
-
-from starlette.datastructures import Headers, MutableHeaders
-from starlette.middleware.trustedhost import TrustedHostMiddleware
-from starlette.responses import JSONResponse
-from starlette.types import ASGIApp, Message, Receive, Scope, Send
+from starlette.middleware.base import RequestResponseEndpoint
+from starlette.requests import Request
+from starlette.responses import JSONResponse, Response
 
 HEADERS = {
     "Content-Security-Policy": "default-src 'none'; script-src 'self'; style-src 'self'; img-src 'self';"
@@ -20,32 +17,12 @@ HEADERS = {
 }
 
 
-class Guard:
-    """Refuses foreign hosts and origins, and adds `HEADERS`.
-
-    A page of another site may lead its own name to this machine (DNS rebinding): its requests have its name in `Host`.
-    A page that sends a request across has its address in `Origin`.
-
-    Args:
-        app: the application.
-        hosts: the names in `Host` that are answered; None answers every name.
-    """
-
-    def __init__(self, app: ASGIApp, hosts: Collection[str] | None) -> None:
-        self.app = TrustedHostMiddleware(app, ["*"] if hosts is None else [*hosts], www_redirect=False)
-
-    async def __call__(self, scope: Scope, receive: Receive, send: Send) -> None:
-        """Answers one request."""
-
-        async def guarded(message: Message) -> None:
-            if message["type"] == "http.response.start":
-                MutableHeaders(scope=message).update(HEADERS)
-            await send(message)
-
-        app: ASGIApp = self.app
-        if scope["type"] == "http":
-            headers = Headers(scope=scope)
-            host, origin = headers.get("host"), headers.get("origin")
-            if origin not in (None, f"http://{host}", f"https://{host}"):
-                app = JSONResponse({"error": "The demo answers only its own page."}, 403)
-        await app(scope, receive, guarded)
+async def guard(request: Request, call_next: RequestResponseEndpoint) -> Response:
+    """Refuses foreign origins, and adds `HEADERS`. A page that sends a request across has its address in `Origin`."""
+    host, origin = request.headers.get("host"), request.headers.get("origin")
+    if origin in (None, f"http://{host}", f"https://{host}"):
+        response = await call_next(request)
+    else:
+        response = JSONResponse({"error": "The demo answers only its own page."}, 403)
+    response.headers.update(HEADERS)
+    return response

@@ -1,30 +1,42 @@
-"""Brings any grey picture to the conventions of MNIST.
+"""Brings any picture to the convention of MNIST.
 
-MNIST's authors say how its digits were made from NIST's: "The original black and white (bilevel) images from NIST were
-size normalized to fit in a 20x20 pixel box while preserving their aspect ratio. The resulting images contain grey
-levels as a result of the anti-aliasing technique used by the normalization algorithm. The images were centered in a
-28x28 image by computing the center of mass of the pixels, and translating the image so as to position this point at the
-center of the 28x28 field." (Y. LeCun, C. Cortes, C. Burges: The MNIST database of handwritten digits.)
+MNIST's digits are NIST's black and white scans, antialiased into a box of 20 × 20 pixels with their proportions. Their
+centre of mass lies at row 14 and column 14 of 28 × 28 pixels, counted from 0, rounded to whole pixels. With this centre
+a digit of MNIST comes out as it went in. (Y. LeCun, C. Cortes, C. Burges: The MNIST database of handwritten digits.)
 
-In MNIST's own digits the centre of mass lies at row 14 and column 14, counted from 0, rounded to whole pixels. With
-this centre a digit of MNIST comes out as it went in.
-
-NIST's scans were black and white. A drawing or a photograph also needs a background level, a side of it where the ink
-is, and a limit below which a level is grain.
+A drawing or a photograph also needs a background level, a side of it where the ink is, and a limit below which a level
+is grain.
 """
 
 from __future__ import annotations
 
+import io
+
 import numpy as np
 from PIL import Image
+
+from serving.client.images import read_grey
+from serving.errors import ImageError
 
 FIELD, BOX = 28, 20
 FAINTEST = 32
 """A picture without a difference of so many levels, of 255, shows nothing."""
+MAX_PIXELS = 2**24
+FORMATS = ("PNG", "JPEG", "GIF", "BMP", "WEBP")
+_ENOUGH = 1024  # pixels of the longer side: more tell nothing about a box of 20 × 20
 
 
-class BlankError(Exception):
-    """The picture shows no ink."""
+def decode(content: bytes) -> np.ndarray:
+    """The picture of a file as grey levels, uint8 [height, width], by the rules of the client's `read_images`.
+
+    No pixel is decoded before the header has told how many there are.
+
+    Raises:
+        ImageError: not a picture in one of `FORMATS`, more than `MAX_PIXELS` pixels, or damaged.
+    """
+    picture = read_grey(io.BytesIO(content), "The picture", FORMATS, MAX_PIXELS)
+    picture.thumbnail((_ENOUGH, _ENOUGH), Image.Resampling.LANCZOS)
+    return np.asarray(picture)
 
 
 def normalize(grey: np.ndarray, size: tuple[int, int] = (FIELD, FIELD)) -> np.ndarray:
@@ -35,7 +47,7 @@ def normalize(grey: np.ndarray, size: tuple[int, int] = (FIELD, FIELD)) -> np.nd
         size: the height and width that the model needs.
 
     Raises:
-        BlankError: the picture shows no ink.
+        ImageError: the picture shows no ink.
     """
     finished = grey.shape == size  # a picture of the model's own size keeps its levels
     ink = _ink(grey.astype(np.float32), finished)
@@ -59,7 +71,7 @@ def _ink(grey: np.ndarray, finished: bool) -> np.ndarray:
     ink = np.maximum(background - grey if dark > light else grey - background, 0)
     grain = 8 * np.median(np.abs(border - background))
     if ink.max() < FAINTEST + grain:
-        raise BlankError
+        raise ImageError("The picture is blank: there is no ink on it. Draw a digit first.")
     if not finished:
         ink[ink < max(grain, ink.max() / 8)] = 0
     return ink

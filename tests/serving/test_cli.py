@@ -19,7 +19,7 @@ from PIL import Image
 from tensorflow_serving.apis.get_model_status_pb2 import GetModelStatusResponse
 
 from serving.client import Client
-from serving.client.cli import main
+from serving.client.__main__ import main
 from serving.launch import ModelServer
 from tests.conftest import ROOT, Outcome
 from tests.serving.conftest import Fake, by_field, listening

@@ -3,27 +3,28 @@
 from __future__ import annotations
 
 import base64
+import io
 import re
 import signal
 import socket
 import subprocess
 import sys
 import urllib.request
-from collections.abc import Collection, Iterator
+from collections.abc import Iterable, Iterator
 from contextlib import contextmanager
 from pathlib import Path
 from typing import Any
 
 import numpy as np
 import pytest
+from PIL import Image
 from starlette.testclient import TestClient
 
 from serving.client import AsyncClient, Client
-from serving.demo.app import create_app
-from serving.demo.cli import main
+from serving.demo.__main__ import main
+from serving.demo.app import MAX_BYTES, create_app
 from serving.demo.digits import load
 from serving.demo.normalize import normalize
-from serving.demo.pictures import MAX_BYTES
 from serving.launch import ModelServer, free_port
 from tests.conftest import MNIST, ROOT
 from tests.serving.demos import demo, save_both_directions
@@ -34,7 +35,7 @@ PNG, GREY = {"Content-Type": "image/png"}, {"Content-Type": "application/octet-s
 
 
 @contextmanager
-def application(target: str, hosts: Collection[str] | None = ("localhost",), **options: Any) -> Iterator[TestClient]:
+def application(target: str, hosts: Iterable[str] = ("localhost",), **options: Any) -> Iterator[TestClient]:
     """The application in this process, with a model server at `target`."""
     app = create_app(lambda: AsyncClient(target, **{"timeout": 5.0, **options}), hosts)
     with TestClient(app, base_url="http://localhost", raise_server_exceptions=False) as client:
@@ -73,7 +74,7 @@ def test_foreign_names_and_origins_are_refused(alone: TestClient) -> None:
         refused = alone.post("/api/read", content=b"x", headers={**PNG, "Origin": origin})
         assert refused.status_code == 403 and "own page" in refused.json()["error"]
     assert alone.get("/", headers={"Origin": "http://localhost"}).status_code == 200
-    with application("localhost:1", hosts=None) as open_to_all:
+    with application("localhost:1", hosts="*") as open_to_all:
         assert open_to_all.get("/", headers={"Host": "name.example"}).status_code == 200
 
 
@@ -156,14 +157,16 @@ def test_other_machines_are_let_in_only_when_it_is_asked_for() -> None:
 
 
 def test_serving_itself_needs_no_web_framework() -> None:
-    code = "import sys, serving.client, serving.launch, serving.demo.cli\n"
+    code = "import sys, serving.client, serving.launch, serving.demo.__main__\n"
     code += "assert not {'starlette', 'uvicorn', 'PIL', 'tensorflow'} & set(sys.modules)"
     subprocess.run([sys.executable, "-c", code], cwd=ROOT, check=True)
 
 
 @pytest.mark.slow
 def test_what_is_installed_has_the_page(installed: Path, tmp_path: Path) -> None:
-    code = "import sys; from serving.demo.cli import main; sys.exit(main(['--target', 'localhost:1', '--port', '0']))"
+    code = (
+        "import sys; from serving.demo.__main__ import main; sys.exit(main(['--target', 'localhost:1', '--port', '0']))"
+    )
     environment = {"PYTHONPATH": str(installed)}
     command = [sys.executable, "-c", code]
     with subprocess.Popen(command, cwd=tmp_path, env=environment, stdout=subprocess.PIPE, text=True) as process:
@@ -193,11 +196,14 @@ def test_the_answer_is_the_models(server: ModelServer) -> None:
         assert again["pixels"] == found["pixels"] and again["probabilities"] == found["probabilities"]
         digits = app.get("/api/digits").json()
         assert [digit["answer"] for digit in digits] == client.predict(load().pixels).class_ids.tolist()
+        white = io.BytesIO()
+        Image.new("L", (90, 90), 255).save(white, "PNG")
         for content, headers, words in (
             (b"x" * 783, GREY, "The model needs 28 × 28 bytes, not 783."),
-            (b"<b>no</b>", PNG, "That is not a picture."),
+            (b"<b>no</b>", PNG, "The picture is not an image."),
             (seven[:200], PNG, "The picture cannot be read"),
-            (b"", PNG, "That is not a picture."),
+            (b"", PNG, "The picture is not an image."),
+            (white.getvalue(), PNG, "The picture is blank"),
         ):
             refused = app.post("/api/read", content=content, headers=headers)
             assert refused.status_code == 400 and words in refused.json()["error"]

@@ -21,7 +21,7 @@ def test_the_base_dependencies_are_the_client_s() -> None:
 @pytest.mark.slow
 def test_what_is_installed_answers(installed: Path, tmp_path: Path, server: ModelServer) -> None:
     # The process imports only the installed files.
-    code = "import serving; print(serving.__file__); from serving.client.cli import main; raise SystemExit(main())"
+    code = "import serving; print(serving.__file__); from serving.client.__main__ import main; raise SystemExit(main())"
     done = subprocess.run(
         [sys.executable, "-c", code, "predict", "--target", server.address, str(MNIST / "seven.png")],
         cwd=tmp_path,

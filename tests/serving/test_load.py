@@ -3,7 +3,6 @@
 from __future__ import annotations
 
 import asyncio
-import math
 import threading
 import time
 from collections.abc import Awaitable, Callable
@@ -57,9 +56,6 @@ def test_a_closed_loop_keeps_so_many_callers_busy_and_counts_each_request() -> N
     assert busy.most == 4
     assert len(load.latencies) == len(fake.requests) > 4 and load.errors == {}
     assert min(load.latencies) >= 0.02 and 0.6 <= load.seconds < 5
-    assert round(load.requests_per_second * load.seconds) == len(load.latencies)
-    assert load.images_per_second == 3 * load.requests_per_second
-    assert load.percentile(50) <= load.percentile(90) <= load.percentile(99) <= max(load.latencies)
     # Each of the four callers waits 0.02 s per request.
     assert len(load.latencies) <= 4 * (load.seconds / 0.02 + 1)
 
@@ -83,7 +79,7 @@ def test_images_that_cannot_be_sent_are_counted_by_the_name_of_their_error() -> 
     images = np.zeros((1, 28, 28), np.float32)
     load, fake = run(Busy(0), lambda client: open_loop(client, images, rate=50, seconds=0.1))
     assert load.errors == {"ImageError": 5} and fake.requests == []
-    assert load.latencies == [] and math.isnan(load.percentile(50)) and load.requests_per_second == 0
+    assert load.latencies == []
 
 
 def test_an_open_loop_sends_at_its_rate_though_nothing_is_answered_yet() -> None:
@@ -93,7 +89,7 @@ def test_an_open_loop_sends_at_its_rate_though_nothing_is_answered_yet() -> None
     assert len(fake.requests) == len(load.latencies) == 30
     assert busy.most == 8  # all threads
     # The wait for a thread counts: 30 requests are four rounds of 0.2 s, and the last one starts after about 0.25 s.
-    assert load.percentile(99) > 0.45 and load.percentile(0) >= 0.2
+    assert np.percentile(load.latencies, 99) > 0.45 and min(load.latencies) >= 0.2
     assert load.seconds >= 0.8
 
 
@@ -105,8 +101,4 @@ def test_an_open_loop_counts_from_when_a_request_was_due_though_it_was_sent_late
         return await open_loop(client, images, rate=60, seconds=0.5)
 
     load, fake = run(Busy(0), held_up)
-    assert len(fake.requests) == 30 and load.percentile(100) > 0.5
-
-
-def test_nothing_measured_is_no_rate() -> None:
-    assert Load().requests_per_second == Load().images_per_second == 0
+    assert len(fake.requests) == 30 and max(load.latencies) > 0.5
