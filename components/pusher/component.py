@@ -22,6 +22,7 @@ from tfx.components.pusher import executor
 from tfx.dsl.components.base import executor_spec
 from tfx.dsl.io import fileio
 from tfx.types import artifact_utils
+from tfx.types.component_spec import ChannelParameter
 from tfx.utils import io_utils, proto_utils
 
 from components.baseline import has_weights
@@ -206,5 +207,7 @@ class AtomicPusher(tfx.components.Pusher):
                 filesystem=tfx.proto.PushDestination.Filesystem(base_directory=serving_dir)
             ),
         )
-        self.inputs.update(examples=examples, evaluation=evaluation)
+        for name, channel in (("examples", examples), ("evaluation", evaluation)):
+            self.spec.INPUTS = {**self.spec.INPUTS, name: ChannelParameter(type=channel.type)}
+            self.inputs[name] = channel
         self.exec_properties["provenance"] = json.dumps(provenance, sort_keys=True, ensure_ascii=False)
