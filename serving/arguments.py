@@ -1,4 +1,4 @@
-"""Numbers on a command line."""
+"""Types of numbers for argparse. A text that does not fit is an ArgumentTypeError."""
 
 from __future__ import annotations
 
@@ -7,22 +7,14 @@ import math
 
 
 def parse_port(text: str) -> int:
-    """A TCP port, 0 to 65535.
-
-    Raises:
-        argparse.ArgumentTypeError: another text.
-    """
+    """A TCP port, 0 to 65535."""
     if not text.isdecimal() or int(text) > 65535:
         raise argparse.ArgumentTypeError(f"{text} must be a port, 0 to 65535")
     return int(text)
 
 
 def parse_positive(text: str) -> float:
-    """A number above 0, such as seconds.
-
-    Raises:
-        argparse.ArgumentTypeError: another text.
-    """
+    """A number above 0, such as seconds."""
     try:
         value = float(text)
     except ValueError:
@@ -33,11 +25,7 @@ def parse_positive(text: str) -> float:
 
 
 def parse_count(text: str) -> int:
-    """A whole number of at least 1.
-
-    Raises:
-        argparse.ArgumentTypeError: another text.
-    """
+    """A whole number of at least 1."""
     if not text.isdecimal() or int(text) < 1:
         raise argparse.ArgumentTypeError(f"{text} must be a whole number of at least 1")
     return int(text)

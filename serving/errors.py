@@ -55,6 +55,7 @@ class ServerError(ServingError):
     """Any other failure of the server, or a response that does not fit the request."""
 
 
+_REQUEST = (RequestError, "metadata() lists the model's signatures and inputs, status() the available versions.")
 _CERTIFICATE = (AuthenticationError, "Give the client a certificate that the server accepts.")
 _KINDS: dict[grpc.StatusCode, tuple[type[ServingError], str]] = {
     grpc.StatusCode.UNAVAILABLE: (
@@ -66,18 +67,9 @@ _KINDS: dict[grpc.StatusCode, tuple[type[ServingError], str]] = {
         DeadlineError,
         "The server is connected, but slow. Use a longer timeout or smaller batches, or see whether it is overloaded.",
     ),
-    grpc.StatusCode.NOT_FOUND: (
-        NotFoundError,
-        "Check the model's name and version; status() lists the versions.",
-    ),
-    grpc.StatusCode.INVALID_ARGUMENT: (
-        RequestError,
-        "metadata() lists the model's signatures and inputs.",
-    ),
-    grpc.StatusCode.FAILED_PRECONDITION: (
-        RequestError,
-        "metadata() lists the model's signatures, status() the available versions.",
-    ),
+    grpc.StatusCode.NOT_FOUND: (NotFoundError, "Check the model's name and version; status() lists the versions."),
+    grpc.StatusCode.INVALID_ARGUMENT: _REQUEST,
+    grpc.StatusCode.FAILED_PRECONDITION: _REQUEST,
     grpc.StatusCode.RESOURCE_EXHAUSTED: (
         TooLargeError,
         "Send smaller chunks, or raise the limits on message size on both sides.",

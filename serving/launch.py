@@ -9,7 +9,7 @@ import socket
 import subprocess
 import sys
 import time
-from collections.abc import Iterator, Sequence
+from collections.abc import Callable, Iterator, Sequence
 from contextlib import contextmanager
 from pathlib import Path
 
@@ -17,6 +17,7 @@ from serving.client.client import Client
 from serving.errors import NotFoundError, ServerError
 
 BINARY = "tensorflow_model_server"
+_SECONDS = 60
 # Asks Linux for a SIGTERM when the parent ends, also if that is killed (PR_SET_PDEATHSIG), and becomes the server.
 _END_WITH_PARENT = """
 import ctypes, os, sys
@@ -88,48 +89,46 @@ def model_server(flags: Sequence[str], log: Path, *, real: bool = True) -> Itera
         )
     server = ModelServer(f"localhost:{port}", process, log)
     try:
-        _wait_until_listening(server, port)
+        _wait(server, "The model server did not start", lambda: _listens(port))
         yield server
     finally:
         server.stop()
 
 
-def wait_until_available(server: ModelServer, model: str, seconds: float = 60.0) -> None:
-    """Waits until the newest version of `model` is available, at most `seconds`.
+def wait_until_available(server: ModelServer, model: str) -> None:
+    """Waits until the newest version of `model` is available.
 
     Raises:
-        ServerError: the version cannot be loaded, the server ended, or the time is over.
+        ServerError: the version cannot be loaded, the server ended, or 60 seconds are over.
     """
-    end = time.monotonic() + seconds
-    reason = "it has no version yet"
+
+    def available() -> bool:
+        try:
+            newest = client.status()[-1]
+        except NotFoundError:
+            return False
+        if newest.state == "END":
+            raise ServerError(f"{model} could not be served: {newest.error or 'its version has ended'}")
+        return newest.state == "AVAILABLE"
+
     with Client(server.address, model=model) as client:
-        while time.monotonic() < end:
-            if ended := server.ended():
-                raise ServerError(f"{model} could not be served: {ended}")
-            try:
-                newest = client.status()[-1]
-            except NotFoundError:
-                pass
-            else:
-                if newest.state == "AVAILABLE":
-                    return
-                if newest.state == "END":
-                    raise ServerError(f"{model} could not be served: {newest.error or 'its version has ended'}")
-                reason = f"it is {newest.state}"
-            time.sleep(0.05)
-    raise ServerError(f"{model} was not served within {seconds:.0f} s: {reason}")
+        _wait(server, f"{model} could not be served", available)
 
 
-def _wait_until_listening(server: ModelServer, port: int, seconds: float = 60.0) -> None:
-    end = time.monotonic() + seconds
+def _wait(server: ModelServer, failure: str, ready: Callable[[], bool]) -> None:
+    end = time.monotonic() + _SECONDS
     while time.monotonic() < end:
         if ended := server.ended():
-            raise ServerError(f"The model server did not start: {ended}")
-        with socket.socket() as probe:
-            if probe.connect_ex(("localhost", port)) == 0:
-                return
+            raise ServerError(f"{failure}: {ended}")
+        if ready():
+            return
         time.sleep(0.05)
-    raise ServerError(f"The model server did not listen within {seconds:.0f} s; see {server.log}.")
+    raise ServerError(f"{failure} within {_SECONDS} s; see {server.log}.")
+
+
+def _listens(port: int) -> bool:
+    with socket.socket() as probe:
+        return probe.connect_ex(("localhost", port)) == 0
 
 
 def free_port() -> int:

@@ -52,11 +52,12 @@ def encode(array: np.ndarray) -> Any:
     Raises:
         TensorError: a dtype without a TensorFlow type, or objects that are not bytes.
     """
-    number = _number(array.dtype)
-    proto = TensorProto(dtype=number)
+    dtype = array.dtype.newbyteorder("<") if array.dtype.byteorder == ">" else array.dtype
+    if dtype not in _BY_DTYPE:
+        raise TensorError(f"dtype {array.dtype} has no TensorFlow type. Convert the array first")
+    proto = TensorProto(dtype=_BY_DTYPE[dtype])
     for size in array.shape:
         proto.tensor_shape.dim.add(size=size)
-    dtype = _BY_NUMBER[number][0]
     if dtype == _STRING:
         elements = array.ravel().tolist()
         if wrong := {type(element).__name__ for element in elements if not isinstance(element, bytes)}:
@@ -95,29 +96,17 @@ def decode(proto: Any) -> np.ndarray:
                 f"shape {shape} of {dtype.name} needs {count * dtype.itemsize} bytes,"
                 f" tensor_content has {len(proto.tensor_content)}"
             )
-        return _reshape(np.frombuffer(proto.tensor_content, dtype), shape)
-    values = getattr(proto, field)
-    if len(values) != count:
+        elements = np.frombuffer(proto.tensor_content, dtype)
+    elif len(values := getattr(proto, field)) != count:
         raise TensorError(f"shape {shape} needs {count} elements, {field} has {len(values)}")
-    if dtype == _STRING:
+    elif dtype == _STRING:
         elements = strings(values)
     elif field == "half_val":
         elements = np.array(values, np.int32).astype(np.uint16).view(dtype)
     else:
         # A value that does not fit a narrow type loses its high bits, as in TensorFlow.
         elements = np.array(values, np.int32).astype(dtype) if field == "int_val" else np.array(values, dtype)
-    return _reshape(elements, shape)
-
-
-def _reshape(elements: np.ndarray, shape: list[int]) -> np.ndarray:
     try:
         return elements.reshape(shape)
     except ValueError as error:  # more elements than NumPy allows
         raise TensorError(f"shape {shape} cannot be an array: {error}") from None
-
-
-def _number(dtype: np.dtype) -> int:
-    try:
-        return _BY_DTYPE[dtype.newbyteorder("<") if dtype.byteorder == ">" else dtype]
-    except KeyError:
-        raise TensorError(f"dtype {dtype} has no TensorFlow type. Convert the array first") from None

@@ -92,14 +92,8 @@ def _parser() -> argparse.ArgumentParser:
 
 def _client_arguments(options: argparse.Namespace) -> dict[str, Any]:
     use_tls = options.tls or options.tls_ca or options.tls_cert or options.tls_key
-    return {
-        "target": options.target,
-        "model": options.model,
-        "version": options.version,
-        "label": options.label,
-        "timeout": options.timeout,
-        "tls": Tls.from_files(options.tls_ca, options.tls_cert, options.tls_key) if use_tls else None,
-    }
+    tls = Tls.from_files(options.tls_ca, options.tls_cert, options.tls_key) if use_tls else None
+    return {name: getattr(options, name) for name in ("target", "model", "version", "label", "timeout")} | {"tls": tls}
 
 
 def _predict(options: argparse.Namespace) -> Any:

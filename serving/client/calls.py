@@ -64,12 +64,10 @@ class Calls:
         if version is not None and label is not None:
             raise ConfigError("Give a version or a label, not both.")
         try:
-            self._spec = protos.ModelSpec()
+            self._spec = protos.ModelSpec(version_label=label)
             self._spec.name = model
             if version is not None:
                 self._spec.version.value = version
-            elif label is not None:
-                self._spec.version_label = label
         except (TypeError, ValueError) as error:
             raise ConfigError(
                 f"The model {model!r}, version {version!r}, label {label!r} is not valid: {error}."

@@ -43,15 +43,12 @@ _SERVICE_CONFIG = {
 
 OPTIONS: dict[str, str | int] = {
     "grpc.service_config": json.dumps(_SERVICE_CONFIG),
-    "grpc.enable_retries": 1,
     "grpc.max_send_message_length": _MAX_MESSAGE_BYTES,
     "grpc.max_receive_message_length": _MAX_MESSAGE_BYTES,
     "grpc.initial_reconnect_backoff_ms": 200,
     "grpc.max_reconnect_backoff_ms": 1_000,
-    # Pings only during a call: a server closes an idle connection that sends pings.
     "grpc.keepalive_time_ms": 60_000,
     "grpc.keepalive_timeout_ms": 20_000,
-    "grpc.keepalive_permit_without_calls": 0,
 }
 """The options of every channel."""
 

@@ -116,7 +116,8 @@ def parse_prediction(response: Any, count: int | None = None) -> Prediction:
     outputs = parse_outputs(response, ("probabilities", "class_ids"))
     probabilities = _check(outputs, "probabilities", np.float32, (count, None))
     class_ids = _check(outputs, "class_ids", np.int64, (len(probabilities),))
-    labels = _labels(outputs, probabilities.shape) if "classes" in outputs else ()
+    names: Any = _check(outputs, "classes", object, probabilities.shape) if "classes" in outputs else []
+    labels = tuple(name.decode(errors="replace") for name in names[0]) if len(names) else ()
     return Prediction(probabilities, class_ids, (response.model_spec.version.value,), labels)
 
 
@@ -168,12 +169,6 @@ def parse_statuses(response: Any) -> list[VersionStatus]:
     ]
 
 
-def _labels(outputs: dict[str, np.ndarray], shape: tuple[int, ...]) -> tuple[str, ...]:
-    """The names of the classes, from the output `classes`, which repeats them for each image."""
-    names = _check(outputs, "classes", object, shape)
-    return tuple(name.decode(errors="replace") for name in names[0]) if len(names) else ()
-
-
 def _check(outputs: dict[str, np.ndarray], name: str, dtype: Any, shape: tuple[int | None, ...]) -> np.ndarray:
     """The output `name`, which must have this dtype and this shape; None is any size."""
     array = outputs[name]
@@ -188,10 +183,9 @@ def _check(outputs: dict[str, np.ndarray], name: str, dtype: Any, shape: tuple[i
 
 
 def _specs(tensors: Any) -> dict[str, TensorSpec]:
-    return {name: TensorSpec(type_name(info.dtype), _shape(info)) for name, info in sorted(tensors.items())}
-
-
-def _shape(info: Any) -> tuple[int, ...] | None:
-    if not info.HasField("tensor_shape") or info.tensor_shape.unknown_rank:
-        return None
-    return tuple(dim.size for dim in info.tensor_shape.dim)
+    specs = {}
+    for name, info in sorted(tensors.items()):
+        known = info.HasField("tensor_shape") and not info.tensor_shape.unknown_rank
+        shape = tuple(dim.size for dim in info.tensor_shape.dim) if known else None
+        specs[name] = TensorSpec(type_name(info.dtype), shape)
+    return specs

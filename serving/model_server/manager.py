@@ -195,8 +195,5 @@ def _wanted(model: Any) -> dict[int, Path]:
 
 
 def _title(spec: Any) -> str:
-    return (
-        f"Version {spec.version.value} of the model {spec.name}"
-        if spec.HasField("version")
-        else f"The model {spec.name}"
-    )
+    version = f"Version {spec.version.value} of the" if spec.HasField("version") else "The"
+    return f"{version} model {spec.name}"

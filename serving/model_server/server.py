@@ -110,11 +110,7 @@ def _listen(server: grpc.Server, options: argparse.Namespace) -> int:
 
 
 def _check_free(host: str, port: int) -> None:
-    """gRPC is content if one address of a host is free, so localhost could lead to another server.
-
-    Raises:
-        OSError: the port is in use on one of the host's addresses, or the host is unknown.
-    """
+    """gRPC is content if one address of a host is free, so localhost could lead to another server."""
     for family, *_, address in socket.getaddrinfo(host, port, type=socket.SOCK_STREAM):
         try:
             socket.create_server(address[:2], family=family).close()

@@ -221,7 +221,7 @@ def test_files_are_dropped_pasted_and_opened(browser: Browser, running: Demo, se
         drop(page, "<img src=x onerror=alert(1)>.png", "image/png", seven)
         expect(page.locator("#source")).to_contain_text("from <img src=x onerror=alert(1)>.png.")
         for name, kind, content, words in (
-            ("notes.txt", "text/plain", b"no picture", "That is not a picture."),
+            ("notes.txt", "text/plain", b"no picture", "The picture is not an image."),
             ("half.png", "image/png", seven[:150], "The picture cannot be read"),
             ("large.png", "image/png", b"\0" * (4 * 2**20 + 1), "large.png is larger than 4 MB"),
         ):
@@ -295,7 +295,7 @@ def test_everyone_can_use_it(browser: Browser, running: Demo, width: int, theme:
         page.wait_for_function("document.getElementById('sees').getBoundingClientRect().top < innerHeight / 2")
         assert page.get_by_role("slider").input_value() == "28"  # reduced motion: nothing plays
         drop(page, "notes.txt", "text/plain", b"no picture")
-        expect(page.get_by_role("alert")).to_contain_text("That is not a picture.")
+        expect(page.get_by_role("alert")).to_contain_text("The picture is not an image.")
         check(page, width)
         small = """[...document.querySelectorAll("button, input")].map((e) => e.getBoundingClientRect())
             .filter((box) => box.width && (box.width < 24 || box.height < 24)).length"""
