@@ -20,10 +20,11 @@ from typing import TYPE_CHECKING, Any
 
 from data.process import quiet
 from pipeline.arguments import add_run_root, add_settings, count, refuse_several_hosts, run_command
-from pipeline.config import Config, load
+from pipeline.config import Config, load, with_overrides
 from pipeline.exit_codes import MODEL_REFUSED, PUSHED, leave
 from pipeline.local import cli
 from pipeline.runs.root import RunRoot
+from pipeline.runs.settings import dump
 
 if TYPE_CHECKING:
     from pipeline.runs.records import Run
@@ -140,7 +141,7 @@ def _text(column: str, value: float | None) -> str:
 
 def _digest(config: Config) -> str:
     """Of all settings but the seed."""
-    tree = config.model_dump(mode="json", exclude={"metadata": True, "notify": True, "training": {"seed"}})
+    tree = dump(with_overrides(config, ["training.seed=0"]))
     return hashlib.sha256(json.dumps(tree, sort_keys=True).encode()).hexdigest()[:8]
 
 

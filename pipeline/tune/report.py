@@ -19,6 +19,7 @@ from pipeline.config import with_overrides
 from pipeline.report.page import templates
 from pipeline.report.svg import FIRST, GRID, SECOND, Chart, canvas, finish
 from pipeline.runs.files import write_file
+from pipeline.runs.settings import dump
 from pipeline.tables import console, plain, table
 from pipeline.tune.ranges import Range, override
 from pipeline.tune.study import Search
@@ -71,12 +72,12 @@ def importances(study: optuna.Study) -> dict[str, float]:
 
 
 def profile_text(search: Search, best: FrozenTrial) -> str:
-    """The settings of a trial as a TOML profile: those that are not the defaults."""
+    """The settings of a trial as a TOML profile: those that are not the defaults, and without secrets."""
     config = with_overrides(search.config, [override(key, value) for key, value in best.params.items()])
     head = (
         f"# Trial {best.number} of {search.folder.name}: {search.metric} {best.value:.4f} on the validation examples."
     )
-    return "\n".join([head, *toml(config.model_dump(mode="json", exclude_defaults=True)), ""])
+    return "\n".join([head, *toml(dump(config, given=True)), ""])
 
 
 def toml(tree: Mapping[str, Any], section: str = "") -> Iterator[str]:

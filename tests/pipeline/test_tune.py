@@ -105,7 +105,7 @@ def test_an_interrupted_search_continues_its_trial_and_leaves_a_profile_and_a_pa
 ) -> None:
     root, data, log = tmp_path / "root", few_mnist(tmp_path), tmp_path / "log"
     assert run_pipeline(root, data, options=("--to", "Transform")).code == 0
-    options = command(root, data, "--trials", "2")
+    options = [*command(root, data, "--trials", "2"), "--set", "notify.url=http://127.0.0.1:9/hook5ecret"]
     process = processes.start(log, processes.python, ["-m", "pipeline.tune", *options], str(ROOT))
     deadline = time.monotonic() + 600
     while not list(root.glob("tune/*/trials/0/backup/state/chief/checkpoint")) and time.monotonic() < deadline:
@@ -134,6 +134,7 @@ def test_an_interrupted_search_continues_its_trial_and_leaves_a_profile_and_a_pa
     for key, value in study.best_params.items():
         assert value_of(best, key) == value
     assert (best.training.epochs, best.training.batch_size) == (20, 200) and best.data.path == str(data)
+    assert "hook5ecret" not in (folder / "best.toml").read_text()
     assert not list(folder.glob("trials/*/backup")), "what a trial would continue from is gone"
     page = (folder / "report.html").read_text()
     assert f"{study.best_value:.4f}" in page and page.count("<svg") == 4 and "<script" not in page
