@@ -4,7 +4,6 @@ from __future__ import annotations
 
 import time
 from collections.abc import Callable, Iterator, Sequence
-from typing import NamedTuple
 
 import numpy as np
 import tensorflow as tf
@@ -30,47 +29,40 @@ _CALLS = 50
 """Calls with one input, whose median is the latency."""
 
 
-class Result(NamedTuple):
-    """What a signature returned: `probabilities` [N, classes], or after each row; predict_rows has nothing else."""
-
-    probabilities: np.ndarray
-    class_ids: np.ndarray | None
-    labels: tuple[str, ...] = ()
-
-
-def call_signature(client: Client, signature: str, reference: ReferencePredictions) -> Result:
+def _call(
+    client: Client, signature: str, reference: ReferencePredictions
+) -> tuple[np.ndarray, np.ndarray | None, tuple[str, ...]]:
     """Calls one of the model's signatures with the reference inputs.
 
-    Raises:
-        ServingError: the call failed.
+    Returns:
+        probabilities [N, classes], class ids [N] and the names of the classes; or, of predict_rows, the probabilities
+        after each row, None and no names.
     """
     if signature == PREDICT_ROWS:
-        return Result(client.predict_rows(reference.inputs), None)
-    if signature == PREDICT_IMAGES:
-        prediction = client.predict(reference.inputs)
-        return Result(prediction.probabilities, prediction.class_ids, prediction.labels)
+        return client.predict_rows(reference.inputs), None, ()
     examples = [serialize(array, 0) for array in reference.inputs]
     if signature == CLASSIFY_EXAMPLES:
         classifications = client.classify_examples(examples)
         ids = {label: class_id for class_id, label in enumerate(reference.labels.tolist())}
         class_ids = np.array([ids.get(one.labels[one.scores.argmax()], -1) for one in classifications], np.int64)
-        return Result(np.stack([one.scores for one in classifications]), class_ids, classifications[0].labels)
-    prediction = client.predict_examples(examples)
-    return Result(prediction.probabilities, prediction.class_ids, prediction.labels)
+        return np.stack([one.scores for one in classifications]), class_ids, classifications[0].labels
+    images = signature == PREDICT_IMAGES
+    prediction = client.predict(reference.inputs) if images else client.predict_examples(examples)
+    return prediction.probabilities, prediction.class_ids, prediction.labels
 
 
 def check_predictions(client: Client, signature: str, reference: ReferencePredictions, infra: Infra) -> Iterator[Check]:
     """Calls `signature` with the reference inputs and yields one check for each property of the result."""
     try:
-        probabilities, class_ids, labels = call_signature(client, signature, reference)
+        probabilities, class_ids, labels = _call(client, signature, reference)
     except (ServingError, ValueError) as error:
         yield Check(signature, str(error), "a prediction", False)
         return
     count, classes = reference.probabilities.shape
     shape = [count, reference.inputs.shape[1], classes] if signature == PREDICT_ROWS else [count, classes]
-    seen = f"{probabilities.dtype} {list(probabilities.shape)}"
-    yield Check(f"{signature}, {PROBABILITIES}", seen, f"float32 {shape}", seen == f"float32 {shape}")
-    if seen != f"float32 {shape}":
+    seen, expected = f"{probabilities.dtype} {list(probabilities.shape)}", f"float32 {shape}"
+    yield Check(f"{signature}, {PROBABILITIES}", seen, expected, seen == expected)
+    if seen != expected:
         return
     not_finite = int((~np.isfinite(probabilities)).sum())
     yield Check(f"{signature}, values", f"{not_finite} NaN or infinite", "all finite", not_finite == 0)

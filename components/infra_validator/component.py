@@ -66,7 +66,9 @@ def InfraValidator(
         write_blessing(blessing, [Check("the Evaluator's verdict", "refused", "a blessed model", False)], server="none")
         return
     source = path_utils.serving_model_path(model.uri, path_utils.is_old_model_artifact(model))
-    with _serving_folder(infra, blessing.uri) as folder:
+    with tempfile.TemporaryDirectory(prefix="infra-check-") as temporary:
+        # A server elsewhere must see the folder.
+        folder = os.path.join(blessing.uri, "served") if infra.server else temporary
         # A version number of its own: a server that has loaded this number before would not load it again.
         version = int(time.time())
         stamped = os.path.join(folder, model_name, str(version))
@@ -107,16 +109,6 @@ def _serve_and_check(stamped: str, signatures: list[str], reference: ReferencePr
     except ServingError as error:
         checks.append(Check("the model server", str(error), "the model is served", False))
     return checks
-
-
-@contextmanager
-def _serving_folder(infra: Infra, uri: str) -> Iterator[str]:
-    """A folder to serve from: a temporary one, or one beside the artifact if a server elsewhere must see it."""
-    if infra.server:
-        yield os.path.join(uri, "served")
-        return
-    with tempfile.TemporaryDirectory(prefix="infra-check-") as folder:
-        yield folder
 
 
 @contextmanager

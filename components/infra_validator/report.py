@@ -40,12 +40,13 @@ class InfraCheck:
 
 def write_blessing(blessing: types.Artifact, checks: Sequence[Check], server: str) -> bool:
     """Writes the verdict and the report; returns whether the model is blessed."""
-    failed = [check for check in checks if not check.passed]
+    from tfx.utils import io_utils
+
+    failed = [str(check) for check in checks if not check.passed]
     blessed = not failed
     blessing.set_int_custom_property("blessed", int(blessed))
     blessing.set_string_custom_property(SERVER, server)
-    blessing.set_string_custom_property(_REASON, "; ".join(str(check) for check in failed)[:1000])
-    rows = [f"| {'✓' if c.passed else '✗'} | {c.name} | {c.seen} | {c.expected} |" for c in checks]
+    blessing.set_string_custom_property(_REASON, "; ".join(failed)[:1000])
     lines = [
         f"# Infra check: {'blessed' if blessed else 'not blessed'}",
         "",
@@ -53,10 +54,10 @@ def write_blessing(blessing: types.Artifact, checks: Sequence[Check], server: st
         "",
         "| | check | seen | expected |",
         "| --- | --- | --- | --- |",
-        *rows,
+        *(f"| {'✓' if c.passed else '✗'} | {c.name} | {c.seen} | {c.expected} |" for c in checks),
     ]
-    _write(os.path.join(blessing.uri, "INFRA_BLESSED" if blessed else "INFRA_NOT_BLESSED"), "")
-    _write(os.path.join(blessing.uri, _REPORT), "\n".join(lines) + "\n")
+    for name, text in (("INFRA_BLESSED" if blessed else "INFRA_NOT_BLESSED", ""), (_REPORT, "\n".join(lines) + "\n")):
+        io_utils.write_string_file(os.path.join(blessing.uri, name), text)
     return blessed
 
 
@@ -65,10 +66,3 @@ def read_blessing(uri: str, properties: Mapping[str, Any]) -> InfraCheck:
     return InfraCheck(
         bool(properties.get("blessed")), properties.get(_REASON, ""), f"{uri}/{_REPORT}", properties.get(SERVER, "")
     )
-
-
-def _write(path: str, text: str) -> None:
-    from tfx.dsl.io import fileio
-
-    with fileio.open(path, "w") as file:
-        file.write(text)

@@ -10,8 +10,8 @@ import sys
 from collections.abc import Callable
 from logging.handlers import QueueHandler
 from multiprocessing.connection import Connection
-from queue import Queue
-from typing import Any
+from types import SimpleNamespace
+from typing import Any, cast
 
 from data.errors import UserError
 
@@ -51,7 +51,8 @@ def run_in_process(function: Callable[..., None], *arguments: Any) -> None:
 def _run_and_send(sender: Connection, function: Callable[..., None], arguments: tuple[Any, ...]) -> None:
     signal.signal(signal.SIGINT, signal.SIG_IGN)  # a terminal sends it to both processes; the parent handles it
     end_with_parent()
-    logging.getLogger().handlers = [_PipeHandler(sender)]
+    records = SimpleNamespace(put_nowait=sender.send)  # a QueueHandler reduces a record to what can be pickled
+    logging.getLogger().handlers = [QueueHandler(cast(Any, records))]
     logging.getLogger().setLevel(logging.INFO)
     logging.getLogger("components").setLevel(logging.DEBUG)
     outcome: Exception | None = None
@@ -63,17 +64,6 @@ def _run_and_send(sender: Connection, function: Callable[..., None], arguments: 
         outcome = error if isinstance(error, UserError) else RuntimeError(f"{type(error).__name__}: {error}")
     logging.getLogger().handlers = []
     sender.send(outcome)
-
-
-class _PipeHandler(QueueHandler):
-    """Sends records, reduced to what can be pickled, through a pipe instead of a queue."""
-
-    def __init__(self, pipe: Connection) -> None:
-        super().__init__(Queue())
-        self._pipe = pipe
-
-    def enqueue(self, record: logging.LogRecord) -> None:
-        self._pipe.send(record)
 
 
 def end_with_parent() -> None:
