@@ -104,7 +104,9 @@ class Tls:
                 context.load_cert_chain(cert, key)
         except OSError as error:  # SSLError is one
             files = ", ".join(str(path) for path in (ca, cert, key) if path is not None)
-            raise ConfigError(f"The PEM files {files} cannot be used: {getattr(error, 'reason', error)}.") from None
+            raise ConfigError(
+                f"The PEM files {files} cannot be used: {getattr(error, 'reason', None) or error}."
+            ) from None
         return tls
 
 
