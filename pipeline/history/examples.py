@@ -4,7 +4,6 @@ from __future__ import annotations
 
 import zipfile
 from collections.abc import Sequence
-from pathlib import Path
 from typing import TYPE_CHECKING
 
 from pipeline.runs.records import Json, Run
@@ -23,8 +22,8 @@ def load_predictions(run: Run) -> Predictions | str:
     found = run.output("Evaluator", "evaluation")
     if found is None:
         return "there was no evaluation"
-    if not Path(found.uri).is_dir():
-        return "the evaluation's files were removed"
+    if not found.alive:
+        return "the evaluation's files are gone or have changed"
     try:
         return read_predictions(found.uri)
     except (OSError, ValueError, TypeError, zipfile.BadZipFile, EOFError):

@@ -186,7 +186,7 @@ class Run:
     def evaluation(self) -> Evaluation | None:
         """The whole evaluation, from TFMA's files; it loads TFMA."""
         found = self.output("Evaluator", "evaluation")
-        if found is None or not self._by_id["Evaluator"].done or not Path(found.uri).is_dir():
+        if found is None or not self._by_id["Evaluator"].done or not found.alive:
             return None
         from components.evaluator.report import read_evaluation
 

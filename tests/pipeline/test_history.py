@@ -169,11 +169,12 @@ def test_compare_tells_the_differences_and_the_examples_that_changed(command: Co
 def test_compare_says_what_is_missing(command: Command, recorded: Recorded) -> None:
     history = RunRoot(recorded.root, _config()).history()
     shutil.rmtree(history.run(recorded.first).output("Evaluator", "evaluation").uri)
-    (Path(history.run("last").output("Evaluator", "evaluation").uri) / "predictions.npz").write_bytes(b"PK")
+    file = Path(history.run("last").output("Evaluator", "evaluation").uri) / "predictions.npz"
+    file.write_bytes(bytes(file.stat().st_size))
     (recorded.root / "logs" / recorded.first / RECORD).unlink()
     code, out, _ = command(recorded.root, "compare", recorded.second, recorded.first, "last")
     assert code == 0
-    assert f"They cannot be compared: {recorded.first}: the evaluation's files were removed." in out
+    assert f"They cannot be compared: {recorded.first}: the evaluation's files are gone or have changed." in out
     assert f"{recorded.refused}: the file of predictions is damaged" in out
     assert f"Settings: not recorded for {recorded.first}." in out
     assert answer(command, recorded.root, "list")[0]["settings"] is None
