@@ -2,8 +2,6 @@
 
 from __future__ import annotations
 
-from typing import Literal
-
 from tensorflow_model_analysis.proto import config_pb2
 
 from components.evaluator.metrics import ExpectedCalibrationError
@@ -31,8 +29,8 @@ def eval_config(gates: Gates, classes: int) -> config_pb2.EvalConfig:
     accuracy = config_pb2.MetricConfig(
         class_name="SparseCategoricalAccuracy",
         per_slice_thresholds=[
-            _threshold([OVERALL], "lower_bound", gates.accuracy),
-            _threshold(every_class, "lower_bound", gates.class_accuracy),
+            _threshold([OVERALL], lower_bound=gates.accuracy - _SLACK),
+            _threshold(every_class, lower_bound=gates.class_accuracy - _SLACK),
         ],
     )
     drop = accuracy.per_slice_thresholds[0].threshold.change_threshold
@@ -41,7 +39,8 @@ def eval_config(gates: Gates, classes: int) -> config_pb2.EvalConfig:
         class_name=ExpectedCalibrationError.__name__, module=ExpectedCalibrationError.__module__
     )
     if gates.max_calibration_error:
-        calibration.per_slice_thresholds.append(_threshold([OVERALL], "upper_bound", gates.max_calibration_error))
+        bound = gates.max_calibration_error + _SLACK
+        calibration.per_slice_thresholds.append(_threshold([OVERALL], upper_bound=bound))
     others = ("ExampleCount", "SparseCategoricalCrossentropy", "MultiClassConfusionMatrixPlot")
     return config_pb2.EvalConfig(
         model_specs=[_model_spec(CANDIDATE), _model_spec(BASELINE)],
@@ -65,12 +64,9 @@ def _model_spec(name: str) -> config_pb2.ModelSpec:
     )
 
 
-def _threshold(
-    slices: list[config_pb2.SlicingSpec], side: Literal["lower_bound", "upper_bound"], bound: float
-) -> config_pb2.PerSliceMetricThreshold:
+def _threshold(slices: list[config_pb2.SlicingSpec], **bound: float) -> config_pb2.PerSliceMetricThreshold:
     """One bound, as the report shows it. A `MetricConfig.threshold` would apply to every slice."""
-    value = bound - _SLACK if side == "lower_bound" else bound + _SLACK
-    threshold = config_pb2.GenericValueThreshold(**{side: {"value": value}})
+    value = config_pb2.GenericValueThreshold(**{side: {"value": value} for side, value in bound.items()})
     return config_pb2.PerSliceMetricThreshold(
-        slicing_specs=slices, threshold=config_pb2.MetricThreshold(value_threshold=threshold)
+        slicing_specs=slices, threshold=config_pb2.MetricThreshold(value_threshold=value)
     )

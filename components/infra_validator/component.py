@@ -70,7 +70,7 @@ def InfraValidator(
         # A server elsewhere must see the folder.
         folder = os.path.join(blessing.uri, "served") if infra.server else temporary
         # A version number of its own: a server that has loaded this number before would not load it again.
-        version = int(time.time())
+        version = time.time_ns() // 1_000_000
         stamped = os.path.join(folder, model_name, str(version))
         io_utils.copy_dir(source, stamped)
         reference = read_reference_predictions(model_run.uri)

@@ -2,14 +2,14 @@
 
 from __future__ import annotations
 
-from collections.abc import Callable, Sequence
+from collections.abc import Sequence
 
 import numpy as np
 import tensorflow as tf
 import tensorflow_transform as tft
 import tf_keras
 
-from components.trainer.model import build_serving_model
+from components.trainer.model import build_model
 from components.trainer.reference import ReferencePredictions
 from components.trainer.settings import Model
 from components.trainer.signatures import (
@@ -28,8 +28,8 @@ from data.example import LABEL, ExampleSpec, input_spec, pack, parse
 from data.records import read_records
 
 
-class ServingModule(tf.Module):
-    """The object that is exported. It holds the Transform graph's resources and the model's variables.
+def export(weights: list, transform: tft.TFTransformOutput, settings: Model, spec: ExampleSpec, folder: str) -> None:
+    """Writes the SavedModel of a model with `weights` to `folder`.
 
     signature            input                                          output
     serving_default      `examples` string [N], serialized tf.Examples  `probabilities` float32 [N, classes],
@@ -40,53 +40,49 @@ class ServingModule(tf.Module):
     predict_rows         `images` uint8 [N, rows, columns]              `probabilities` float32 [N, rows, classes]:
                                                                         after each row
     """
+    model = build_model(settings, spec, serving=True)
+    model.set_weights(weights)
+    module = tf.Module()  # holds the Transform graph's resources and the model's variables
+    module.transform = layer = transform.transform_features_layer()
+    module.model_variables = model.variables
+    feature_spec = {name: feature for name, feature in transform.raw_feature_spec().items() if name != LABEL}
 
-    def __init__(
-        self, model: tf_keras.Model, transform: tft.TFTransformOutput, settings: Model, spec: ExampleSpec
-    ) -> None:
-        super().__init__()
-        self.transform = transform.transform_features_layer()
-        self.model_variables = model.variables
-        layer = self.transform
-        feature_spec = {name: feature for name, feature in transform.raw_feature_spec().items() if name != LABEL}
+    def predict(features: dict[str, tf.Tensor]) -> tf.Tensor:
+        return tf.nn.softmax(model(layer(features)[SEQUENCE], training=False))
 
-        def predict(features: dict[str, tf.Tensor]) -> tf.Tensor:
-            return tf.nn.softmax(model(layer(features)[SEQUENCE], training=False))
+    def classify(features: dict[str, tf.Tensor]) -> dict[str, tf.Tensor]:
+        probabilities = predict(features)
+        if not settings.bidirectional:
+            probabilities = probabilities[:, -1]
+        # As TF Serving's Classify has them: its batching needs an output for each example.
+        names = tf.repeat(tf.constant([spec.labels]), tf.shape(probabilities)[0], axis=0)
+        return {PROBABILITIES: probabilities, CLASS_IDS: tf.argmax(probabilities, axis=-1), CLASSES: names}
 
-        def classify(features: dict[str, tf.Tensor]) -> dict[str, tf.Tensor]:
-            probabilities = predict(features)
-            if not settings.bidirectional:
-                probabilities = probabilities[:, -1]
-            # As TF Serving's Classify has them: its batching needs an output for each example.
-            names = tf.repeat(tf.constant([spec.labels]), tf.shape(probabilities)[0], axis=0)
-            return {PROBABILITIES: probabilities, CLASS_IDS: tf.argmax(probabilities, axis=-1), CLASSES: names}
+    @tf.function(input_signature=[tf.TensorSpec([None], tf.string, "examples")], autograph=False)
+    def serve_tf_examples_fn(examples: tf.Tensor) -> dict[str, tf.Tensor]:
+        return classify(tf.io.parse_example(examples, feature_spec))
 
-        def serve_tf_examples_fn(examples: tf.Tensor) -> dict[str, tf.Tensor]:
-            return classify(tf.io.parse_example(examples, feature_spec))
+    @tf.function(input_signature=[tf.TensorSpec([None], tf.string, "inputs")], autograph=False)
+    def classify_examples(inputs: tf.Tensor) -> dict[str, tf.Tensor]:
+        prediction = classify(tf.io.parse_example(inputs, feature_spec))
+        return {CLASSES: prediction[CLASSES], "scores": prediction[PROBABILITIES]}
 
-        def classify_examples(inputs: tf.Tensor) -> dict[str, tf.Tensor]:
-            prediction = serve_tf_examples_fn(inputs)
-            return {CLASSES: prediction[CLASSES], "scores": prediction[PROBABILITIES]}
+    @tf.function(input_signature=[input_spec(spec)], autograph=False)
+    def predict_images(images: tf.Tensor) -> dict[str, tf.Tensor]:
+        return classify(pack(images, spec))
 
-        def predict_images(images: tf.Tensor) -> dict[str, tf.Tensor]:
-            return classify(pack(images, spec))
+    @tf.function(input_signature=[input_spec(spec)], autograph=False)
+    def predict_rows(images: tf.Tensor) -> dict[str, tf.Tensor]:
+        return {PROBABILITIES: predict(pack(images, spec))}
 
-        def predict_rows(images: tf.Tensor) -> dict[str, tf.Tensor]:
-            return {PROBABILITIES: predict(pack(images, spec))}
-
-        signatures = {
-            SERVING_DEFAULT: _function(serve_tf_examples_fn, _strings("examples")),
-            PREDICT_IMAGES: _function(predict_images, input_spec(spec)),
-            CLASSIFY_EXAMPLES: _function(classify_examples, _strings("inputs")),
-            PREDICT_ROWS: _function(predict_rows, input_spec(spec)),
-        }
-        self.functions = {name: signatures[name] for name in signature_names(settings)}
-
-
-def export(weights: list, transform: tft.TFTransformOutput, settings: Model, spec: ExampleSpec, folder: str) -> None:
-    """Writes the SavedModel of a model with `weights` to `folder`."""
-    module = ServingModule(build_serving_model(settings, spec, weights), transform, settings, spec)
-    tf.saved_model.save(module, folder, signatures=module.functions)
+    signatures = {
+        SERVING_DEFAULT: serve_tf_examples_fn,
+        PREDICT_IMAGES: predict_images,
+        CLASSIFY_EXAMPLES: classify_examples,
+        PREDICT_ROWS: predict_rows,
+    }
+    signatures = {name: signatures[name] for name in signature_names(settings)}
+    tf.saved_model.save(module, folder, signatures=signatures)
     # TF Serving's Classify accepts a signature only by its method name, which `save` cannot set.
     updater = tf.compat.v1.saved_model.signature_def_utils.MethodNameUpdater(folder)
     updater.replace_method_name(CLASSIFY_EXAMPLES, tf.compat.v1.saved_model.CLASSIFY_METHOD_NAME, tags="serve")
@@ -103,13 +99,3 @@ def predict_reference(
     logits = model(transform.transform_features_layer()(features)[SEQUENCE], training=False)
     inputs = np.stack([parse(record, spec)[0] for record in records.numpy()])
     return ReferencePredictions(inputs, tf.nn.softmax(logits).numpy(), np.array(spec.labels))
-
-
-def _function(
-    function: Callable[[tf.Tensor], dict[str, tf.Tensor]], spec: tf.TensorSpec
-) -> tf.types.experimental.PolymorphicFunction:
-    return tf.function(function, input_signature=[spec], autograph=False)
-
-
-def _strings(name: str) -> tf.TensorSpec:
-    return tf.TensorSpec([None], tf.string, name)

@@ -9,7 +9,6 @@ from components.trainer.settings import Model
 from data.example import ExampleSpec
 
 LAYERS = {"lstm": tf_keras.layers.LSTM, "gru": tf_keras.layers.GRU, "simple_rnn": tf_keras.layers.SimpleRNN}
-CELLS = {"lstm": tf_keras.layers.LSTMCell, "gru": tf_keras.layers.GRUCell, "simple_rnn": tf_keras.layers.SimpleRNNCell}
 
 
 class SequenceModel(tf_keras.Sequential):
@@ -20,41 +19,29 @@ class SequenceModel(tf_keras.Sequential):
     predict_step = tf.autograph.experimental.do_not_convert(tf_keras.Sequential.predict_step)
 
 
-def build_model(settings: Model, spec: ExampleSpec, precision: str = "float32") -> tf_keras.Sequential:
+def build_model(
+    settings: Model, spec: ExampleSpec, precision: str = "float32", serving: bool = False
+) -> tf_keras.Sequential:
     """The model that trains: float32 [N, steps, features] to logits float32 [N, classes].
+
+    With `serving`, the same model for export, with the same weights. It consists of plain cells, so the graph has no
+    GPU-only kernel. If it is one-directional, it returns logits after every step, [N, steps, classes]; the last of them
+    are the trained model's.
 
     `precision` is the Keras policy of all layers but the last. The weights are float32 with any policy.
     """
     layers: list[tf_keras.layers.Layer] = [tf_keras.Input(spec.sequence_shape)]
     for index in range(settings.layers):
-        last = index == settings.layers - 1
+        every_step = index < settings.layers - 1 or (serving and not settings.bidirectional)
         layer = LAYERS[settings.cell](
-            settings.units, activation=settings.activation, return_sequences=not last, dtype=precision
+            settings.units, activation=settings.activation, return_sequences=every_step, dtype=precision
         )
+        if serving:
+            layer = tf_keras.layers.RNN(layer.cell, return_sequences=every_step)
         layers.append(tf_keras.layers.Bidirectional(layer, dtype=precision) if settings.bidirectional else layer)
         if settings.layer_norm:
             layers.append(tf_keras.layers.LayerNormalization(dtype=precision))
-        if settings.dropout:
+        if settings.dropout and not serving:
             # A layer of its own: dropout inside the recurrent layer cannot be exported.
             layers.append(tf_keras.layers.Dropout(settings.dropout, dtype=precision))
     return SequenceModel([*layers, tf_keras.layers.Dense(spec.classes)])
-
-
-def build_serving_model(settings: Model, spec: ExampleSpec, weights: list) -> tf_keras.Sequential:
-    """The same model for export, with `weights` in it.
-
-    It consists of plain cells, so the graph has no GPU-only kernel. A one-directional model returns logits after
-    every step, [N, steps, classes]; the last of them are the trained model's. A bidirectional model returns logits
-    [N, classes].
-    """
-    layers: list[tf_keras.layers.Layer] = [tf_keras.Input(spec.sequence_shape)]
-    for index in range(settings.layers):
-        every_step = not settings.bidirectional or index < settings.layers - 1
-        cell = CELLS[settings.cell](settings.units, activation=settings.activation)
-        layer = tf_keras.layers.RNN(cell, return_sequences=every_step)
-        layers.append(tf_keras.layers.Bidirectional(layer) if settings.bidirectional else layer)
-        if settings.layer_norm:
-            layers.append(tf_keras.layers.LayerNormalization())
-    model = tf_keras.Sequential([*layers, tf_keras.layers.Dense(spec.classes)])
-    model.set_weights(weights)
-    return model
