@@ -14,7 +14,7 @@ from tfx.dsl.components.base import executor_spec
 from tfx.dsl.io import fileio
 from tfx.types import artifact_utils
 
-from components.digests import DIGEST, DIGESTS, parse_digests
+from components.digests import DIGEST, DIGESTS
 from data.splits import SPLITS, check_shards, shard_pattern
 
 
@@ -64,12 +64,6 @@ def write_digests(examples: types.Artifact, folder: str) -> None:
     with fileio.open(f"{examples.uri}/{DIGESTS}", "w") as file:
         file.write(text)
     examples.set_string_custom_property(DIGEST, hashlib.sha256(text.encode()).hexdigest())
-
-
-def read_digests(uri: str) -> dict[str, str]:
-    """The SHA-256 of each shard by its name."""
-    with fileio.open(f"{uri}/{DIGESTS}") as file:
-        return parse_digests(file.read())
 
 
 def _sha256(path: str) -> str:

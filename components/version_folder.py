@@ -121,21 +121,16 @@ def read_provenance(folder: str) -> dict[str, Any]:
         raise UserError(
             f"{path} is damaged: it is not JSON ({error}). Restore it from a copy of the version."
         ) from None
-    if not _is_provenance(found):
+    gates = found.get("gates") or [] if isinstance(found, dict) else None
+    if not (
+        isinstance(gates, list)
+        and all(isinstance(found.get(name) or {}, dict) for name in _OBJECTS)
+        and all(isinstance(gate, dict) and gate.keys() >= _GATE for gate in gates)
+    ):
         raise UserError(
             f"{path} is damaged: it has not the form of a provenance. Restore it from a copy of the version."
         )
     return found
-
-
-def _is_provenance(found: Any) -> bool:
-    """Whether the parts that `found` has are of their types."""
-    if not isinstance(found, dict):
-        return False
-    gates = found.get("gates") or []
-    return all(isinstance(found.get(name) or {}, dict) for name in _OBJECTS) and (
-        isinstance(gates, list) and all(isinstance(gate, dict) and gate.keys() >= _GATE for gate in gates)
-    )
 
 
 def _write(folder: str, name: str, text: str) -> None:

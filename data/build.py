@@ -8,6 +8,7 @@ from __future__ import annotations
 
 import argparse
 import contextlib
+import functools
 import glob
 import os
 import shutil
@@ -49,25 +50,12 @@ def parse(argv: list[str] | None) -> argparse.Namespace:
     )
     parser.add_argument("--out", type=Path, required=True, metavar="DIR", help="folder to create; it must not exist")
     parser.add_argument("--size", type=_size, metavar="ROWSxCOLUMNS", help="resize the images of --folder to this")
-    parser.add_argument("--classes", type=_positive, metavar="N", help="class count (default: largest label + 1)")
-    parser.add_argument(
-        "--eval", type=_positive, metavar="N", default=5000, help="examples for the eval split (default: 5000)"
-    )
-    parser.add_argument(
-        "--test",
-        type=_positive,
-        metavar="N",
-        help="examples for the test split; only --folder needs it, where none is set apart",
-    )
-    parser.add_argument(
-        "--shards", type=_positive, metavar="N", default=4, help="shards of the train split (default: 4)"
-    )
-    parser.add_argument(
-        "--seed",
-        type=_whole,
-        metavar="N",
-        help="shuffle before splitting; without it the tail becomes eval, unshuffled",
-    )
+    number = functools.partial(parser.add_argument, type=_positive, metavar="N")
+    number("--classes", help="class count (default: largest label + 1)")
+    number("--eval", default=5000, help="examples for the eval split (default: 5000)")
+    number("--test", help="examples for the test split; only --folder needs it, where none is set apart")
+    number("--shards", default=4, help="shards of the train split (default: 4)")
+    number("--seed", type=_whole, help="shuffle before splitting; without it the tail becomes eval, unshuffled")
     args = parser.parse_args(argv)
     if args.size and not args.folder:
         parser.error("--size goes with --folder: IDX and .npz images already have one size")

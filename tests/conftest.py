@@ -59,7 +59,7 @@ def pytest_collection_modifyitems(items: list[pytest.Item]) -> None:
 
 @pytest.fixture(scope="session", autouse=True)
 def _two_logical_devices() -> None:
-    from components.trainer.strategy import reserve_devices
+    from components.trainer.cluster import reserve_devices
 
     reserve_devices(2)
 

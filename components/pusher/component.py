@@ -26,9 +26,8 @@ from tfx.types.component_spec import ChannelParameter
 from tfx.utils import io_utils, proto_utils
 
 from components.baseline import has_weights
-from components.digests import DIGEST
+from components.digests import DIGEST, read_digests
 from components.evaluator.report import read_evaluation
-from components.example_gen import read_digests
 from components.infra_validator.report import SERVER
 from components.version_folder import (
     MODELS,

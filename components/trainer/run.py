@@ -14,14 +14,13 @@ import tf_keras
 from pydantic import BaseModel
 
 from components.fingerprint import fingerprint
-from components.trainer.cluster import Cluster, connect, launch
+from components.trainer.cluster import Cluster, connect, launch, with_precision
 from components.trainer.export import export, predict_reference
 from components.trainer.fit import compile_model, fit
 from components.trainer.input import SplitDataset, read_splits
 from components.trainer.model import build_model
 from components.trainer.precision import in_float32
 from components.trainer.settings import TrainerSettings
-from components.trainer.strategy import with_precision
 from components.version_folder import write_model_id
 from data.process import remove_older
 

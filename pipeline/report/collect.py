@@ -70,9 +70,9 @@ class Facts:
 
 def collect(run: Run) -> Facts:
     """Reads what the report shows, from ML Metadata and the artifacts. It raises nothing for an artifact."""
+    from components.digests import read_digests
     from components.evaluator.predictions import read_predictions
     from components.evaluator.report import read_evaluation
-    from components.example_gen import read_digests
 
     judged, examples = _folder(run, "Evaluator", "evaluation"), _folder(run, "ExampleGen", "examples")
     evaluation = attempt(read_evaluation, judged, run.labels)

@@ -9,7 +9,7 @@ from functools import cached_property
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
-from components.digests import DIGEST, DIGESTS, parse_digests
+from components.digests import DIGEST, read_digests
 from components.infra_validator.report import InfraCheck, read_blessing
 from data.example import ExampleSpec
 from pipeline.definition import STEPS
@@ -149,7 +149,7 @@ class Run:
         """The SHA-256 of each shard by its name; None if the list was not written, or was removed."""
         examples = self.output("ExampleGen", "examples")
         try:
-            return parse_digests((Path(examples.uri) / DIGESTS).read_text()) if examples else None
+            return read_digests(examples.uri) if examples else None
         except OSError:
             return None
 

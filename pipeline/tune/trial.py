@@ -10,11 +10,10 @@ import optuna
 import tensorflow_transform as tft
 import tf_keras
 
-from components.trainer.cluster import connect
+from components.trainer.cluster import connect, with_precision
 from components.trainer.fit import DivergedError
 from components.trainer.run import TrainingJob, learn
 from components.trainer.settings import TrainerSettings
-from components.trainer.strategy import with_precision
 from pipeline.config import Config
 from pipeline.tune.study import BACKUP, Search
 

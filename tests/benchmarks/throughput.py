@@ -42,11 +42,10 @@ class Clock(tf_keras.callbacks.Callback):
 
 def ours(profile: str, *overrides: str, same_batch: bool = False) -> float:
     """The input, network and compile settings of the Trainer, after real ExampleGen and Transform steps."""
-    from components.trainer.cluster import connect
+    from components.trainer.cluster import connect, with_precision
     from components.trainer.fit import compile_model
     from components.trainer.input import read_splits
     from components.trainer.model import build_model
-    from components.trainer.strategy import with_precision
     from pipeline.config import load
     from pipeline.local.cli import main
 

@@ -10,12 +10,11 @@ import pytest
 import tensorflow as tf
 import tensorflow_transform as tft
 
-from components.trainer.cluster import describe_hardware
+from components.trainer.cluster import describe_hardware, with_precision
 from components.trainer.input import SplitDataset, read_splits
 from components.trainer.model import build_model
 from components.trainer.precision import in_float32
 from components.trainer.settings import Augmentation, Model, Training
-from components.trainer.strategy import with_precision
 from data.errors import UserError
 from data.example import ExampleSpec
 from tests.components.trainings import train, training_job

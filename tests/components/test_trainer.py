@@ -13,14 +13,13 @@ import tensorflow as tf
 import tensorflow_transform as tft
 import tf_keras
 
-from components.trainer.cluster import connect
+from components.trainer.cluster import connect, reserve_devices
 from components.trainer.fit import compile_model, learning_rate
 from components.trainer.input import read_splits
 from components.trainer.model import build_model
 from components.trainer.run import run_fn
 from components.trainer.run import train as run_job
 from components.trainer.settings import Model, TrainerSettings, Training
-from components.trainer.strategy import reserve_devices
 from data.errors import UserError
 from data.example import ExampleSpec
 from data.readers import Images
