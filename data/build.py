@@ -88,11 +88,6 @@ def split(args: argparse.Namespace, scratch: Path) -> tuple[dict[str, Images], i
     if args.folder:
         images, names = read_folders(args.folder, args.size)
         images = _shuffled(images, args.seed)
-        if len(images) <= args.test + args.eval:
-            raise DataError(
-                f"{args.folder} holds {len(images)} images, too few for --test {args.test} and --eval {args.eval}"
-                " with any left to train on: choose smaller splits."
-            )
         train, test = images.take(slice(0, -args.test)), images.take(slice(-args.test, None))
     else:
         if args.idx:
@@ -104,8 +99,8 @@ def split(args: argparse.Namespace, scratch: Path) -> tuple[dict[str, Images], i
     source = args.idx or args.npz or args.folder
     if len(train) <= args.eval:
         raise DataError(
-            f"{source} holds {len(train)} training images, too few for --eval {args.eval}"
-            " with any left to train on: choose a smaller --eval."
+            f"{source} holds {len(train)} images besides the test images, too few for --eval {args.eval}"
+            " with any left to train on: choose smaller splits."
         )
     if not len(test):
         raise DataError(f"{source} holds no test images: the model could not be judged; add some.")

@@ -60,30 +60,25 @@ def profile(out: Path, size: tuple[int, int], classes: int, names: Sequence[str]
     plain = unicodedata.normalize("NFKD", out.name).encode("ascii", "ignore").decode()
     name = re.sub(r"[^a-z0-9]+", "-", plain.lower()).strip("-")
     model = re.sub(r"[^A-Za-z0-9_.-]+", "-", plain).strip("-.")
-    lines = [
-        f"# {re.sub(_CONTROLS, '?', command(out))}",
-        f"name = {_quoted(name or 'my-images')}",
-        "",
-        "[data]",
-        f"path = {_quoted(str(out.absolute()))}",
-        f"rows = {size[0]}",
-        f"columns = {size[1]}",
-        f"classes = {classes}",
-    ]
-    if names:
-        lines.append(f"class_names = [{', '.join(map(_quoted, names))}]")
-    lines += [
-        "",
-        "[serving]",
-        f"model_name = {_quoted(model or 'my-images')}",
-        "",
-        "# What a model must reach before it is pushed. The default bars are MNIST's. Set your own:",
-        "# [gates]",
-        "# accuracy = 0.98        # of all test examples",
-        "# class_accuracy = 0.95  # of each class alone",
-        "",
-    ]
-    return "\n".join(lines).encode()
+    class_names = f"class_names = [{', '.join(map(_quoted, names))}]\n" if names else ""
+    return f"""\
+# {re.sub(_CONTROLS, "?", command(out))}
+name = {_quoted(name or "my-images")}
+
+[data]
+path = {_quoted(str(out.absolute()))}
+rows = {size[0]}
+columns = {size[1]}
+classes = {classes}
+{class_names}
+[serving]
+model_name = {_quoted(model or "my-images")}
+
+# What a model must reach before it is pushed. The default bars are MNIST's. Set your own:
+# [gates]
+# accuracy = 0.98        # of all test examples
+# class_accuracy = 0.95  # of each class alone
+""".encode()
 
 
 def command(out: Path) -> str:

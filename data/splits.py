@@ -11,7 +11,6 @@ from data.errors import DataError
 from data.files import file_system
 
 SPLITS = ("train", "eval", "test")
-_ENDINGS = (".tfrecord", ".tfrecord.gz")
 _NUMBERED = re.compile(r"(.+)-(\d+)(-of-(\d+)\.tfrecord(?:\.gz)?)", re.ASCII | re.DOTALL)
 
 
@@ -27,7 +26,7 @@ def shard_name(split: str, index: int, count: int) -> str:
 
 def is_shard(name: str) -> bool:
     """Whether a file that matches the pattern of a split is a shard, and no leftover such as a `.bak`."""
-    return name.endswith(_ENDINGS)
+    return name.endswith((".tfrecord", ".tfrecord.gz"))
 
 
 def check_shards(folder: Path | str) -> None:
@@ -52,14 +51,12 @@ def shard_names(folder: Path | str, split: str) -> list[str]:
             another file matches the pattern of the split.
     """
     names = _matches(folder, split)
-    folders = [name for name in names if file_system(folder).isdir(f"{folder}/{name}")]
-    if folders:
+    if folders := [name for name in names if file_system(folder).isdir(f"{folder}/{name}")]:
         raise DataError(
             f"{folder} holds a folder that is named like a shard of the {split} split: {_listed(folders)}."
             " Move it out of the data folder, or rename it."
         )
-    others = [name for name in names if not is_shard(name)]
-    if others:
+    if others := [name for name in names if not is_shard(name)]:
         raise DataError(
             f"{folder} holds a file that is no shard, but matches {shard_pattern(split)}: {_listed(others)}."
             " The name of a shard ends in .tfrecord or .tfrecord.gz. Move the file out of the data folder."
@@ -116,8 +113,7 @@ def _check_numbers(folder: Path | str, split: str, names: list[str]) -> None:
         ((count, shards),) = counts.items()
         if shards.keys() == set(range(1, count + 1)):  # some count from 1
             continue
-        beyond = [shards[index] for index in sorted(shards) if index >= count]
-        if beyond:
+        if beyond := [shards[index] for index in sorted(shards) if index >= count]:
             raise DataError(
                 f"{folder} holds a shard of the {split} split with a number beyond {count - 1}, the last of"
                 f" {count}: {_listed(beyond)}. Correct its name, or move it out of the data folder."

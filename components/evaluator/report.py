@@ -130,13 +130,14 @@ def read_evaluation(uri: str, labels: Sequence[str] = ()) -> Evaluation:
 
 def _read_metrics(uri: str) -> Metrics:
     """Every number of every slice, the whole split first, then by the slices' values."""
-    metrics: Metrics = {}
-    for entry in tfma.load_metrics(uri):
-        metrics[slicer.deserialize_slice_key(entry.slice_key)] = {
+    metrics = {
+        slicer.deserialize_slice_key(entry.slice_key): {
             MetricKey.from_proto(item.key): item.value.double_value.value
             for item in entry.metric_keys_and_values
             if item.value.HasField("double_value")
         }
+        for entry in tfma.load_metrics(uri)
+    }
     return dict(sorted(metrics.items(), key=lambda item: (len(item[0]), item[0])))
 
 

@@ -63,19 +63,15 @@ def run_fn(fn_args: tfx.components.FnArgs) -> None:
     launch(train, job)
 
 
-def run_as_worker() -> None:
-    """The part of every host but the chief: it waits for the chief, trains with it, and writes nothing.
+def train(job: TrainingJob | None) -> None:
+    """The training on one host, through `launch`.
 
-    The hosts share the run root: the job's folders have the same paths on all of them.
+    Every host but the chief passes None: it waits for the chief's job, trains with it, and writes nothing. The hosts
+    share the run root: the job's folders have the same paths on all of them.
 
     Raises:
         UserError: the hosts did not connect, one was lost, or the training diverged.
     """
-    launch(train, None)
-
-
-def train(job: TrainingJob | None) -> None:
-    """The training on one host. A worker passes None and receives the chief's job."""
     cluster = connect(job.settings.training.replicas if job else 1)
     job = TrainingJob.model_validate_json(cluster.broadcast(job.model_dump_json() if job else ""))
     settings, spec = job.settings, job.settings.example

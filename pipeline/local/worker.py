@@ -29,14 +29,15 @@ def find_worker(verbose: bool) -> Host | None:
 
 def run_worker(host: Host, verbose: bool) -> int:
     """Waits for the chief's Trainer and trains with it; does not use the run root's lock or metadata."""
-    from components.trainer.run import run_as_worker
+    from components.trainer.cluster import launch
+    from components.trainer.run import train
 
     name = f"Worker {host.index} of {host.count - 1}"
     with redirect_output(Path(os.devnull), verbose) as screen:
         print(f"{name}: waits for the Trainer of the chief {host.chief}.", file=screen, flush=True)
         try:
             with interruptible():
-                run_as_worker()
+                launch(train, None)
         except KeyboardInterrupt:
             print(f"{name}: interrupted.", file=screen)
             return INTERRUPTED

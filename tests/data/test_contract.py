@@ -26,6 +26,6 @@ def test_an_example_file_keeps_the_contract(file: str) -> None:
     for name, function in wanted.items():
         expected, found = inspect.signature(function), inspect.signature(getattr(module, name))
         _, *parameters = expected.parameters.values()
-        types = [str(parameter.annotation).replace("SpecT", "ExampleSpec") for parameter in parameters]
+        types = [str(parameter.annotation).removeprefix("example.") for parameter in parameters]
         assert [parameter.annotation for parameter in found.parameters.values()] == types, name
         assert found.return_annotation == expected.return_annotation, name
