@@ -50,7 +50,7 @@ def parse(argv: list[str] | None) -> argparse.Namespace:
     )
     parser.add_argument("--out", type=Path, required=True, metavar="DIR", help="folder to create; it must not exist")
     parser.add_argument("--size", type=_size, metavar="ROWSxCOLUMNS", help="resize the images of --folder to this")
-    number = functools.partial(parser.add_argument, type=_positive, metavar="N")
+    number = functools.partial(parser.add_argument, type=functools.partial(_whole, least=1), metavar="N")
     number("--classes", help="class count (default: largest label + 1)")
     number("--eval", default=5000, help="examples for the eval split (default: 5000)")
     number("--test", help="examples for the test split; only --folder needs it, where none is set apart")
@@ -232,10 +232,6 @@ def main(argv: list[str] | None = None) -> int:
 
 def _shuffled(images: Images, seed: int) -> Images:
     return images.take(np.random.default_rng(seed).permutation(len(images)))
-
-
-def _positive(text: str) -> int:
-    return _whole(text, 1)
 
 
 def _whole(text: str, least: int = 0) -> int:

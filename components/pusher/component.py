@@ -10,7 +10,7 @@ import logging
 import os
 import uuid
 from collections.abc import Iterator
-from contextlib import contextmanager
+from contextlib import contextmanager, nullcontext
 from dataclasses import asdict
 from datetime import UTC, datetime
 from pathlib import Path
@@ -129,19 +129,17 @@ class AtomicExecutor(executor.Executor):
                 self._mark(pushed, known)
                 return
         provenance = self._provenance(input_dict, exec_properties)
-        if "://" in base:
-            super().Do(input_dict, output_dict, exec_properties)
-            if pushed.get_int_custom_property("pushed"):
-                write_provenance(pushed.get_string_custom_property("pushed_destination"), provenance)
-            return
-        with hidden_folder(base) as hidden:
-            destination.filesystem.base_directory = hidden
-            hidden_push = {**exec_properties, "push_destination": proto_utils.proto_to_json(destination)}
-            super().Do(input_dict, output_dict, hidden_push)
-            if pushed.get_int_custom_property("pushed"):
-                write_provenance(pushed.get_string_custom_property("pushed_destination"), provenance)
+        with nullcontext(base) if "://" in base else hidden_folder(base) as folder:
+            destination.filesystem.base_directory = folder
+            push = {**exec_properties, "push_destination": proto_utils.proto_to_json(destination)}
+            super().Do(input_dict, output_dict, push)
+            if not pushed.get_int_custom_property("pushed"):
+                return
+            whole = pushed.get_string_custom_property("pushed_destination")
+            write_provenance(whole, provenance)
+            if folder != base:
                 version = max(int(pushed.get_string_custom_property("pushed_version")), newest + 1)
-                version = publish(pushed.get_string_custom_property("pushed_destination"), base, version)
+                version = publish(whole, base, version)
                 final = os.path.join(base, str(version))
                 self._MarkPushed(pushed, pushed_destination=final, pushed_version=str(version))
 
