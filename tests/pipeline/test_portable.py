@@ -21,6 +21,7 @@ import tensorflow_model_analysis as tfma
 import tensorflow_transform as tft
 from apache_beam.options.pipeline_options import PipelineOptions
 
+from data.splits import SPLITS
 from pipeline.config import Config
 from pipeline.definition import create_pipeline
 from pipeline.engines.settings import Beam, pipeline_args
@@ -89,7 +90,7 @@ def check_same(root: Path, other: Path) -> None:
     found = records(root)
     assert found == records(other)
     assert {split: examples.total() for split, examples in found.items()} == {
-        f"Split-{split}": count for split, count in COUNTS.items()
+        f"Split-{split}": count for split, count in zip(SPLITS, COUNTS, strict=True)
     }
     for split in found:
         ours, theirs = (
