@@ -50,6 +50,7 @@ QUICK = (
 SHARED_ROOT = {f"test_{name}.py" for name in ("end_to_end", "history", "history_rollback", "runs")}
 
 
+@pytest.hookimpl(tryfirst=True)  # before xdist reads the marks
 def pytest_collection_modifyitems(items: list[pytest.Item]) -> None:
     """The tests of a file run in one process, as `--dist loadgroup` sees it, and so do those of a shared run root."""
     for item in items:

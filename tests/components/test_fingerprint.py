@@ -111,12 +111,12 @@ def test_a_reworded_comment_or_docstring_re_runs_nothing(project: Project) -> No
 @pytest.mark.parametrize(
     ("file", "old", "new", "steps"),
     [
-        ("components/example_gen.py", 'file_name_suffix=".gz"', 'file_name_suffix=".gzip"', {"ExampleGen", "Pusher"}),
+        ("components/example_gen.py", 'file_name_suffix=".gz"', 'file_name_suffix=".gzip"', {"ExampleGen"}),
         ("components/digests.py", "for digest, name", "for name, digest", {"ExampleGen", "Pusher"}),
         ("components/transform.py", '= "sequence"', '= "rows"', {"Transform", "Trainer"}),
         ("components/data_validation/gate.py", "examples += dataset.num_examples", "examples -= dataset.num_examples",
          {"DataGate"}),
-        ("components/trainer/model.py", "last = index == settings.layers - 1", "last = True", {"Trainer"}),
+        ("components/trainer/model.py", "index < settings.layers - 1", "index < settings.layers", {"Trainer"}),
         ("components/trainer/fit.py", "SparseCategoricalCrossentropy(from_logits=True)",
          "SparseCategoricalCrossentropy(from_logits=True, reduction='sum')", {"Trainer"}),
         ("components/trainer/fit.py", "after epoch %d.\", finished)", "after epoch %d.\", finished + 1)", {"Trainer"}),

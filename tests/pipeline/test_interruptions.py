@@ -115,8 +115,10 @@ def test_a_changed_source_file_runs_its_step_again(tmp_path: Path, small_mnist: 
         assert code == PUSHED, text
 
     run()
-    example = tree / "data" / "example.py"
-    example.write_text(example.read_text().replace("/ 255.0", "/ 256.0"))
+    transform = tree / "components" / "transform.py"
+    code = transform.read_text()
+    assert code.count("inputs[LABEL]}") == 1
+    transform.write_text(code.replace("inputs[LABEL]}", "inputs[LABEL] + 0}"))
     run()
     after = states(tmp_path / "root")
     assert after.pop("Transform") == "COMPLETE"
