@@ -14,10 +14,12 @@ import time
 from pathlib import Path
 from typing import Any
 
-import ml_metadata as mlmd
 import numpy as np
 from ml_metadata.proto import metadata_store_pb2
 
+from pipeline.config import Config
+from pipeline.runs.root import RunRoot
+from pipeline.runs.store import RECORD
 from tests.benchmarks.__main__ import ROOT, run, thinned
 
 RUNS = 200
@@ -29,11 +31,11 @@ _SHARED = {"Schema", "Examples", "ExampleStatistics", "ExampleAnomalies", "Integ
 
 def clone(root: Path, count: int) -> None:
     """Records `count` more runs like the newest one in the run root, each with an evaluation of its own on disk."""
-    connection = metadata_store_pb2.ConnectionConfig()
-    connection.sqlite.filename_uri = str(root / "metadata.db")
-    connection.sqlite.connection_mode = metadata_store_pb2.SqliteMetadataSourceConfig.READWRITE
-    store = mlmd.MetadataStore(connection)
+    run_root = RunRoot(root, Config())
+    history = run_root.history()
+    store = history.store
     original = store.get_contexts_by_type("pipeline_run")[-1]
+    record = json.loads(run_root.log(original.name).with_name(RECORD).read_text())
     (pipeline,) = store.get_parent_contexts_by_context(original.id)
     executions = store.get_executions_by_context(original.id)
     events = store.get_events_by_execution_ids([execution.id for execution in executions])
@@ -48,9 +50,10 @@ def clone(root: Path, count: int) -> None:
     runs, copies = [], []
     for number in range(count):
         context = _copy(original, name=f"20300101-000000-{number:06}")
-        tree = json.loads(context.custom_properties["settings"].string_value)
+        tree = record["settings"]
         tree["training"]["epochs"], tree["model"]["units"] = number % 17 + 2, 16 + number
-        context.custom_properties["settings"].string_value = json.dumps(tree)
+        for name, value in history.begin(context.name, {**record, "listings": {}}).items():
+            context.custom_properties[name].string_value = value
         runs.append(context)
         copies += [_artifact(artifact, root, number, kinds[artifact.type_id], generator) for artifact in own]
     run_ids = store.put_contexts(runs)
