@@ -7,6 +7,7 @@ import errno
 import logging
 import signal
 import socket
+import threading
 import time
 from concurrent.futures import ThreadPoolExecutor
 from pathlib import Path
@@ -46,8 +47,10 @@ def serve(options: argparse.Namespace) -> None:
     Raises:
         ConfigError: the port is in use, or a file or the models' config is not valid.
     """
+    end = threading.Event()
     for number in (signal.SIGTERM, signal.SIGINT):
-        signal.signal(number, signal.default_int_handler)
+        # A KeyboardInterrupt would be lost if it arrived in a callback of TensorFlow, which loads the models.
+        signal.signal(number, lambda *_: end.set())
     manager, state = Manager(), health.HealthServicer()
     server = grpc.server(ThreadPoolExecutor(), options=_OPTIONS)
     services = Services(manager)
@@ -55,21 +58,19 @@ def serve(options: argparse.Namespace) -> None:
     model_service_pb2_grpc.add_ModelServiceServicer_to_server(services, server)
     health_pb2_grpc.add_HealthServicer_to_server(state, server)
     config = _model_config(options)
+    log.info("This is a stand-in for one machine. In production use TensorFlow Serving.")
     port = _listen(server, options)
     try:
         manager.apply(config, start=True)
-        _report(state, manager)
-        server.start()
-        log.info("This is a stand-in for one machine. In production use TensorFlow Serving.")
-        log.info("Running at %s:%d ...", options.host, port)
-        while True:
-            time.sleep(options.file_system_poll_wait_seconds)
-            manager.poll()
-            _report(state, manager)
     except StatusError as error:
         raise ConfigError(f"The models cannot be served: {error}.") from None
-    except KeyboardInterrupt:
-        log.info("Stopping. Running requests have %.0f seconds.", _DRAIN_SECONDS)
+    _report(state, manager)
+    server.start()
+    log.info("Running at %s:%d ...", options.host, port)
+    while not end.wait(options.file_system_poll_wait_seconds):
+        manager.poll()
+        _report(state, manager)
+    log.info("Stopping. Running requests have %.0f seconds.", _DRAIN_SECONDS)
     state.enter_graceful_shutdown()
     time.sleep(_LINGER_SECONDS)
     stopped = server.stop(_DRAIN_SECONDS)
