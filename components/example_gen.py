@@ -2,20 +2,32 @@
 
 from __future__ import annotations
 
-import hashlib
 from typing import Any
 
 import apache_beam as beam
 from tfx import types
 from tfx import v1 as tfx
+from tfx.components.example_gen import driver, utils
 from tfx.components.example_gen.component import FileBasedExampleGen
 from tfx.components.example_gen.import_example_gen import executor
 from tfx.dsl.components.base import executor_spec
 from tfx.dsl.io import fileio
-from tfx.types import artifact_utils
+from tfx.types import artifact_utils, standard_component_specs
 
-from components.digests import DIGEST, DIGESTS
+from components.digests import DIGEST, DIGESTS, digest_of, shard_digests
 from data.splits import SPLITS, check_shards, shard_pattern
+
+
+class ContentDriver(driver.FileBasedDriver):
+    """TFX's driver, which tells new shards from old ones by their content. TFX itself looks at sizes and times only."""
+
+    def resolve_exec_properties(
+        self, exec_properties: dict[str, Any], pipeline_info: Any, component_info: Any
+    ) -> dict[str, Any]:
+        """Adds what the cache compares, among it the fingerprint of the input."""
+        resolved = super().resolve_exec_properties(exec_properties, pipeline_info, component_info)
+        digest = digest_of(shard_digests(resolved[standard_component_specs.INPUT_BASE_KEY]))
+        return {**resolved, utils.FINGERPRINT_PROPERTY_NAME: digest}
 
 
 class StreamingExecutor(executor.Executor):
@@ -57,26 +69,17 @@ class StreamingExecutor(executor.Executor):
 
 
 def write_digests(examples: types.Artifact, folder: str) -> None:
-    """Writes `SHA256SUMS`, as sha256sum prints it, for the shards in `folder`; and its own digest to ML Metadata."""
-    shards = (path for split in SPLITS for path in fileio.glob(f"{folder}/{shard_pattern(split)}"))
-    names = sorted(path.rpartition("/")[2] for path in shards)
-    text = "".join(f"{_sha256(f'{folder}/{name}')}  {name}\n" for name in names)
+    """Writes `SHA256SUMS` for the shards in `folder`, and its own digest to ML Metadata."""
+    text = shard_digests(folder)
     with fileio.open(f"{examples.uri}/{DIGESTS}", "w") as file:
         file.write(text)
-    examples.set_string_custom_property(DIGEST, hashlib.sha256(text.encode()).hexdigest())
-
-
-def _sha256(path: str) -> str:
-    digest = hashlib.sha256()
-    with fileio.open(path, "rb") as file:
-        while content := file.read(2**20):
-            digest.update(content)
-    return digest.hexdigest()
+    examples.set_string_custom_property(DIGEST, digest_of(text))
 
 
 class StreamingExampleGen(FileBasedExampleGen):
-    """ImportExampleGen with the executor above. It imports the train, eval and test shards of a folder."""
+    """ImportExampleGen with the driver and the executor above: the train, eval and test shards of a folder."""
 
+    DRIVER_CLASS = ContentDriver
     EXECUTOR_SPEC = executor_spec.BeamExecutorSpec(StreamingExecutor)
 
     def __init__(self, input_base: str | tfx.dsl.experimental.RuntimeParameter) -> None:

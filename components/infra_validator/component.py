@@ -11,6 +11,7 @@ from pathlib import Path
 from tfx import v1 as tfx
 from tfx.utils import io_utils, path_utils
 
+from components.digests import sha256
 from components.fingerprint import fingerprint
 from components.infra_validator.checks import check_latency, check_predictions, check_signatures, check_size
 from components.infra_validator.report import Check, write_blessing
@@ -30,8 +31,7 @@ def describe_server(infra: Infra) -> str:
         return infra.server
     server = server_kind()
     if Path(server).is_file():
-        file = Path(server).stat()
-        return f"{server}, {file.st_size} bytes, {file.st_mtime_ns}"
+        return f"{server}, SHA-256 {sha256(server)}"
     return f"{server} {fingerprint('serving.model_server.server')}"
 
 

@@ -153,7 +153,7 @@ class Manager:
 def _load_version(version: Version, title: str, folder: Path) -> None:
     try:
         stats = ((path, path.stat()) for path in folder.rglob("*"))
-        files = frozenset((str(path), stat.st_size, stat.st_mtime_ns) for path, stat in stats)
+        files = frozenset((str(path), stat.st_size, stat.st_ctime_ns) for path, stat in stats)
         if version.error and version.files == files:
             return  # it is as broken as before
         version.state, version.error, version.files = State.LOADING, "", files
