@@ -58,8 +58,8 @@ def profile(out: Path, size: tuple[int, int], classes: int, names: Sequence[str]
         DataError: a name that is not UTF-8, which TOML cannot hold.
     """
     plain = unicodedata.normalize("NFKD", out.name).encode("ascii", "ignore").decode()
-    name = re.sub(r"[^a-z0-9]+", "-", plain.lower()).strip("-")
-    model = re.sub(r"[^A-Za-z0-9_.-]+", "-", plain).strip("-.")
+    name = re.sub(r"[^a-z0-9]+", "-", plain.lower()).strip("-")[:63].rstrip("-")
+    model = re.sub(r"[^A-Za-z0-9_.-]+", "-", plain).strip("-.")[:63]
     class_names = f"class_names = [{', '.join(map(_quoted, names))}]\n" if names else ""
     return f"""\
 # {re.sub(_CONTROLS, "?", command(out))}

@@ -36,7 +36,12 @@ class Data(ExampleSpec):
 class Config(Section):
     """The whole tree."""
 
-    name: str = Field("digit-rows", pattern=r"^[a-z0-9-]+$", description="the pipeline's name in ML Metadata")
+    name: str = Field(
+        "digit-rows",
+        pattern=r"^[a-z0-9]([a-z0-9-]*[a-z0-9])?$",
+        max_length=63,
+        description="the pipeline's name in ML Metadata, and on Kubeflow, which takes no other names",
+    )
     data: Data = Data()
     validation: Validation = Validation()
     model: Model = Model()

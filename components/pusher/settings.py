@@ -9,5 +9,8 @@ class Serving(Section):
     """How callers find the pushed model."""
 
     model_name: str = Field(
-        "mnist", pattern=r"^[A-Za-z0-9_-][A-Za-z0-9_.-]*$", description="TF Serving's model name, a folder"
+        "mnist",
+        pattern=r"^[A-Za-z0-9_-][A-Za-z0-9_.-]*$",
+        max_length=63,
+        description="TF Serving's model name, a folder",
     )

@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import argparse
 import os
+import sys
 import warnings
 from collections.abc import Sequence
 from importlib.util import find_spec
@@ -12,6 +13,7 @@ from typing import TYPE_CHECKING, Any
 from data.errors import SettingsError, UserError, storage_problem
 from pipeline.arguments import add_beam, add_settings, run_command
 from pipeline.config import Config, load
+from pipeline.engines.options import check_options
 
 if TYPE_CHECKING:
     from pipeline.kubeflow.compile import Target
@@ -73,6 +75,7 @@ def main(argv: Sequence[str] | None = None) -> int:
 
 def _run(args: argparse.Namespace) -> int:
     config = load(args.profile, args.set, args.beam_arg)
+    check_options(config.beam)
     return compile_to(args, config) if args.command == "compile" else submit(args, config)
 
 
@@ -95,18 +98,24 @@ def submit(args: argparse.Namespace, config: Config) -> int:
 
     parameters = dict(_parameter(text) for text in args.parameter)
     cache = args.cache if args.cache is not None else not args.cron
-    documents = _documents(args, config, "kubeflow", cache)
+    documents = _documents(args, config, "kubeflow", cache, parameters.get("data_path", ""))
     print(submit(args, config.name, as_yaml(documents), parameters))
     return 0
 
 
-def _documents(args: argparse.Namespace, config: Config, target: Target, cache: bool) -> list[dict[str, Any]]:
+def _documents(
+    args: argparse.Namespace, config: Config, target: Target, cache: bool, data_path: str = ""
+) -> list[dict[str, Any]]:
+    """The spec. A data folder that the steps cannot read, the run's own or the profile's, is said on standard error."""
     if find_spec("kfp") is None or find_spec("kfp.kubernetes") is None:
         raise UserError("The packages kfp and kfp-kubernetes are missing: they come with make setup.")
-    from pipeline.kubeflow.compile import Deployment, compile_spec
+    from pipeline.kubeflow.compile import Deployment, compile_spec, unreadable
 
     deployment = Deployment(args.image, args.pipeline_root, target, args.volume, args.serving_dir, cache)
-    return compile_spec(config, deployment)
+    documents = compile_spec(config, deployment)
+    if warning := unreadable(data_path or config.data.path, deployment):
+        print(f"run_kubeflow: {warning}", file=sys.stderr)
+    return documents
 
 
 def as_yaml(documents: list[dict[str, Any]]) -> str:

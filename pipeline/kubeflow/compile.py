@@ -22,7 +22,7 @@ if TYPE_CHECKING:
 
 VOLUME = "/volume"
 # Where the image keeps the project's own data; a relative data.path counts from here.
-WORKDIR = "/app"
+WORKDIR, OWN_DATA = "/app", "data/mnist"
 # Their results depend on folders, of which Kubeflow's cache sees only the path: the served models, the data. The report
 # and the verdict belong to one run.
 NEVER_CACHED = ("Baseline", "ExampleGen", "Report", "Verdict")
@@ -68,6 +68,22 @@ class Deployment:
     def shared(self) -> str:
         """The folder that outlives a run: for served models and interrupted trainings."""
         return VOLUME if self.volume else self.pipeline_root.rstrip("/")
+
+
+def unreadable(path: str, deployment: Deployment) -> str:
+    """A sentence if no step finds the data folder `path`, as far as that is known here; else "".
+
+    A relative path counts from WORKDIR.
+    """
+    place = Path(WORKDIR, path)
+    known = [Path(WORKDIR, OWN_DATA), *([Path(VOLUME)] if deployment.volume else [])]
+    if "://" in path or any(place.is_relative_to(folder) for folder in known):
+        return ""
+    claim = f", or to {VOLUME}/… on the claim of --volume" if deployment.target == "kubeflow" else ""
+    return (
+        f"A step sees no folder of this machine, and the project's image has no {place}: if yours has not, copy the"
+        f" data to gs:// or s3://{claim}, and set data.path."
+    )
 
 
 def compile_spec(config: Config, deployment: Deployment) -> list[dict[str, Any]]:

@@ -15,6 +15,7 @@ from data.splits import check_shards
 from pipeline.arguments import DEFAULT, add_beam, add_run_root, add_settings, run_command
 from pipeline.config import Config, load
 from pipeline.definition import STEPS
+from pipeline.engines.options import check_options
 from pipeline.exit_codes import DATA_REFUSED, FAILED, INTERRUPTED, MODEL_REFUSED, PUSHED, WRONG_USE
 from pipeline.runs.environment import fill_in
 from pipeline.runs.root import RunRoot
@@ -69,6 +70,7 @@ def main(argv: Sequence[str] | None = None) -> int:
 
 def _run(args: argparse.Namespace) -> int:
     config = _resumed(args) if args.resume else load(args.profile, args.set, args.beam_arg)
+    check_options(config.beam)
     if "TF_CONFIG" in os.environ:
         from pipeline.local.worker import find_worker, run_worker
 

@@ -31,6 +31,7 @@ from tfx.utils import dependency_utils
 from data.errors import SettingsError, UserError
 from pipeline.config import load
 from pipeline.definition import create_pipeline
+from pipeline.engines.options import check_options
 from pipeline.engines.problems import check_endpoint, check_job_server, job_problem
 from pipeline.engines.settings import IN_MEMORY, Beam, flink_versions, pipeline_args
 from pipeline.exit_codes import FAILED, PUSHED, WRONG_USE
@@ -99,6 +100,36 @@ def test_a_misspelt_option_is_found() -> None:
     for wrong in ("--flink_version=1.14", "--flink_version=9.1", "--spark_version=2"):
         with pytest.raises(SystemExit):
             unknown([wrong])
+
+
+@pytest.mark.parametrize(
+    ("argument", "words"),
+    [
+        ("--direct_num_workers=two", "Beam cannot use its option --direct_num_workers: invalid int value: 'two'"),
+        ("--direct_running_mode=fast", "--direct_running_mode: invalid choice: 'fast'"),
+        ("--direct_num_workrs=2", "Beam has no option '--direct_num_workrs': correct --beam-arg"),
+        ("--direct_num_workrs=2", "Did you mean --direct_num_workers?"),
+        ("direct_num_workers=2", "Beam has no option 'direct_num_workers'"),
+        ("--runner=Nobody", "Beam cannot use its option --runner=Nobody: Unexpected pipeline runner: Nobody"),
+        ("--help", "Beam cannot use its option --help: correct --beam-arg"),
+    ],
+)
+def test_an_option_that_beam_does_not_take_is_a_sentence(
+    argument: str, words: str, tmp_path: Path, capsys: pytest.CaptureFixture[str]
+) -> None:
+    assert main(["--run-root", str(tmp_path / "root"), f"--beam-arg={argument}"]) == WRONG_USE
+    shown = capsys.readouterr()
+    assert words in shown.err and not shown.out and shown.err.count("\n") == 1
+    assert not (tmp_path / "root").exists()
+
+
+def test_the_options_of_an_engine_pass() -> None:
+    check_options(load("default", PRESETS["direct-processes"]).beam)
+    check_options(load("default", PRESETS["flink-running-external"], ["--state_backend=rocksdb"]).beam)
+    check_options(load("default", [], ["--runner=PrismRunner", "--an_option_of_prism"]).beam)
+    check_options(load("default", PRESETS["dataflow"], ["--machine_type=n2-standard-4", "--an_option"]).beam)
+    with pytest.raises(SettingsError, match="--parallelism: invalid int value"):
+        check_options(load("default", PRESETS["flink-jar-external"], ["--parallelism=all"]).beam)
 
 
 def test_the_image_has_the_project_version() -> None:

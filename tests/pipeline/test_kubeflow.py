@@ -19,7 +19,7 @@ from data.errors import SettingsError
 from pipeline.definition import STEPS
 from pipeline.exit_codes import FAILED, WRONG_USE
 from pipeline.kubeflow.cli import main
-from pipeline.kubeflow.compile import Deployment
+from pipeline.kubeflow.compile import Deployment, unreadable
 from pipeline.kubeflow.report import REPORT, VERDICT, address
 from tests.conftest import Outcome
 from tests.pipeline.kubeflow_api import Server, kubeflow_api
@@ -193,6 +193,10 @@ def test_a_distributed_engine_is_given_addresses_not_copies(tmp_path: Path, comm
         ((*GCS, "--set", *FLINK[:1], "beam.environment=docker", "beam.job_server=jobs.jar"), "the image has none"),
         ((*MINIO, "--set", "data.path=minio://mnist"), "ExampleGen reads the data itself: use s3://"),
         ((*GCS, "--beam-arg=--s3_secret_access_key=abc"), "with kubeflow.secrets"),
+        ((*GCS, "--beam-arg=--direct_num_workers=two"), "--direct_num_workers: invalid int value: 'two'"),
+        ((*GCS, "--beam-arg=--no_such_option=abc"), "Beam has no option '--no_such_option'"),
+        ((*GCS, "--set", f"name={64 * 'a'}"), "string should have at most 63 characters"),
+        ((*GCS, "--set", "name=-digits"), "it must match the pattern"),
         ((*GCS, "--target", "vertex", "--set", 'kubeflow.secrets={a = ["B"]}'), "Vertex AI knows no kubeflow.secrets"),
         ((*GCS, "--target", "vertex", "--set", 'kubeflow.beam.node_selector={a = "b"}'), "beam.node_selector"),
         ((*GCS, "--target", "vertex", "--set", "kubeflow.trainer.gpus=1"), "none of Vertex AI's accelerators"),
@@ -209,6 +213,18 @@ def test_what_cannot_work_is_a_sentence_before_anything_is_compiled(
     outcome = command("compile", *arguments, "-o", str(file))
     assert outcome.code == WRONG_USE and words in outcome.text and "Traceback" not in outcome.text
     assert "=abc" not in outcome.text and not file.exists()
+
+
+@pytest.mark.parametrize("folder", ["/home/me/photos", "photos", "/volume/photos"])
+def test_a_data_folder_that_no_step_sees_is_a_warning(folder: str, command: Command, tmp_path: Path) -> None:
+    outcome = command("compile", *GCS, "-o", str(tmp_path / "pipeline.yaml"), "--set", f"data.path={folder}")
+    place = Path("/app", folder)
+    assert outcome.code == 0 and f"the project's image has no {place}: if yours has not, copy the data" in outcome.text
+
+
+@pytest.mark.parametrize("folder", ["/volume/photos", "data/mnist", "/app/data/mnist", "gs://bucket/photos"])
+def test_a_data_folder_that_a_step_sees_is_none(folder: str) -> None:
+    assert not unreadable(folder, Deployment("image", "gs://bucket/root", volume="models"))
 
 
 def test_an_output_that_cannot_be_written_is_a_sentence(command: Command, tmp_path: Path) -> None:
