@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 from pathlib import Path
-from typing import TYPE_CHECKING, TypeVar
+from typing import TYPE_CHECKING
 
 from pipeline.config import Config
 from pipeline.engines.settings import pipeline_args
@@ -12,8 +12,6 @@ if TYPE_CHECKING:
     from ml_metadata.proto import metadata_store_pb2
     from tfx import v1 as tfx
     from tfx.dsl.components.base.base_node import BaseNode
-
-    Node = TypeVar("Node", bound=BaseNode)
 
 STEPS = (
     "CuratedSchema",
@@ -68,19 +66,12 @@ def computing_modules(node: BaseNode) -> list[str]:
 class Chain(dict[str, "BaseNode"]):
     """The steps of one pipeline by their ids. Each has the fingerprint of what computes it."""
 
-    def add(self, step: str, node: Node) -> Node:
-        """Adds a step."""
+    def __setitem__(self, step: str, node: BaseNode) -> None:
         from components.fingerprint import fingerprint
 
         if modules := computing_modules(node):
             node.exec_properties["fingerprint"] = fingerprint(*modules)
-        self[step] = node.with_id(step)
-        return node
-
-    def fingerprints(self) -> dict[str, str]:
-        """The fingerprint of each step so far, by its id."""
-        found = {step: node.exec_properties.get("fingerprint") for step, node in self.items()}
-        return {step: fingerprint for step, fingerprint in found.items() if fingerprint}
+        super().__setitem__(step, node.with_id(step))
 
 
 def create_pipeline(
@@ -113,6 +104,7 @@ def create_pipeline(
     from components.baseline import LatestPushedModel, LatestPushedModelStrategy
     from components.data_validation.gate import DataGate
     from components.data_validation.schema import CuratedSchema, schema_text
+    from components.data_validation.statistics import StatisticsGen
     from components.evaluator.component import Evaluator
     from components.example_gen import StreamingExampleGen
     from components.infra_validator.component import InfraValidator
@@ -124,107 +116,87 @@ def create_pipeline(
     source = data_path or str(Path(config.data.path).resolve())
     chain = Chain()
 
-    schema = chain.add("CuratedSchema", CuratedSchema(text=schema_text(example)))
-    example_gen = chain.add("ExampleGen", StreamingExampleGen(input_base=source))
-    statistics_gen = chain.add(
-        "StatisticsGen",
-        tfx.components.StatisticsGen(examples=example_gen.outputs["examples"], schema=schema.outputs["schema"]),
+    chain["CuratedSchema"] = CuratedSchema(text=schema_text(example))
+    schema = chain["CuratedSchema"].outputs["schema"]
+    chain["ExampleGen"] = StreamingExampleGen(input_base=source)
+    examples = chain["ExampleGen"].outputs["examples"]
+    chain["StatisticsGen"] = StatisticsGen(examples=examples, schema=schema, example=example)
+    statistics = chain["StatisticsGen"].outputs["statistics"]
+    chain["ExampleValidator"] = tfx.components.ExampleValidator(statistics=statistics, schema=schema)
+    chain["DataGate"] = DataGate(
+        statistics=statistics,
+        anomalies=chain["ExampleValidator"].outputs["anomalies"],
+        schema=schema,
+        data_path=source,
+        example=example.model_dump_json(),
+        validation=config.validation.model_dump_json(),
     )
-    example_validator = chain.add(
-        "ExampleValidator",
-        tfx.components.ExampleValidator(
-            statistics=statistics_gen.outputs["statistics"], schema=schema.outputs["schema"]
-        ),
+    chain["Transform"] = tfx.components.Transform(
+        examples=examples,
+        schema=schema,
+        preprocessing_fn="components.transform.preprocessing_fn",
+        # The Trainer applies the graph while it reads: faster than writing and reading every pixel as a float.
+        materialize=False,
+        disable_statistics=True,
+        custom_config=example.model_dump(),
     )
-    data_gate = chain.add(
-        "DataGate",
-        DataGate(
-            statistics=statistics_gen.outputs["statistics"],
-            anomalies=example_validator.outputs["anomalies"],
-            schema=schema.outputs["schema"],
-            data_path=source,
-            example=example.model_dump_json(),
-            min_class_examples=config.validation.min_class_examples,
-        ),
+    chain["Transform"].add_upstream_node(chain["DataGate"])
+    chain["Trainer"] = tfx.components.Trainer(
+        run_fn="components.trainer.run.run_fn",
+        examples=examples,
+        transform_graph=chain["Transform"].outputs["transform_graph"],
+        train_args=tfx.proto.TrainArgs(),
+        eval_args=tfx.proto.EvalArgs(),
+        custom_config=TrainerSettings(
+            example=example,
+            model=config.model,
+            training=config.training,
+            augmentation=config.augmentation,
+            backup_dir=backup_dir or f"{pipeline_root}/Trainer/backup",
+            hardware=hardware,
+        ).model_dump(),
     )
-    transform = chain.add(
-        "Transform",
-        tfx.components.Transform(
-            examples=example_gen.outputs["examples"],
-            schema=schema.outputs["schema"],
-            preprocessing_fn="components.transform.preprocessing_fn",
-            # The Trainer applies the graph while it reads: faster than writing and reading every pixel as a float.
-            materialize=False,
-            disable_statistics=True,
-            custom_config=example.model_dump(),
-        ),
-    )
-    transform.add_upstream_node(data_gate)
-    trainer = chain.add(
-        "Trainer",
-        tfx.components.Trainer(
-            run_fn="components.trainer.run.run_fn",
-            examples=example_gen.outputs["examples"],
-            transform_graph=transform.outputs["transform_graph"],
-            train_args=tfx.proto.TrainArgs(),
-            eval_args=tfx.proto.EvalArgs(),
-            custom_config=TrainerSettings(
-                example=example,
-                model=config.model,
-                training=config.training,
-                augmentation=config.augmentation,
-                backup_dir=backup_dir or f"{pipeline_root}/Trainer/backup",
-                hardware=hardware,
-            ).model_dump(),
-        ),
-    )
-    baseline = chain.add(
-        "Baseline",
+    model = chain["Trainer"].outputs["model"]
+    chain["Baseline"] = (
         tfx.dsl.Resolver(
             strategy_class=LatestPushedModelStrategy,
             config={"serving_dir": serving_dir, "baseline_dir": f"{pipeline_root}/Baseline/model"},
-            model=trainer.outputs["model"],  # goes in as the candidate, comes out as the baseline
+            model=model,  # goes in as the candidate, comes out as the baseline
         )
         if use_resolver
-        else LatestPushedModel(candidate=trainer.outputs["model"], serving_dir=serving_dir),
+        else LatestPushedModel(candidate=model, serving_dir=serving_dir)
     )
-    evaluator = chain.add(
-        "Evaluator",
-        Evaluator(
-            examples=example_gen.outputs["examples"],
-            model=trainer.outputs["model"],
-            baseline_model=baseline.outputs["model"],
-            gates=config.gates,
-            example=example,
-        ),
+    chain["Evaluator"] = Evaluator(
+        examples=examples,
+        model=model,
+        baseline_model=chain["Baseline"].outputs["model"],
+        gates=config.gates,
+        example=example,
     )
-    infra_validator = chain.add(
-        "InfraValidator",
-        InfraValidator(
-            model=trainer.outputs["model"],
-            model_run=trainer.outputs["model_run"],
-            model_blessing=evaluator.outputs["blessing"],
-            model_name=config.serving.model_name,
-            signatures=",".join(signature_names(config.model)),
-            settings=config.infra.model_dump_json(),
-            server_identity=model_server,
-        ),
+    blessing = chain["Evaluator"].outputs["blessing"]
+    chain["InfraValidator"] = InfraValidator(
+        model=model,
+        model_run=chain["Trainer"].outputs["model_run"],
+        model_blessing=blessing,
+        model_name=config.serving.model_name,
+        signatures=",".join(signature_names(config.model)),
+        settings=config.infra.model_dump_json(),
+        server_identity=model_server,
     )
-    chain.add(
-        "Pusher",
-        AtomicPusher(
-            examples=example_gen.outputs["examples"],
-            evaluation=evaluator.outputs["evaluation"],
-            model_blessing=evaluator.outputs["blessing"],
-            infra_blessing=infra_validator.outputs["blessing"],
-            serving_dir=serving_dir,
-            provenance={
-                "pipeline": config.name,
-                "example": example.model_dump(),
-                "settings": config.model_dump(include=set(STEP_OF_SECTION)),
-                "fingerprints": chain.fingerprints(),
+    chain["Pusher"] = AtomicPusher(
+        examples=examples,
+        evaluation=chain["Evaluator"].outputs["evaluation"],
+        model_blessing=blessing,
+        infra_blessing=chain["InfraValidator"].outputs["blessing"],
+        serving_dir=serving_dir,
+        provenance={
+            "pipeline": config.name,
+            "example": example.model_dump(),
+            "settings": config.model_dump(include=set(STEP_OF_SECTION)),
+            "fingerprints": {
+                step: found for step, node in chain.items() if (found := node.exec_properties.get("fingerprint"))
             },
-        ),
+        },
     )
     if tuple(chain) != STEPS:
         raise ValueError(f"The chain is {', '.join(chain)}, but STEPS is {', '.join(STEPS)}.")

@@ -54,10 +54,7 @@ def main(argv: Sequence[str] | None = None) -> int:
 def _run(args: argparse.Namespace) -> int:
     refuse_several_hosts("pipeline.seeds")
     config = load(args.profile, args.set)
-    return _train(args, config, args.run_root / "seeds" / f"{Path(args.profile).stem}-{_digest(config)}.json")
-
-
-def _train(args: argparse.Namespace, config: Config, file: Path) -> int:
+    file = args.run_root / "seeds" / f"{Path(args.profile).stem}-{_digest(config)}.json"
     rows: dict[int, Row] = {}
     summary: dict[str, Row] = {}
     for number in range(args.n):
@@ -105,10 +102,9 @@ def summarize(rows: Sequence[Row]) -> dict[str, Row]:
     for column in COLUMNS:
         values = [value for row in rows if (value := row.get(column)) is not None]
         if values:
-            deviation = statistics.stdev(values) if len(values) > 1 else None
             summary[column] = {
                 "mean": statistics.fmean(values),
-                "deviation": deviation,
+                "deviation": statistics.stdev(values) if len(values) > 1 else None,
                 "least": min(values),
                 "largest": max(values),
             }

@@ -3,7 +3,6 @@
 from __future__ import annotations
 
 from collections.abc import Iterable, Mapping, Sequence
-from datetime import datetime
 from typing import Any
 
 from rich.console import Console
@@ -64,10 +63,6 @@ def accuracy_text(accuracy: float | None, interval: Sequence[float] | None) -> s
     if accuracy is None:
         return NOTHING
     return f"{accuracy:.4f}" + (f" ({interval[0]:.4f} … {interval[1]:.4f})" if interval else "")
-
-
-def time_text(moment: datetime) -> str:
-    return f"{moment:%Y-%m-%d %H:%M:%S}"
 
 
 def gates_text(gates: Iterable[Mapping[str, Any]]) -> list[str]:

@@ -89,7 +89,8 @@ def _parser() -> argparse.ArgumentParser:
     add = command("show", "Everything about one run.", "listing", "show_run", "print_run", "one run")
     add("run_id", metavar="RUN")
     add = command("compare", COMPARE, "compare", "compare_runs", "print_comparison", "what differs between runs")
-    add("run_ids", metavar="RUN", nargs="+", action=_AtLeastTwo)
+    add("first", metavar="RUN")
+    add("others", metavar="RUN", nargs="+")
     add("--limit", type=count, default=20, metavar="N", help="show at most N changed examples (default: 20)")
     add = command("lineage", LINEAGE, "lineage", "show_lineage", "print_lineage", "where a served model comes from")
     add("version", metavar="VERSION")
@@ -101,13 +102,3 @@ def _parser() -> argparse.ArgumentParser:
     add("version", metavar="VERSION", nargs="?", type=count)
     add("--model", metavar="NAME", help="the model's name, if the run root has several")
     return parser
-
-
-class _AtLeastTwo(argparse.Action):
-    def __call__(
-        self, parser: argparse.ArgumentParser, namespace: argparse.Namespace, values: object, *_: object
-    ) -> None:
-        assert isinstance(values, list)
-        if len(values) < 2:
-            parser.error("compare needs two runs or more")
-        setattr(namespace, self.dest, values)

@@ -29,7 +29,7 @@ def compare_runs(args: argparse.Namespace, root: RunRoot) -> Json:
         UserError: fewer than two runs, an unknown run, or no store.
     """
     history = root.history()
-    runs = [history.run(identifier) for identifier in args.run_ids]
+    runs = [history.run(identifier) for identifier in (args.first, *args.others)]
     if len({run.id for run in runs}) < len(runs):
         raise UserError("One run is given twice: name different runs.")
     return {

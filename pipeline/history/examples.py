@@ -6,7 +6,7 @@ import zipfile
 from collections.abc import Sequence
 from typing import TYPE_CHECKING
 
-from pipeline.runs.records import Json, Run
+from pipeline.runs.records import Json, Run, class_name
 from pipeline.runs.statistics import mcnemar
 
 if TYPE_CHECKING:
@@ -43,10 +43,6 @@ def compare_predictions(one: Predictions, other: Predictions, labels: Sequence[s
     pairs = _table(one).merge(_table(other), on=["id", "occurrence"], suffixes=("", "_other"))
     was, now = pairs.predicted == pairs.label, pairs.predicted_other == pairs.label_other
     lost, won = int((was & ~now).sum()), int((~was & now).sum())
-
-    def name(label: int) -> str:
-        return labels[label] if label < len(labels) else str(label)
-
     return {
         "shared": len(pairs),
         "right_to_wrong": lost,
@@ -57,9 +53,9 @@ def compare_predictions(one: Predictions, other: Predictions, labels: Sequence[s
                 "id": f"{row.id:016x}",
                 "position": row.position,
                 "change": "right to wrong" if row.predicted == row.label else "wrong to right",
-                "label": name(row.label),
-                "first": name(row.predicted),
-                "other": name(row.predicted_other),
+                "label": class_name(row.label, labels),
+                "first": class_name(row.predicted, labels),
+                "other": class_name(row.predicted_other, labels),
             }
             for row in pairs[was != now].itertuples()
         ],

@@ -8,18 +8,16 @@ import shutil
 from collections import Counter
 from collections.abc import Iterable, Iterator, Sequence
 from contextlib import suppress
-from dataclasses import dataclass, field
 from pathlib import Path
 
 from rich.console import Console
 from rich.filesize import decimal
 
-from components.version_folder import read_provenance, same_model, version_folders
+from components.version_folder import same_model, version_folders
 from data.errors import UserError, storage_problem
 from pipeline import tables
 from pipeline.definition import STEPS
-from pipeline.history.versions import model_folders
-from pipeline.runs.records import Artifact, Json, Run
+from pipeline.runs.records import Artifact, Json, Run, provenance_of
 from pipeline.runs.root import RunRoot
 from pipeline.runs.store import History, newest_with
 
@@ -27,17 +25,7 @@ _BACKUP = Path("Trainer", "backup")
 """In `artifacts`: the state of interrupted trainings. The Trainer removes it."""
 _REMOVING = ".removing-"
 _VERSIONS = "versions of "
-_VALUE = "value"
-"""The file of an artifact that is a number or a text; it is alone in its folder."""
 _SYSTEM = (".system/executor_execution/*", ".system/driver_execution/*", ".system/stateful_working_dir/*", ".temp")
-
-
-@dataclass
-class _Plan:
-    """What is removed: `paths` with what each is, and `artifacts` that are marked as deleted in ML Metadata."""
-
-    paths: dict[Path, str] = field(default_factory=dict)
-    artifacts: list[Artifact] = field(default_factory=list)
 
 
 def collect(args: argparse.Namespace, root: RunRoot) -> Json:
@@ -53,23 +41,23 @@ def collect(args: argparse.Namespace, root: RunRoot) -> Json:
         if runs and not here:
             raise UserError(f"The artifacts of all runs lie outside of {root.path}: gc works where the runs were made.")
         kept = kept_runs(history, root, here, args.keep)
-        plan = _plan(root, runs, here, artifacts, kept, args.keep_versions)
+        paths, marked = _plan(root, runs, here, artifacts, kept, args.keep_versions)
         unknown = _unknown(root.artifacts, artifacts)
-        sizes = {path: size(path) for path in plan.paths}
+        sizes = {path: size(path) for path in paths}
         if not args.dry_run:
             # First the records: an artifact that is marked is never used, whatever of it is still there.
-            history.forget(plan.artifacts)
-            for path, what in plan.paths.items():
+            history.forget(marked)
+            for path, what in paths.items():
                 _remove(path, is_version=what.startswith(_VERSIONS))
     totals = Counter[str]()
-    for path, what in plan.paths.items():
+    for path, what in paths.items():
         totals[what] += sizes[path]
-    counts = Counter(plan.paths.values())
+    counts = Counter(paths.values())
     return {
         "dry_run": args.dry_run,
         "removed": [{"what": what, "count": counts[what], "bytes": totals[what]} for what in counts],
-        "paths": [str(path) for path in plan.paths],
-        "marked_deleted": len(plan.artifacts),
+        "paths": [str(path) for path in paths],
+        "marked_deleted": len(marked),
         "bytes": sum(sizes.values()),
         "kept_runs": kept,
         "runs": len(here),
@@ -107,15 +95,8 @@ def size(path: Path) -> int:
 
 
 def kept_runs(history: History, root: RunRoot, runs: Sequence[Run], keep: int) -> dict[str, str]:
-    """Why each run is kept, by its id.
-
-    Args:
-        history: of all pipelines.
-        root: its versions count too.
-        runs: all runs, oldest first.
-        keep: how many of the newest runs of each pipeline.
-    """
-    served = {run_id for model in model_folders(root) for run_id in _makers(model, runs)}
+    """Why each of `runs`, oldest first, is kept, by its id: the newest `keep` of each pipeline, and more."""
+    served = {run_id for model in root.models() for run_id in _makers(model, runs)}
     kept = dict.fromkeys(sorted(served), "made what is served or its baseline")
     for pipeline in {run.pipeline for run in runs}:
         mine = [run for run in runs if run.pipeline == pipeline]
@@ -130,8 +111,7 @@ def kept_runs(history: History, root: RunRoot, runs: Sequence[Run], keep: int) -
 def kept_versions(model: Path, runs: Iterable[Run], count: int) -> set[Path]:
     """The version folders of a model that stay: the newest `count`, and the baseline.
 
-    The baseline is the newest version with another model than the newest one, and the version with which the newest
-    one was compared.
+    That is the newest version with another model than the newest one, and the one that this was compared with.
     """
     versions = version_folders(str(model))
     kept = versions[:count]
@@ -147,9 +127,7 @@ def _makers(model: Path, runs: Sequence[Run]) -> set[str]:
     """The runs that made the newest version of a model and its baseline, also if a version is a roll-back's copy."""
     found = set()
     for folder in kept_versions(model, runs, 1):
-        maker = None
-        with suppress(UserError):  # a damaged provenance
-            maker = read_provenance(str(folder)).get("run")
+        maker = provenance_of(str(folder)).get("run")
         found |= {run.id for run in runs if run.pushed_to == str(folder) or run.id == maker}
     return found
 
@@ -161,32 +139,37 @@ def _plan(
     artifacts: list[Artifact],
     keep: Iterable[str],
     versions: int | None,
-) -> _Plan:
-    """What goes: all that belongs to no run in `keep`, to no run of another root, and to no kept version."""
-    needed = _artifact_ids(run for run in runs if run.id in keep or run not in here)
+) -> tuple[dict[Path, str], list[Artifact]]:
+    """What goes: all that belongs to no run in `keep`, to no run of another root, and to no kept version.
+
+    Returns:
+        The paths with what each is, and the artifacts that are marked as deleted in ML Metadata.
+    """
+    steps = [step for run in runs if run.id in keep or run not in here for step in run.steps]
+    needed = {artifact.id for step in steps for artifact in (*step.inputs.values(), *step.outputs.values())}
     old_versions = _old_versions(root, here, versions)
     old = [a for a in artifacts if Path(a.path) in old_versions or a.id not in needed]
     kept = {artifact.id for artifact in artifacts} - {artifact.id for artifact in old}
     protected = _Protected([root.artifacts / _BACKUP, *(Path(a.uri) for a in artifacts if a.id in kept)])
-    plan, found = _Plan(), dict[Path, str]()
+    marked, found = list[Artifact](), dict[Path, str]()
     for artifact in old:
         path = Path(artifact.uri)
         inside = _is_safely_inside(path, root.artifacts)
         if inside and protected.touches(path):
             continue
         if artifact.live and (inside or path in old_versions):
-            plan.artifacts.append(artifact)
+            marked.append(artifact)
         if inside and path.exists():
             found[path] = f"artifacts of {path.relative_to(root.artifacts).parts[0]}"
-    plan.paths = {path: what for path, what in found.items() if not any(parent in found for parent in path.parents)}
-    plan.paths |= {path: f"{_VERSIONS}{path.parent.name}" for path in old_versions}
+    paths = {path: what for path, what in found.items() if not any(parent in found for parent in path.parents)}
+    paths |= {path: f"{_VERSIONS}{path.parent.name}" for path in old_versions}
     others = [("leftovers", path) for path in _leftovers(root)]
     for run in here:
         if run.id not in keep:
             # The record of the run stays, as in ML Metadata.
             others += [("logs", root.log(run.id)), ("reports", root.report(run.id))]
-    plan.paths |= {path: what for what, path in others if path.exists() and _is_safely_inside(path, root.path)}
-    return plan
+    paths |= {path: what for what, path in others if path.exists() and _is_safely_inside(path, root.path)}
+    return paths, marked
 
 
 def _is_elsewhere(run: Run, root: RunRoot) -> bool:
@@ -195,17 +178,11 @@ def _is_elsewhere(run: Run, root: RunRoot) -> bool:
     return any(not Path(artifact.uri).is_relative_to(root.artifacts) for artifact in outputs)
 
 
-def _artifact_ids(runs: Iterable[Run]) -> set[int]:
-    """The ids of all artifacts that these runs read or wrote."""
-    steps = (step for run in runs for step in run.steps)
-    return {artifact.id for step in steps for artifact in (*step.inputs.values(), *step.outputs.values())}
-
-
 def _old_versions(root: RunRoot, runs: list[Run], count: int | None) -> list[Path]:
     if count is None:
         return []
     found = []
-    for model in model_folders(root):
+    for model in root.models():
         kept = kept_versions(model, runs, count)
         versions = map(Path, version_folders(str(model)))
         found += [v for v in versions if v not in kept and _is_safely_inside(v, root.path)]
@@ -234,7 +211,7 @@ def _leftovers(root: RunRoot) -> Iterator[Path]:
     for pattern in _SYSTEM:
         yield from (path for path in root.artifacts.glob(f"*/{pattern}") if size(path))
     yield from root.artifacts.glob("Baseline/model/*.unfinished")
-    for model in model_folders(root):
+    for model in root.models():
         yield from (path for prefix in (_REMOVING, ".pushing-") for path in model.glob(f"{prefix}*"))
 
 
@@ -258,7 +235,7 @@ def _remove(path: Path, is_version: bool) -> None:
             shutil.rmtree(path)
             return
         path.unlink()
-        if path.name == _VALUE:
+        if path.name == "value":  # of an artifact that is a number or a text; alone in its folder
             path.parent.rmdir()
     except FileNotFoundError:
         pass

@@ -12,7 +12,6 @@ from rich.console import Console
 from components.version_folder import ROLLED_BACK, read_provenance
 from data.errors import SettingsError, UserError
 from pipeline import tables
-from pipeline.history.versions import model_folders
 from pipeline.runs.records import Json, Rollback, Run
 from pipeline.runs.root import RunRoot
 from pipeline.runs.settings import flatten
@@ -88,7 +87,7 @@ def find_version(text: str, root: RunRoot, recorded: Iterable[str | None] = ()) 
     """
     path = Path(text)
     if text.isdecimal():
-        found = {model / text for model in model_folders(root) if (model / text).is_dir()}
+        found = {model / text for model in root.models() if (model / text).is_dir()}
         found = found or {Path(folder) for folder in recorded if folder and Path(folder).name == text}
         if len(found) > 1:
             names = ", ".join(str(folder) for folder in sorted(found))

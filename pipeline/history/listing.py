@@ -9,11 +9,8 @@ from pathlib import Path
 
 from rich.console import Console
 
-from components.version_folder import read_provenance
-from data.errors import UserError
 from pipeline import tables
 from pipeline.definition import STEPS
-from pipeline.history.versions import served_folders
 from pipeline.runs.records import Json, Rollback, Run
 from pipeline.runs.root import RunRoot
 from pipeline.runs.settings import changed, defaults, flatten
@@ -28,7 +25,7 @@ def list_runs(args: argparse.Namespace, root: RunRoot) -> list[Json]:
         UserError: there is no store, or it cannot be read.
     """
     history = root.history()
-    runs, running, served = history.runs(), root.running(), served_folders(root)
+    runs, running, served = history.runs(), root.running(), root.served()
     rows = [run_json(run, run.id == running, served) for run in runs]
     rows += [rollback_json(r, served) for r in history.rollbacks() if r.done or Path(r.path).is_dir()]
     rows.sort(key=lambda row: row["started"])
@@ -44,11 +41,11 @@ def show_run(args: argparse.Namespace, root: RunRoot) -> Json:
     run = root.history().run(args.run_id)
     log, report = root.log(run.id), root.report(run.id)
     return {
-        **run_json(run, run.id == root.running(), served_folders(root)),
+        **run_json(run, run.id == root.running(), root.served()),
         **{name: run.record.get(name) for name in ("profile", "from", "to", "resumed", "error")},
         "blessed": run.blessed,
         "infra": vars(run.infra) if run.infra else None,
-        "gates": _gates(run),
+        "gates": run.provenance.get("gates"),
         "baseline_version": run.baseline_version,
         "pushed_to": run.pushed_to,
         "report": str(report) if report.is_file() else None,
@@ -72,8 +69,7 @@ def show_run(args: argparse.Namespace, root: RunRoot) -> Json:
 
 def run_json(run: Run, running: bool, served: set[str]) -> Json:
     """The row of a run; `served` are the folders of the newest versions."""
-    figures = run.figures
-    verdict = run.verdict
+    figures, verdict = run.figures, run.verdict
     if running and verdict.startswith("stopped"):
         verdict = f"running in {run.next_step}"
     return {
@@ -178,12 +174,4 @@ def _version(row: Json) -> str | None:
 
 
 def _local(moment: str) -> str:
-    return tables.time_text(datetime.fromisoformat(moment))
-
-
-def _gates(run: Run) -> list[Json] | None:
-    """The gates as the pushed version's provenance has them, if it is there."""
-    try:
-        return read_provenance(run.pushed_to).get("gates") if run.pushed_to else None
-    except UserError:
-        return None
+    return f"{datetime.fromisoformat(moment):%Y-%m-%d %H:%M:%S}"

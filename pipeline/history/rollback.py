@@ -4,7 +4,6 @@ from __future__ import annotations
 
 import argparse
 import shutil
-from contextlib import suppress
 from datetime import UTC, datetime
 from pathlib import Path
 
@@ -14,15 +13,13 @@ from components.version_folder import (
     MODELS,
     ROLLED_BACK,
     model_id,
-    read_provenance,
     same_model,
     version_folders,
     write_provenance,
 )
 from data.errors import UserError
 from data.process import quiet
-from pipeline.history.versions import model_folders
-from pipeline.runs.records import Json
+from pipeline.runs.records import Json, provenance_of
 from pipeline.runs.rollbacks import RollbackRecord
 from pipeline.runs.root import RunRoot
 from pipeline.runs.store import History
@@ -62,9 +59,7 @@ def _serve_again(history: History, model: Path, wanted: int | None) -> Json:
     refused = [identifier for identifier in replaced if identifier not in (None, model_id(str(source)))]
     now = f"{datetime.now(UTC):%Y-%m-%dT%H:%M:%SZ}"
     about = {"from": int(newest.name), "to": int(source.name), "at": now, MODELS: refused}
-    provenance: Json = {}
-    with suppress(UserError):  # a damaged one prevents no roll-back
-        provenance = read_provenance(str(source))
+    provenance = provenance_of(str(source))
     with hidden_folder(str(model)) as hidden:
         copy = Path(hidden) / source.name
         shutil.copytree(source, copy)
@@ -81,7 +76,7 @@ def _serve_again(history: History, model: Path, wanted: int | None) -> Json:
 
 
 def _model(name: str | None, root: RunRoot) -> Path:
-    models = [model for model in model_folders(root) if version_folders(str(model))]
+    models = [model for model in root.models() if version_folders(str(model))]
     names = ", ".join(model.name for model in models)
     if not models:
         raise UserError(f"{root.serving_dir.parent} holds no version: push one first.")

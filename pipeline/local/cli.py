@@ -17,8 +17,8 @@ from pipeline.config import Config, load
 from pipeline.definition import STEPS
 from pipeline.engines.options import check_options
 from pipeline.exit_codes import DATA_REFUSED, FAILED, INTERRUPTED, MODEL_REFUSED, PUSHED, WRONG_USE
-from pipeline.runs.environment import fill_in
 from pipeline.runs.root import RunRoot
+from pipeline.runs.settings import fill_in
 
 
 def parse_args(argv: Sequence[str] | None) -> argparse.Namespace:

@@ -1,9 +1,9 @@
-"""The runner of the steps on this machine: LocalDagRunner with hooks, a run id, and a record of the run."""
+"""The runner of the steps on this machine: LocalDagRunner with progress, a run id, and a record of the run."""
 
 from __future__ import annotations
 
 from collections.abc import Iterable, Mapping
-from typing import Any, Protocol
+from typing import Any
 
 from ml_metadata.proto import metadata_store_pb2
 from tfx.dsl.compiler import constants
@@ -14,23 +14,13 @@ from tfx.orchestration.portable.mlmd import context_lib
 from tfx.proto.orchestration import pipeline_pb2
 
 from data.errors import SettingsError
-
-
-class Hooks(Protocol):
-    """Who hears of each step."""
-
-    def begin(self, step: str) -> None:
-        """`step` is looked up in the cache."""
-
-    def execute(self, step: str) -> None:
-        """`step` is not in the cache, and runs."""
-
-    def end(self, state: str) -> None:
-        """The step has its result: "done", or "cached"."""
+from pipeline.engines.problems import BEAM_STEPS, check_job_server
+from pipeline.engines.settings import Beam
+from pipeline.local.progress import ProgressReporter
 
 
 class LocalRunner(tfx_runner.IrBasedRunner):
-    """LocalDagRunner with hooks for each step, a given run id, and properties for the run's context in ML Metadata.
+    """LocalDagRunner that reports each step, with a given run id, and properties for the run's context in ML Metadata.
 
     LocalDagRunner itself only logs what it does, and the log has the connection's password.
     """
@@ -40,9 +30,11 @@ class LocalRunner(tfx_runner.IrBasedRunner):
         connection: metadata_store_pb2.ConnectionConfig,
         run_id: str,
         properties: Mapping[str, str],
-        hooks: Hooks,
+        reporter: ProgressReporter,
+        beam: Beam,
     ) -> None:
-        self._connection, self._run_id, self._properties, self._hooks = connection, run_id, properties, hooks
+        self._connection, self._run_id, self._properties = connection, run_id, properties
+        self._reporter, self._beam = reporter, beam
 
     def run_with_ir(self, pipeline: pipeline_pb2.Pipeline, run_options: pipeline_pb2.RunOptions | None = None) -> None:
         """Runs the steps in their order; `run_options` may leave out the first and the last ones."""
@@ -63,13 +55,14 @@ class LocalRunner(tfx_runner.IrBasedRunner):
             partial_run_utils.mark_pipeline(
                 pipeline, part.from_nodes or None, part.to_nodes or None, snapshot_settings=part.snapshot_settings
             )
+        deployment = runner_utils.extract_local_deployment_config(pipeline)
         for node in nodes:
             if not node.execution_options.HasField("skip"):
-                self._run(node, pipeline)
+                self._run(node, pipeline, deployment)
 
-    def _run(self, node: pipeline_pb2.PipelineNode, pipeline: pipeline_pb2.Pipeline) -> None:
-        step, deployment = node.node_info.id, runner_utils.extract_local_deployment_config(pipeline)
-        self._hooks.begin(step)
+    def _run(self, node: pipeline_pb2.PipelineNode, pipeline: pipeline_pb2.Pipeline, deployment: Any) -> None:
+        step = node.node_info.id
+        self._reporter.begin(step)
         if node.execution_options.run.perform_snapshot:
             with metadata.Metadata(self._connection) as handle:
                 partial_run_utils.snapshot(handle, pipeline)
@@ -81,13 +74,13 @@ class LocalRunner(tfx_runner.IrBasedRunner):
             executor_spec=runner_utils.extract_executor_spec(deployment, step),
             custom_driver_spec=runner_utils.extract_custom_driver_spec(deployment, step),
         )
-        one.hooks = self._hooks
+        one.beam = self._beam
         execution = one.launch()
         with metadata.Metadata(self._connection) as handle:
             (state,) = (found.last_known_state for found in handle.store.get_executions_by_id([execution.execution_id]))
         if state == metadata_store_pb2.Execution.FAILED:  # TFX would go on, for example after a resolver
             raise RuntimeError("TFX could not run the step")
-        self._hooks.end("cached" if state == metadata_store_pb2.Execution.CACHED else "done")
+        self._reporter.end("cached" if state == metadata_store_pb2.Execution.CACHED else "done")
 
 
 def _check_for_postgresql(nodes: Iterable[pipeline_pb2.PipelineNode]) -> None:
@@ -107,10 +100,11 @@ def _check_for_postgresql(nodes: Iterable[pipeline_pb2.PipelineNode]) -> None:
 
 
 class _Launcher(launcher.Launcher):
-    """TFX's launcher of one step, with a hook."""
+    """TFX's launcher of one step. It looks for the job server only if the step is not in the cache."""
 
-    hooks: Hooks
+    beam: Beam
 
     def _run_executor(self, *args: Any) -> Any:
-        self.hooks.execute(self._pipeline_node.node_info.id)
+        if self._pipeline_node.node_info.id in BEAM_STEPS:
+            check_job_server(self.beam)
         return super()._run_executor(*args)

@@ -7,7 +7,7 @@ import os
 from collections.abc import Mapping
 from typing import Any
 
-from pipeline.runs.environment import fill_in
+from pipeline.runs.settings import fill_in
 
 TOKEN = "NOTIFY_TOKEN"
 """The environment variable whose value is sent as a bearer token."""

@@ -16,7 +16,7 @@ from rich.text import Text
 
 
 class ProgressReporter(logging.Handler):
-    """Prints the steps on `console`: the runner calls its hooks, and what the steps log arrives as in any handler.
+    """Prints the steps on `console`: the runner reports them, and what they log arrives as in any handler.
 
     A finished step stays as a line. On a terminal, the running step is redrawn below it, with a bar while it trains.
 
@@ -32,7 +32,6 @@ class ProgressReporter(logging.Handler):
         self._console = console
         self._start = time.monotonic()
         self._check: Callable[[], None] = lambda: None
-        self._before: Callable[[str], None] = lambda step: None
         self._spinner = Spinner("dots")
         self._bar = Progress(
             TextColumn("    epoch {task.fields[epoch]}/{task.fields[epochs]}"),
@@ -46,14 +45,12 @@ class ProgressReporter(logging.Handler):
         self._live = Live(console=console, get_renderable=self._render, **options) if live else None
 
     @contextmanager
-    def active(self, check: Callable[[], None], before: Callable[[str], None]) -> Iterator[ProgressReporter]:
+    def active(self, check: Callable[[], None]) -> Iterator[ProgressReporter]:
         """Attaches the handler to the root logger, and draws while inside.
 
-        Args:
-            check: called at the end of each step and while it trains; what it raises ends the run.
-            before: called with a step's name before it runs, if its result is not in the cache; likewise.
+        `check` is called at the end of each step and while it trains; what it raises ends the run.
         """
-        self._check, self._before = check, before
+        self._check = check
         logging.getLogger().addHandler(self)
         try:
             with self._live or nullcontext():
@@ -69,10 +66,6 @@ class ProgressReporter(logging.Handler):
     def begin(self, step: str) -> None:
         """Reports that `step` starts."""
         self.step, self._start = step, time.monotonic()
-
-    def execute(self, step: str) -> None:
-        """`step` is not in the cache, and runs."""
-        self._before(step)
 
     def end(self, state: str) -> None:
         """Reports how the running step ended."""

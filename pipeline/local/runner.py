@@ -5,6 +5,8 @@ from __future__ import annotations
 import argparse
 import logging
 import re
+from collections.abc import Iterator
+from contextlib import contextmanager, suppress
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
@@ -15,7 +17,7 @@ from data.errors import UserError, causes, storage_problem
 from data.process import interruptible
 from pipeline.config import Config
 from pipeline.definition import STEP_OF_SECTION, STEPS, create_pipeline
-from pipeline.engines.problems import BEAM_STEPS, check_job_server, engine_problem, job_problem
+from pipeline.engines.problems import BEAM_STEPS, engine_problem, job_problem
 from pipeline.exit_codes import FAILED, INTERRUPTED, MODEL_REFUSED, PUSHED, exit_code
 from pipeline.local.notify import notify
 from pipeline.local.output import log_to_output, redirect_output
@@ -28,7 +30,6 @@ if TYPE_CHECKING:
     from tfx.orchestration.pipeline import RunOptions
 
     from pipeline.runs.records import Run
-    from pipeline.runs.store import History
 
 # Of a Beam argument whose value is not recorded.
 _SECRET = re.compile("secret|password|token|credential", re.IGNORECASE)
@@ -44,11 +45,6 @@ def run(args: argparse.Namespace, config: Config) -> int:
     Raises:
         UserError: the run root is held by another process, or cannot be written.
     """
-
-    def before(step: str) -> None:
-        if step in BEAM_STEPS:
-            check_job_server(config.beam)
-
     root = RunRoot(args.run_root, config)
     with root.held():
         log = root.new_log()
@@ -60,7 +56,7 @@ def run(args: argparse.Namespace, config: Config) -> int:
                 console.print(f"This run resumes the run {args.resumed}.")
             versions, run_id = root.versions(), log.parent.name
             try:
-                with interruptible() as interruption, reporter.active(interruption.check, before):
+                with interruptible() as interruption, reporter.active(interruption.check):
                     result = _run_steps(args, config, root, reporter, run_id)
             except KeyboardInterrupt:
                 console.print(f"Interrupted in {reporter.failed_step}. {RESUME}")
@@ -80,39 +76,38 @@ def run(args: argparse.Namespace, config: Config) -> int:
             if config.notify.url:
                 content = {"run": run_id, "pipeline": config.name, "profile": args.profile, "exit_code": code}
                 content |= {"error": explanation, "report": str(report) if report else "", "log": str(log)}
-                if problem := notify(config.notify.url, {**content, **_figures(ended)}):
+                content |= {"verdict": ended.verdict if ended else "failed", "version": ended and ended.version}
+                content |= {"figures": ended.figures if ended else {}}
+                if problem := notify(config.notify.url, content):
                     console.print(f"The notification was not delivered: {problem}.", style="red")
             return code
 
 
+@contextmanager
+def _tolerated(failure: str) -> Iterator[None]:
+    """Logs an error: the run counts, and not what is said about it."""
+    try:
+        yield
+    except Exception:
+        logging.getLogger(__name__).exception(failure)
+
+
 def _recorded(config: Config, root: RunRoot, run_id: str, error: str) -> Run | None:
     """The run that failed, with `error` in its record; None if it ended before its first step."""
-    try:
+    with _tolerated("The failure could not be recorded."), suppress(UserError):
         history = root.history(config.name)
-        if run_id in history.ids():
-            history.record(run_id, error=error)
-            return history.run(run_id)
-    except Exception:
-        logging.getLogger(__name__).exception("The failure could not be recorded.")
+        history.record(run_id, error=error)
+        return history.run(run_id)
     return None
 
 
 def _write_report(root: RunRoot, run: Run) -> Path | None:
-    """Writes the report of a run; None if that is not possible, with the reason in the log. The run counts, not it."""
-    from pipeline.report.page import write_report
+    """Writes the report of a run; None if that is not possible, with the reason in the log."""
+    with _tolerated("The report could not be written."):
+        from pipeline.report.page import write_report
 
-    try:
         return write_report(run, root.report(run.id))
-    except Exception:
-        logging.getLogger(__name__).exception("The report could not be written.")
-        return None
-
-
-def _figures(run: Run | None) -> dict[str, Any]:
-    """What a notification says about how the run ended."""
-    if run is None:
-        return {"verdict": "failed", "version": None, "figures": {}}
-    return {"verdict": run.verdict, "version": run.version, "figures": run.figures}
+    return None
 
 
 def _run_steps(args: argparse.Namespace, config: Config, root: RunRoot, reporter: ProgressReporter, run_id: str) -> Run:
@@ -147,17 +142,12 @@ def _run_steps(args: argparse.Namespace, config: Config, root: RunRoot, reporter
             reporter.note(f"{missing[0]}{others} is gone or has changed: the cache does not use it.")
         record = history.begin(run_id, _record(args, config))
         try:
-            LocalRunner(root.metadata(), run_id, record, reporter).run(pipeline, run_options=_run_options(args, base))
+            runner = LocalRunner(root.metadata(), run_id, record, reporter, config.beam)
+            runner.run(pipeline, run_options=_run_options(args, base))
         finally:
-            _seal(history, run_id)
+            with _tolerated("The listings of the artifacts could not be recorded."):
+                history.seal(run_id)
         return history.run(run_id)
-
-
-def _seal(history: History, run_id: str) -> None:
-    try:
-        history.seal(run_id)
-    except Exception:
-        logging.getLogger(__name__).exception("The listings of the artifacts could not be recorded.")
 
 
 def _record(args: argparse.Namespace, config: Config) -> dict[str, Any]:
@@ -174,8 +164,7 @@ def _run_options(args: argparse.Namespace, base: Run | None) -> RunOptions | Non
 
     if not args.start and not args.stop:
         return None
-    first = STEPS.index(args.start) if args.start else 0
-    last = STEPS.index(args.stop) if args.stop else len(STEPS) - 1
+    first, last = STEPS.index(args.start or STEPS[0]), STEPS.index(args.stop or STEPS[-1])
     return RunOptions(
         from_nodes=STEPS[first:], to_nodes=STEPS[: last + 1], base_pipeline_run_id=base.id if base else None
     )
@@ -201,23 +190,20 @@ def _explain(error: BaseException, config: Config, root: RunRoot, step: str, log
     for cause in causes(error):
         if isinstance(cause, UserError):
             return str(cause)
-    engine = step in BEAM_STEPS and bool(config.beam.job_server)
-    if engine and (problem := engine_problem(error)):
-        return f"{step} failed: {problem}.\nThe full error is in {log}. {RESUME}"
-    problem = storage_problem(error)
-    if problem:
+    remote = step in BEAM_STEPS and bool(config.beam.job_server)
+    problem, lost = storage_problem(error), engine_problem(error) if remote else None
+    if problem and not lost:
         names = (cause.filename for cause in causes(error) if isinstance(cause, OSError) and cause.filename)
         return f"{step} failed at {next(names, root.path)}: {problem}."
-    if step in ("ExampleGen", "StatisticsGen"):
+    if step in ("ExampleGen", "StatisticsGen") and not lost:
         from data.records import examine
 
-        findings = examine(Path(config.data.path), config.data.example)
-        if findings:
+        if findings := examine(Path(config.data.path), config.data.example):
             lines = "\n  ".join(str(finding) for finding in findings)
             return (
                 f"{step} cannot read {config.data.path}:\n  {lines}\nBuild the shards again with python -m data.build."
             )
-    if engine and (problem := job_problem(error)):
+    if problem := lost or (job_problem(error) if remote else None):
         return f"{step} failed: {problem}.\nThe full error is in {log}. {RESUME}"
     reason = str(error).strip().splitlines() or [""]
     return f"{step} failed: {type(error).__name__}: {reason[0][:300]}\nThe full error is in {log}."

@@ -4,13 +4,10 @@ from __future__ import annotations
 
 import logging
 from collections.abc import Callable
-from contextlib import suppress
 from dataclasses import dataclass
 from pathlib import Path
 from typing import TYPE_CHECKING, Any, TypeVar
 
-from components.version_folder import read_provenance
-from data.errors import UserError
 from pipeline.report.dataset import Balance, Values, data_folder, licence, read_anomalies, read_balance, read_values
 from pipeline.report.evaluated import (
     Bin,
@@ -102,7 +99,7 @@ def collect(run: Run) -> Facts:
         licence=licence(folder, run.data_digest),
         settings=settings,
         changes=differences([settings, defaults()]) if settings else Absent("The file with the settings is gone."),
-        provenance=_provenance(run),
+        provenance=run.provenance,
     )
 
 
@@ -176,9 +173,3 @@ def _verdict(run: Run) -> tuple[str, str, str]:
     if verdict.startswith("failed"):
         return "failed", f"No model was pushed: the run {verdict}.", ""
     return "other", f"No model was pushed: the run {'is ' if verdict.startswith('done') else ''}{verdict}.", ""
-
-
-def _provenance(run: Run) -> dict[str, Any]:
-    with suppress(UserError):
-        return read_provenance(run.pushed_to) if run.pushed_to else {}
-    return {}

@@ -10,8 +10,7 @@ import numpy as np
 
 from data.example import LABEL, ExampleSpec, parse
 from data.splits import SPLITS
-from pipeline.report.evaluated import class_name
-from pipeline.runs.records import Run
+from pipeline.runs.records import Run, class_name
 
 SAMPLE = 10_000
 """The values of at most so many examples of each split are read."""

@@ -6,13 +6,14 @@ import csv
 import io
 import math
 import os
-from collections.abc import Sequence
+from collections import Counter
 from dataclasses import dataclass
 from typing import TYPE_CHECKING
 
 import numpy as np
 
 from data.example import ExampleSpec, draw
+from pipeline.runs.records import class_name
 from pipeline.runs.statistics import mcnemar, wilson
 
 if TYPE_CHECKING:
@@ -124,21 +125,15 @@ def overall(evaluation: Evaluation) -> Proportion:
 
 def classes(evaluation: Evaluation) -> list[ClassResult]:
     """Each class of the test split, by class id."""
-    totals: dict[int, int] = {}
+    totals = Counter[int]()
     for (true, _), count in evaluation.confusion.items():
-        totals[true] = totals.get(true, 0) + count
+        totals[true] += count
     floors = {gate.name: gate.bound for gate in evaluation.gates if gate.side == "at least"}
     results = []
     for label in sorted(evaluation.class_accuracy):
-        name, total = class_name(label, evaluation.labels), totals.get(label, 0)
-        right = evaluation.confusion.get((label, label), 0)
-        results.append(ClassResult(name, Proportion(right, total), floors.get(f"accuracy of class {name}")))
+        name, right = class_name(label, evaluation.labels), evaluation.confusion.get((label, label), 0)
+        results.append(ClassResult(name, Proportion(right, totals[label]), floors.get(f"accuracy of class {name}")))
     return results
-
-
-def class_name(label: int, labels: Sequence[str]) -> str:
-    """The name of a class, or its id if there are no names."""
-    return labels[label] if label < len(labels) else str(label)
 
 
 def mistakes_by_count(evaluation: Evaluation) -> list[tuple[str, str, int]]:

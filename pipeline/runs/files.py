@@ -3,7 +3,6 @@
 from __future__ import annotations
 
 import os
-import tempfile
 from pathlib import Path
 
 
@@ -14,19 +13,9 @@ def write_file(text: str, path: Path) -> None:
         OSError: the file cannot be written. Then nothing of it is left.
     """
     path.parent.mkdir(parents=True, exist_ok=True)
-    number, name = tempfile.mkstemp(dir=path.parent, prefix=f".{path.name}.")
-    unfinished = Path(name)
+    unfinished = path.with_name(f".{path.name}.{os.getpid()}")
     try:
-        with open(number, "w", encoding="utf-8") as file:
-            file.write(text)
-        unfinished.chmod(0o666 & ~_umask())
+        unfinished.write_text(text, encoding="utf-8")
         unfinished.replace(path)
-    except BaseException:
+    finally:
         unfinished.unlink(missing_ok=True)
-        raise
-
-
-def _umask() -> int:
-    mask = os.umask(0)
-    os.umask(mask)
-    return mask

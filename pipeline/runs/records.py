@@ -3,6 +3,8 @@
 from __future__ import annotations
 
 import hashlib
+from collections.abc import Sequence
+from contextlib import suppress
 from dataclasses import dataclass, field
 from datetime import datetime
 from functools import cached_property
@@ -11,6 +13,8 @@ from typing import TYPE_CHECKING, Any
 
 from components.digests import DIGEST, read_digests
 from components.infra_validator.report import InfraCheck, read_blessing
+from components.version_folder import read_provenance
+from data.errors import UserError
 from data.example import ExampleSpec
 from pipeline.definition import STEPS
 from pipeline.runs.statistics import wilson
@@ -63,6 +67,18 @@ def listing(path: Path) -> str:
     return f"{len(found)} files, {sum(sizes)} bytes, {hashlib.sha256(text.encode()).hexdigest()[:16]}"
 
 
+def provenance_of(folder: str) -> Json:
+    """The provenance in a version folder; empty if it is not there or damaged."""
+    with suppress(UserError):
+        return read_provenance(folder)
+    return {}
+
+
+def class_name(label: int, labels: Sequence[str]) -> str:
+    """The name of a class, or its id if there are no names."""
+    return labels[label] if label < len(labels) else str(label)
+
+
 @dataclass(frozen=True)
 class Step:
     """One execution. `state` is ML Metadata's: COMPLETE, CACHED, FAILED, RUNNING, …; `properties` are its settings.
@@ -101,6 +117,11 @@ class Run:
     @cached_property
     def _by_id(self) -> dict[str, Step]:
         return {step.id: step for step in self.steps}
+
+    @property
+    def _open(self) -> str | None:
+        """The step that began and has no result."""
+        return next((step.id for step in self.steps if not step.done), None)
 
     def step(self, name: str) -> Step | None:
         """One of the steps, or None if it did not run."""
@@ -173,6 +194,11 @@ class Run:
         return pushed.properties["pushed_destination"] if pushed and pushed.properties.get("pushed") else None
 
     @property
+    def provenance(self) -> Json:
+        """What the version folder says of the model; see `provenance_of`."""
+        return provenance_of(self.pushed_to) if self.pushed_to else {}
+
+    @property
     def version(self) -> int | None:
         """The version that this run's model has."""
         return int(Path(self.pushed_to).name) if self.pushed_to else None
@@ -219,9 +245,8 @@ class Run:
     @property
     def next_step(self) -> str | None:
         """The step that has no result yet, or the one after the last; None after the end."""
-        begun = next((step.id for step in self.steps if not step.done), None)
-        if begun or self.finished:
-            return begun
+        if self._open or self.finished:
+            return self._open
         last = STEPS.index(self.steps[-1].id) if self.steps and self.steps[-1].id in STEPS else -1
         return STEPS[min(last + 1, len(STEPS) - 1)]
 
@@ -237,8 +262,7 @@ class Run:
             if step.state == "FAILED":
                 return "data refused" if step.id == "DataGate" else f"failed in {step.id}"
         if not self.finished:
-            running = next((step.id for step in self.steps if not step.done), None)
-            return f"stopped in {running}" if running else "stopped between two steps"
+            return f"stopped in {self._open}" if self._open else "stopped between two steps"
         if self.blessed is False:
             return "refused by the gates"
         if self.infra and not self.infra.blessed:

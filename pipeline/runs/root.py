@@ -159,6 +159,14 @@ class RunRoot:
             raise UserError(f"The run root {self.path} cannot be written: {storage_problem(error) or error}.") from None
         return log
 
+    def models(self) -> list[Path]:
+        """The base path of each model."""
+        return sorted(folder for folder in self.serving_dir.parent.glob("*") if folder.is_dir())
+
+    def served(self) -> set[str]:
+        """The newest version of each model, which TensorFlow Serving serves."""
+        return {found[0] for model in self.models() if (found := version_folders(str(model)))}
+
     def versions(self) -> set[int]:
         """The versions that TF Serving would find."""
         return {int(Path(folder).name) for folder in version_folders(str(self.serving_dir))}

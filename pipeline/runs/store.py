@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import hashlib
 import json
-from collections.abc import Collection, Iterable, Iterator, Sequence
+from collections.abc import Collection, Iterable, Iterator, Mapping, Sequence
 from datetime import datetime
 from pathlib import Path
 from typing import Any
@@ -30,13 +30,7 @@ _OUTPUTS = (metadata_store_pb2.Event.OUTPUT, metadata_store_pb2.Event.INTERNAL_O
 
 
 class History:
-    """The runs in an ML Metadata store.
-
-    Args:
-        connection: of the store.
-        root: the run root.
-        pipeline: show only the runs of this pipeline; None means all.
-    """
+    """The runs of a run root in an ML Metadata store: of one pipeline, or of all if that is None."""
 
     def __init__(
         self, connection: metadata_store_pb2.ConnectionConfig, root: Path, pipeline: str | None = None
@@ -128,9 +122,10 @@ class History:
     def artifacts(self) -> list[Artifact]:
         """All artifacts of the pipeline, of the store if there is no pipeline."""
         if self._pipeline is None:
-            return self._artifacts(self.store.get_artifacts())
+            return self._artifacts(self.store.get_artifacts(), self._records())
         context = self.store.get_context_by_type_and_name("pipeline", self._pipeline)
-        return self._artifacts(self.store.get_artifacts_by_context(context.id)) if context else []
+        found = self.store.get_artifacts_by_context(context.id) if context else []
+        return self._artifacts(found, self._records())
 
     def forget(self, artifacts: Iterable[Artifact]) -> None:
         """Marks artifacts as deleted, so that TFX's cache does not use them."""
@@ -205,10 +200,14 @@ class History:
         ]
         return sorted(found, key=lambda pair: pair[0].id)
 
-    def _artifacts(self, found: Iterable[metadata_store_pb2.Artifact]) -> list[Artifact]:
+    def _records(self) -> dict[int, Json]:
+        """The record of each run of the store, by the id of its context."""
+        return {context.id: self._record(context) for context in self.store.get_contexts_by_type("pipeline_run")}
+
+    def _artifacts(self, found: Iterable[metadata_store_pb2.Artifact], records: Mapping[int, Json]) -> list[Artifact]:
         listings: dict[str, str] = {}
-        for context in self.store.get_contexts_by_type("pipeline_run"):
-            listings |= self._record(context).get("listings", {})
+        for record in records.values():
+            listings |= record.get("listings", {})
         return [
             Artifact(a.id, a.uri, a.state == _LIVE, _values(a.custom_properties), listings.get(str(a.id)))
             for a in found
@@ -221,7 +220,8 @@ class History:
         names = self._step_names(ids)
         events = self.store.get_events_by_execution_ids(ids) if ids else []
         found = self.store.get_artifacts_by_id(list({event.artifact_id for event in events}))
-        artifacts = {artifact.id: artifact for artifact in self._artifacts(found)}
+        records = self._records()
+        artifacts = {artifact.id: artifact for artifact in self._artifacts(found, records)}
         ends: dict[tuple[int, bool], dict[str, Artifact]] = {}
         for event in events:
             key = event.path.steps[0].key if event.path.steps else ""
@@ -243,7 +243,7 @@ class History:
             ]
             steps.sort(key=lambda step: STEPS.index(step.id) if step.id in STEPS else len(STEPS))
             started = _time(context.create_time_since_epoch)
-            yield Run(context.name, pipeline, started, self._record(context), steps)
+            yield Run(context.name, pipeline, started, records[context.id], steps)
 
     def _executions(self, context_id: int) -> list[metadata_store_pb2.Execution]:
         return sorted(self.store.get_executions_by_context(context_id), key=lambda execution: execution.id)
