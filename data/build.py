@@ -1,73 +1,64 @@
-"""python -m data.build: makes the pipeline's TFRecord shards, and a profile, from IDX files, an .npz or class folders.
+"""python -m data.build: makes the pipeline's TFRecord shards, and a profile, from the files people keep pictures in.
 
-IDX files and class folders may be larger than the memory: each image is read when it is written. An .npz is held in
-memory.
+Pictures stay in their files, or go into a scratch file: each is read when it is looked at and when it is written.
 """
 
 from __future__ import annotations
 
 import argparse
-import contextlib
 import functools
-import glob
 import os
-import shutil
 import sys
 import tempfile
-from collections.abc import Iterable, Iterator
+from collections.abc import Iterable, Iterator, Mapping
 from pathlib import Path
+from typing import Any
 
 import numpy as np
 
 from data.errors import DataError, UserError, storage_problem
-from data.process import Interruption, interruptible, quiet, remove_older, screens
+from data.labels import to_classes
+from data.pictures import FITS, Reading, read
+from data.process import Interruption, interruptible, quiet, screens
 from data.profile import check_example, class_names, command, profile
-from data.readers import Images, read_folders, read_idx_pair, read_npz
+from data.readers.detect import KINDS, open_source
+from data.readers.source import Images, Pixels
 from data.splits import SPLITS, pattern_problem
+from data.summary import Notes, Written, show
+from data.survey import Track, Wish, choose, survey
+from data.unfinished import unfinished
 
 
 def parse(argv: list[str] | None) -> argparse.Namespace:
+    """The command line; `source` is the path, `kind` a key of KINDS or None."""
     parser = argparse.ArgumentParser(
         prog="python -m data.build",
-        description="Write train, eval and test shards of gzipped TFRecords for the pipeline, and a profile for them.",
-        epilog="Example: python -m data.build --npz mnist.npz --out my-digits && "
+        description="Write train, eval and test shards of gzipped TFRecords for the pipeline, and a profile for them."
+        " SOURCE is found out; an option such as --idx says what it is.",
+        epilog="Example: python -m data.build mnist.npz --out my-digits && "
         "python -m pipeline.run_local --profile my-digits/profile.toml",
     )
     source = parser.add_mutually_exclusive_group(required=True)
-    source.add_argument("--idx", type=Path, metavar="DIR", help="folder with the four IDX files, gzipped or not")
-    source.add_argument(
-        "--npz",
-        type=Path,
-        metavar="FILE",
-        help="archive with x_train, y_train, x_test, y_test; it must fit into the memory",
-    )
-    source.add_argument(
-        "--folder",
-        type=Path,
-        metavar="DIR",
-        help="folder with one folder of images per class; colours become grey, transparent pixels white, 16 bits are"
-        " scaled to 8, and photographs are turned upright",
-    )
+    source.add_argument("source", nargs="?", type=Path, metavar="SOURCE", help="file, folder or archive of pictures")
+    for kind, what in KINDS.items():
+        source.add_argument(f"--{kind}", type=Path, metavar="SOURCE", help=what)
     parser.add_argument("--out", type=Path, required=True, metavar="DIR", help="folder to create; it must not exist")
-    parser.add_argument("--size", type=_size, metavar="ROWSxCOLUMNS", help="resize the images of --folder to this")
+    parser.add_argument("--size", type=_size, metavar="ROWSxCOLUMNS", help="resize the pictures to this")
+    parser.add_argument("--fit", choices=FITS, help="how a picture comes to its size; MNIST's convention is digit")
+    parser.add_argument("--levels", type=_levels, metavar="LOW,HIGH", help="the levels that become 0 and 255")
+    parser.add_argument("--allow-blank", action="store_true", help="take pictures whose pixels all have one level")
     number = functools.partial(parser.add_argument, type=functools.partial(_whole, least=1), metavar="N")
-    number("--classes", help="class count (default: largest label + 1)")
-    number("--eval", default=5000, help="examples for the eval split (default: 5000)")
-    number("--test", help="examples for the test split; only --folder needs it, where none is set apart")
+    number("--classes", help="class count (default: the classes that occur)")
+    number("--eval", help="examples for the eval split (default: 5000, but no more than a seventh)")
+    number("--test", help="examples for the test split, where none is set apart (default: a seventh)")
     number("--shards", default=4, help="shards of the train split (default: 4)")
-    number("--seed", type=_whole, help="shuffle before splitting; without it the tail becomes eval, unshuffled")
+    number("--seed", type=_whole, help="shuffle before splitting (default: 0 where images must be shuffled)")
     args = parser.parse_args(argv)
-    if args.size and not args.folder:
-        parser.error("--size goes with --folder: IDX and .npz images already have one size")
-    if args.folder and args.test is None:
-        parser.error("--folder needs --test N: a folder sets no test images apart")
-    if args.folder and args.seed is None:
-        parser.error("--folder needs --seed N: the images come class by class and must be shuffled")
-    if args.test is not None and not args.folder:
-        parser.error("--test goes with --folder: IDX and .npz data bring their own test images")
-    if args.folder and Path(os.path.realpath(args.out.parent)).is_relative_to(os.path.realpath(args.folder)):
+    args.kind = next((kind for kind in KINDS if getattr(args, kind)), None)
+    args.source = getattr(args, args.kind) if args.kind else args.source
+    if args.source.is_dir() and Path(os.path.realpath(args.out.parent)).is_relative_to(os.path.realpath(args.source)):
         parser.error(
-            f"--out {args.out} lies in --folder {args.folder}, where the next build would take it for a class:"
+            f"--out {args.out} lies in {args.source}, where the next build would take it for a part of the data:"
             " choose a folder outside"
         )
     if problem := pattern_problem(args.out.absolute()):
@@ -75,122 +66,109 @@ def parse(argv: list[str] | None) -> argparse.Namespace:
     return args
 
 
-def split(args: argparse.Namespace, scratch: Path) -> tuple[dict[str, Images], int, list[str]]:
-    """Opens the source and cuts it into the three splits; returns them, the class count and the folders' names.
-
-    Gzipped files are unpacked into nameless files in the folder `scratch`. The names are those of --folder, in label
-    order; other sources have none.
+def cut(parts: Mapping[str, Images], args: argparse.Namespace) -> dict[str, Images]:
+    """The three splits: those that the source sets apart, and the others cut off the training images.
 
     Raises:
-        DataError: what the readers raise, a label out of range, one class only, or split sizes that leave nothing.
+        DataError: a split that the source has was asked for, or nothing is left to train on.
     """
-    names: list[str] = []
-    if args.folder:
-        images, names = read_folders(args.folder, args.size)
-        images = _shuffled(images, args.seed)
-        train, test = images.take(slice(0, -args.test)), images.take(slice(-args.test, None))
-    else:
-        if args.idx:
-            train, test = (read_idx_pair(args.idx, prefix, scratch) for prefix in ("train", "t10k"))
-        else:
-            train, test = read_npz(args.npz)
-        if args.seed is not None:
-            train = _shuffled(train, args.seed)
-    source = args.idx or args.npz or args.folder
-    if len(train) <= args.eval:
-        raise DataError(
-            f"{source} holds {len(train)} images besides the test images, too few for --eval {args.eval}"
-            " with any left to train on: choose smaller splits."
-        )
-    if not len(test):
-        raise DataError(f"{source} holds no test images: the model could not be judged; add some.")
-    if train.pixels.shape[1:] != test.pixels.shape[1:]:
-        raise DataError(
-            f"{source}: training images are {train.pixels.shape[1:]}, test images {test.pixels.shape[1:]} (rows,"
-            " columns): both must have one size."
-        )
-    classes = args.classes or (len(names) if names else 1 + int(train.labels.max()))
-    for name, images in (("training", train), ("test", test)):
-        wrong = np.flatnonzero((images.labels < 0) | (images.labels >= classes))
-        if len(wrong):
+    train, source = parts["train"], args.source
+    for split in ("eval", "test"):
+        if split in parts and getattr(args, split) is not None:
+            raise DataError(f"{source} sets {len(parts[split]):,} {split} images apart: leave out --{split}.")
+        if split in parts and not len(parts[split]):
+            raise DataError(f"{source} holds no {split} images: the model could not be judged; add some.")
+    seed = args.seed
+    if seed is None and ("test" not in parts or _in_runs(train.labels)) and not {"eval", "test"} <= parts.keys():
+        seed = 0
+        reason = "it sets no test images apart" if "test" not in parts else "its images come class by class"
+        print(f"Shuffles {source} with seed 0, because {reason}. Choose another with --seed.")
+    if seed is not None:
+        train = train.take(np.random.default_rng(seed).permutation(len(train)))
+    splits = dict(parts)
+    for split, most in (("test", len(train)), ("eval", 5000)):
+        if split in parts:
+            continue
+        count = getattr(args, split) or max(1, min(most, len(train) // 7))
+        if getattr(args, split) is None and split == "test":
+            print(f"Takes a seventh, {count:,} of {len(train):,} images, for the test split. Choose with --test.")
+        if len(train) <= count:
             raise DataError(
-                f"{source}: label {images.labels[wrong[0]]} of {name} example {wrong[0]} is outside 0 … {classes - 1}:"
-                " correct it, or say how many classes there are with --classes."
+                f"{source} holds {len(train)} images besides the {'test' if split == 'eval' else 'other'} images, too few"
+                f" for --{split} {count} with any left to train on: choose smaller splits."
             )
-    if classes < 2:
-        raise DataError(f"{source} holds one class only, so there is nothing to distinguish: add another class.")
-    cut = len(train) - args.eval
-    return {"train": train.take(slice(0, cut)), "eval": train.take(slice(cut, None)), "test": test}, classes, names
+        splits[split], train = train.take(slice(len(train) - count, None)), train.take(slice(0, len(train) - count))
+    return {**splits, "train": train}
 
 
-@contextlib.contextmanager
-def unfinished(out: Path) -> Iterator[Path]:
-    """A new folder beside `out`. At the end it is renamed to `out`, which is never incomplete; an error removes it.
-
-    Such folders of builds that were killed are removed when they are a day old.
-
-    Raises:
-        DataError: `out` is there, or cannot be created.
-    """
-    if os.path.lexists(out):
-        what = "exists already" if out.exists() else "is a link to nothing"
-        raise DataError(f"{out} {what}: remove it or choose another --out.")
-    with contextlib.suppress(OSError):
-        remove_older(out.parent, f".{glob.escape(out.name)}.unfinished-????????", seconds=24 * 60 * 60)
-    created = [parent for parent in out.parents if not os.path.lexists(parent)]
-    folder: Path | None = None
-    try:
-        with _creating(out):
-            out.parent.mkdir(parents=True, exist_ok=True)
-            folder = Path(tempfile.mkdtemp(prefix=f".{out.name}.unfinished-", dir=out.parent))
-        yield folder
-        with _creating(out):
-            folder.chmod(0o755)
-            folder.rename(out)
-    except BaseException:
-        if folder is not None:
-            shutil.rmtree(folder, ignore_errors=True)
-        for parent in created:
-            with contextlib.suppress(OSError):  # another process may use it now
-                parent.rmdir()
-        raise
+def _in_runs(labels: np.ndarray) -> bool:
+    """Whether the examples come class by class, so that the last ones are of few classes."""
+    return len(labels) > 2 * (1 + np.count_nonzero(np.diff(labels))) and len(np.unique(labels)) > 1
 
 
-@contextlib.contextmanager
-def _creating(out: Path) -> Iterator[None]:
-    """Turns an error of the system into a sentence, unless `storage_problem` has one."""
-    try:
-        yield
-    except OSError as error:
-        if storage_problem(error):
-            raise
-        raise DataError(f"{out} cannot be created ({error.strerror}): choose another --out.") from error
-
-
-def write(splits: dict[str, Images], folder: Path, shards: int, interruption: Interruption) -> None:
-    """Writes the shards of all splits into `folder`, and shows the progress.
+def write(
+    splits: Mapping[str, Images], folder: Path, shards: int, reading: Reading, notes: Notes, track: Track
+) -> dict[str, Written]:
+    """Writes the shards of all splits into `folder`; returns what was seen of each.
 
     Raises:
-        DataError: an image that cannot be read, or of another size.
-        KeyboardInterrupt: a signal has arrived.
+        DataError: an image that cannot be read, or is blank.
     """
-    from rich.progress import BarColumn, MofNCompleteColumn, Progress, TextColumn, TimeRemainingColumn
-
     with quiet():
         from data.records import write_split  # imports TensorFlow
 
-    def heeding(pixels: Iterable[np.ndarray]) -> Iterator[np.ndarray]:
-        for image in pixels:
-            interruption.check()
+    written = {split: Written(splits[split].labels) for split in SPLITS}
+
+    def images(split: str, pixels: Pixels) -> Iterator[np.ndarray]:
+        for position, picture in enumerate(track(pixels, len(pixels), split)):
+            image, note = read(np.clip(picture, *reading.levels), reading)
+            notes.see(image, note, pixels.name(position))
+            written[split].see(image)
             yield image
 
-    with Progress(
-        TextColumn("{task.description}"), BarColumn(), MofNCompleteColumn(), TimeRemainingColumn()
-    ) as progress:
-        for name, images in splits.items():
-            count = shards if name == "train" else max(1, round(shards * len(images) / len(splits["train"])))
-            pixels = progress.track(heeding(images.pixels), len(images), description=f"{name:5}")
-            write_split(folder, name, pixels, images.labels, count)
+    for split in SPLITS:
+        part = splits[split]
+        assert isinstance(part.pixels, Pixels)
+        count = shards if split == "train" else max(1, round(shards * len(part) / len(splits["train"])))
+        write_split(folder, split, images(split, part.pixels), part.labels, count)
+    return written
+
+
+def build(args: argparse.Namespace, folder: Path, interruption: Interruption) -> None:
+    """Fills `folder` from the source, says what was done, and shows the progress."""
+    from rich.console import Console
+    from rich.progress import BarColumn, MofNCompleteColumn, Progress, TextColumn, TimeRemainingColumn
+
+    notes = Notes(args.allow_blank)
+    with tempfile.TemporaryDirectory(dir=folder, prefix="scratch") as scratch:
+        source = open_source(args.source, args.kind, Path(scratch), args.size)
+        print(f"Takes {args.source} for {source.kind}.")
+        labels = {split: part.labels for split, part in source.parts.items()}
+        classes = to_classes(args.source, labels, source.names, args.classes)
+        parts = {split: Images(part.pixels, classes.labels[split]) for split, part in source.parts.items()}
+        bars = TextColumn("{task.description:8}"), BarColumn(), MofNCompleteColumn(), TimeRemainingColumn()
+        with Progress(*bars) as progress:
+
+            def track(items: Iterable[Any], total: int, what: str) -> Iterator[Any]:
+                for item in progress.track(items, total, description=what):
+                    interruption.check()
+                    yield item
+
+            found = survey(parts, track)
+            wish = Wish(args.size, args.fit, args.levels)
+            reading, reason = choose(found, parts["train"], classes.names, wish, args.source)
+            say(reading, reason, args)
+            splits = cut(parts, args)
+            count = max(args.classes or 0, len(classes.names))
+            names = class_names(classes.names, count)
+            text = profile(args.out, reading, count, names)
+            check_example(args.source, reading.size, count, names)
+            (folder / "profile.toml").write_bytes(text)
+            written = write(splits, folder, args.shards, reading, notes, track)
+        interruption.check()
+    rows, columns = reading.size
+    print(f"{args.out}: {rows} × {columns} pixels, {count} classes.")
+    show(Console(), written, names or list(map(str, range(count))), source.ignored, notes.found)
 
 
 @screens()
@@ -199,14 +177,7 @@ def main(argv: list[str] | None = None) -> int:
     args = parse(argv)
     try:
         with interruptible() as interruption, unfinished(args.out) as folder:
-            splits, classes, folders = split(args, folder)
-            _, rows, columns = splits["train"].pixels.shape
-            names = class_names(folders, classes)
-            text = profile(args.out, (rows, columns), classes, names)
-            check_example(args.idx or args.npz or args.folder, (rows, columns), classes, names)
-            (folder / "profile.toml").write_bytes(text)
-            write(splits, folder, args.shards, interruption)
-            interruption.check()
+            build(args, folder, interruption)
     except UserError as error:
         print(f"data.build: {error}", file=sys.stderr)
         return 1
@@ -219,19 +190,16 @@ def main(argv: list[str] | None = None) -> int:
             raise
         print(f"data.build: cannot write {args.out}: {problem}. Nothing was kept.", file=sys.stderr)
         return 1
-    sizes = ", ".join(f"{len(splits[name])} {name}" for name in SPLITS)
-    print(f"{args.out}: {sizes}; {rows} × {columns} pixels, {classes} classes.")
-    if folders and classes > len(folders):
-        print(
-            f"{args.folder} has {len(folders)} folders for {classes} classes. The others have a number for a name. The"
-            " data gate refuses classes without examples, unless validation.min_class_examples is 0 in the profile."
-        )
     print(f"Run it with: {command(args.out)}")
     return 0
 
 
-def _shuffled(images: Images, seed: int) -> Images:
-    return images.take(np.random.default_rng(seed).permutation(len(images)))
+def say(reading: Reading, reason: str, args: argparse.Namespace) -> None:
+    """Says how pictures are read, and how to choose otherwise."""
+    low, high = (f"{level:g}" for level in reading.levels)
+    scaled = ", scaled to 0 to 255" if reading.levels != (0, 255) else ""
+    print(f"Levels {low} to {high}{scaled}. Choose with --levels.")
+    print(f"Fit {reason}. Choose with --fit {{{','.join(FITS)}}}.")
 
 
 def _whole(text: str, least: int = 0) -> int:
@@ -245,6 +213,16 @@ def _size(text: str) -> tuple[int, int]:
     if not (rows.isdecimal() and columns.isdecimal() and int(rows) and int(columns)):
         raise argparse.ArgumentTypeError(f"{text!r} is not ROWSxCOLUMNS, such as 28x28")
     return int(rows), int(columns)
+
+
+def _levels(text: str) -> tuple[float, float]:
+    try:
+        low, high = map(float, text.split(","))
+    except ValueError:
+        low = high = 0.0
+    if not -np.inf < low < high < np.inf:
+        raise argparse.ArgumentTypeError(f"{text!r} is not LOW,HIGH, such as 0,255")
+    return low, high
 
 
 if __name__ == "__main__":

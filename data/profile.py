@@ -11,25 +11,25 @@ from collections.abc import Sequence
 from pathlib import Path
 
 from data.errors import DataError
+from data.pictures import Reading
 
+_LONGEST = 63  # letters of a name, as Kubernetes has it
 _CONTROLS = "[\\x00-\\x1f\\x7f]"  # no TOML comment may hold them
 
 
-def class_names(folders: Sequence[str], classes: int) -> list[str]:
-    """The name of each class: its folder's, and "class 12" for one without a folder. Empty if labels name them all."""
-    if list(folders) == [str(label) for label in range(len(folders))]:
+def class_names(known: Sequence[str], classes: int) -> list[str]:
+    """The name of each class: its own, and "class 12" for one without a name. Empty if labels name them all."""
+    if list(known) == [str(label) for label in range(len(known))]:
         return []
-    return [*folders, *(f"class {label}" for label in range(len(folders), classes))]
+    return [*known, *(f"class {label}" for label in range(len(known), classes))]
 
 
 def check_example(source: Path, size: tuple[int, int], classes: int, names: Sequence[str]) -> None:
     """Stops if the pipeline would refuse images of `size` (rows, columns) or these classes.
 
     Raises:
-        DataError: images without pixels, or with the reason that the pipeline's settings give.
+        DataError: with the reason that the pipeline's settings give.
     """
-    if 0 in size:
-        raise DataError(f"{source} holds images of {size[0]} × {size[1]} pixels, which show nothing: save them again.")
     from pydantic import ValidationError
 
     from data.example import ExampleSpec
@@ -43,13 +43,13 @@ def check_example(source: Path, size: tuple[int, int], classes: int, names: Sequ
 
     for name in names:
         if reason := refusal(2, (name, f"not {name}")):
-            raise DataError(f"The folder {name!r} in {source} cannot name a class: {reason}. Rename the folder.")
+            raise DataError(f"{name!r} in {source} cannot name a class: {reason}. Rename the class or its folder.")
     if reason := refusal(classes, names):
-        raise DataError(f"The pipeline cannot take the images of {source}: {reason}. Correct them, or their folders.")
+        raise DataError(f"The pipeline cannot take the images of {source}: {reason}. Correct them, or their classes.")
 
 
-def profile(out: Path, size: tuple[int, int], classes: int, names: Sequence[str]) -> bytes:
-    """A profile, TOML, for the data folder `out` of images of `size` (rows, columns).
+def profile(out: Path, reading: Reading, classes: int, names: Sequence[str]) -> bytes:
+    """A profile, TOML, for the data folder `out` of images that were read as `reading` says.
 
     Args:
         names: of the classes, by label; empty if the labels name them.
@@ -58,8 +58,9 @@ def profile(out: Path, size: tuple[int, int], classes: int, names: Sequence[str]
         DataError: a name that is not UTF-8, which TOML cannot hold.
     """
     plain = unicodedata.normalize("NFKD", out.name).encode("ascii", "ignore").decode()
-    name = re.sub(r"[^a-z0-9]+", "-", plain.lower()).strip("-")[:63].rstrip("-")
-    model = re.sub(r"[^A-Za-z0-9_.-]+", "-", plain).strip("-.")[:63]
+    name = re.sub(r"[^a-z0-9]+", "-", plain.lower()).strip("-")[:_LONGEST].rstrip("-")
+    model = re.sub(r"[^A-Za-z0-9_.-]+", "-", plain).strip("-.")[:_LONGEST].rstrip("-.")
+    levels = f"levels = [{reading.levels[0]!r}, {reading.levels[1]!r}]\n" if reading.levels != (0, 255) else ""
     class_names = f"class_names = [{', '.join(map(_quoted, names))}]\n" if names else ""
     return f"""\
 # {re.sub(_CONTROLS, "?", command(out))}
@@ -67,10 +68,12 @@ name = {_quoted(name or "my-images")}
 
 [data]
 path = {_quoted(str(out.absolute()))}
-rows = {size[0]}
-columns = {size[1]}
+rows = {reading.size[0]}
+columns = {reading.size[1]}
 classes = {classes}
-{class_names}
+{class_names}fit = {_quoted(reading.fit)}
+{levels}background = {_quoted(reading.background)}
+
 [serving]
 model_name = {_quoted(model or "my-images")}
 

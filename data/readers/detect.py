@@ -1,0 +1,163 @@
+"""Finds out what a file or folder is, and has it read."""
+
+from __future__ import annotations
+
+import os
+import tarfile
+import tempfile
+import zipfile
+from collections.abc import Callable
+from pathlib import Path
+
+from data.errors import DataError
+from data.readers.arrays import read_arrays
+from data.readers.folders import class_folders, read_folders
+from data.readers.idx import companions, read_idx
+from data.readers.records import read_records
+from data.readers.source import Ignored, Source
+from data.readers.tables import read_tables
+from data.readers.tree import Tree, group_of, kind_of, role_of, split_of, walk
+
+Reader = Callable[[Path, list[str], Ignored, Path, "tuple[int, int] | None"], Source]
+
+# The kinds that an option can name, and what they are.
+KINDS = {
+    "idx": "IDX files, gzipped or not",
+    "npz": "an .npz archive, or several",
+    "npy": "NumPy's .npy files",
+    "mat": "MATLAB's .mat files",
+    "csv": "tables of pixels, such as Kaggle's",
+    "parquet": "Parquet or Arrow files, such as Hugging Face's",
+    "tfrecord": "TFRecords, such as TensorFlow Datasets'",
+    "folder": "picture files, one folder for each class",
+}
+_ARRAYS = ("npz", "npy", "mat")
+_REMEDIES = {
+    "pickle": "which could run any program: save it with np.savez(path, x_train=…, y_train=…, x_test=…, y_test=…)",
+    "HDF5 file": "which is not read: save it with np.savez; from MATLAB with save('-v7', …)",
+    "web page": "perhaps of a download that failed: fetch the file again",
+    "picture": "one picture only: name a folder with one folder of pictures for each class",
+}
+
+
+def open_source(path: Path, kind: str | None, scratch: Path, size: tuple[int, int] | None = None) -> Source:
+    """Opens a data set.
+
+    Args:
+        path: a file or a folder, which may be packed as .zip or .tar.
+        kind: a key of KINDS, to read it as that; None finds it out.
+        scratch: a folder for what must be unpacked.
+        size: rows and columns of images that are rows of pixels; None is a square.
+
+    Raises:
+        DataError: nothing is there, nothing that can be read, several data sets, or what the reader raises.
+    """
+    if not os.path.lexists(path):
+        what = "folder" if kind == "folder" else "file or folder"
+        raise DataError(f"There is no {what} {path}: name the data set.")
+    if not path.exists():
+        raise DataError(f"{path} is a link to nothing: name the data set itself.")
+    if path.is_dir():
+        return _open_folder(walk(path), kind, scratch, size)
+    found = kind_of(path)
+    if found in ("zip", "tar"):
+        tree = walk(_unpack(path, found, scratch))
+        source = _open_folder(tree, None if kind == found else kind, scratch, size)
+        source.kind = f"an archive of {source.kind}"
+        return source
+    if found not in KINDS or (kind is not None and kind != found):
+        raise DataError(_refusal(path, found, kind))
+    return _read(found, path.parent, _beside(path, found), Ignored(), scratch, size)
+
+
+def _refusal(path: Path, found: str, kind: str | None) -> str:
+    if found in KINDS:
+        return f"{path} is no {kind} source, but is of the kind {found} ({KINDS[found]}): leave out --{kind}."
+    remedy = _REMEDIES.get(found, f"which is not read. These are: {_kinds()}")
+    return f"{path} is a {found}, {remedy}."
+
+
+def _beside(path: Path, kind: str) -> list[str]:
+    """The file's name, and those of the files beside it that its data set needs."""
+    if kind == "idx":
+        return companions(path)
+    if kind not in _ARRAYS or split_of(path.name) is None and role_of(path.name) is None:
+        return [path.name]
+    if kind == "npz" and role_of(path.name) is None:
+        return [path.name]
+    names = sorted(entry.name for entry in path.parent.iterdir() if entry.is_file() and entry.suffix == path.suffix)
+    return [name for name in names if group_of(name) == group_of(path.name)]
+
+
+def _unpack(path: Path, kind: str, scratch: Path) -> Path:
+    folder = Path(tempfile.mkdtemp(dir=scratch)) / path.name.partition(".")[0]
+    try:
+        if kind == "zip":
+            with zipfile.ZipFile(path) as archive:
+                archive.extractall(folder)
+        else:
+            with tarfile.open(path) as archive:
+                archive.extractall(folder, filter="data")
+    except (zipfile.BadZipFile, tarfile.TarError, EOFError, RuntimeError, NotImplementedError) as error:
+        raise DataError(f"{path} is a damaged or locked {kind} archive ({error}): fetch it again, or unpack it.") from None
+    return folder
+
+
+def _open_folder(tree: Tree, kind: str | None, scratch: Path, size: tuple[int, int] | None) -> Source:
+    folders = class_folders(tree) if kind in (None, "folder") else {}
+    if kind == "folder":
+        return read_folders(tree)
+    found = {name: files for name, files in tree.files.items() if name in KINDS and kind in (None, name)}
+    if not found and len(packed := tree.files.get("zip", []) + tree.files.get("tar", [])) == 1 and not folders:
+        return open_source(tree.root / packed[0], kind, scratch, size)
+    groups = _groups(found)
+    if not groups:
+        if kind is None and (folders or tree.pictures):
+            return read_folders(tree)
+        raise DataError(_nothing(tree, kind))
+    if len(groups) + bool(folders) > 1:
+        listed = [f"{name} files such as {files[0]}" for name, files in groups] + ["class folders of pictures"] * bool(folders)
+        raise DataError(f"{tree.root} holds several data sets: {'; '.join(listed[:6])}. Name the one to read, or its kind, such as --{groups[0][0]}.")
+    ((name, files),) = groups
+    _ignore_rest(tree, set(files))
+    return _read(name, tree.root, files, tree.ignored, scratch, size)
+
+
+def _groups(found: dict[str, list[str]]) -> list[tuple[str, list[str]]]:
+    """The data sets in a folder: kind and files. .npz, .npy and .mat files in one folder may be one."""
+    groups: dict[tuple[str, str], list[str]] = {}
+    for kind, files in found.items():
+        for file in files:
+            groups.setdefault((kind, group_of(file)), []).append(file)
+    return [(kind, files) for (kind, _), files in groups.items()]
+
+
+def _nothing(tree: Tree, kind: str | None) -> str:
+    others = [f"{files[0]} ({found})" for found, files in tree.files.items()]
+    remedy = next((_REMEDIES[found] for found in tree.files if found in _REMEDIES), None)
+    what = f"nothing of the kind {kind} ({KINDS[kind]})" if kind else "nothing that is read"
+    has = f"It has {', '.join(others[:5])}" if others else "It has no files"
+    return f"{tree.root} holds {what}. {has}{f', {remedy}' if remedy else f'. These are read: {_kinds()}'}."
+
+
+def _kinds() -> str:
+    return "; ".join(KINDS.values())
+
+
+def _ignore_rest(tree: Tree, used: set[str]) -> None:
+    """Counts what is not of the data set."""
+    for folder, names in tree.pictures.items():
+        tree.ignored.add("pictures beside the data", f"{folder}/{names[0]}".lstrip("/"), len(names))
+    for files in tree.files.values():
+        for file in files:
+            if file not in used:
+                tree.ignored.add("other files", file)
+
+
+def _read(
+    kind: str, root: Path, files: list[str], ignored: Ignored, scratch: Path, size: tuple[int, int] | None
+) -> Source:
+    if kind == "idx":
+        return read_idx(root, files, ignored, scratch)
+    reader: Reader = {"csv": read_tables, "parquet": read_tables, "tfrecord": read_records}.get(kind, read_arrays)
+    return reader(root, files, ignored, scratch, size)

@@ -1,0 +1,96 @@
+"""Examples that come one after the other, as in tables and records: the images go into a scratch file."""
+
+from __future__ import annotations
+
+from collections.abc import Mapping
+from pathlib import Path
+from typing import Any
+
+import numpy as np
+
+from data.errors import DataError
+from data.labels import plain
+from data.pictures import grey
+from data.readers.source import Ignored, Images, Pixels, Source, Spool, encoded, numbered, transposed
+
+
+class _Part:
+    """One split while it is read. Pixels take 4 bytes each unless all fit into one."""
+
+    def __init__(self, scratch: Path) -> None:
+        self.spool = Spool(scratch)
+        self.labels: list[Any] = []
+        self.shapes: list[tuple[tuple[int, ...], str]] = []  # a run of equal ones is one entry
+        self.starts: list[int] = []
+
+
+class Rows:
+    """Collects examples, and makes a `Source` of them. The images are in files in the folder `scratch`."""
+
+    def __init__(self, scratch: Path) -> None:
+        self._scratch = scratch
+        self._parts: dict[str, _Part] = {}
+
+    def add_file(self, split: str | None, content: bytes, label: Any) -> None:
+        """Adds a picture file."""
+        self._add(split, content, label, ((), "file"))
+
+    def add(self, split: str | None, array: np.ndarray, label: Any) -> None:
+        """Adds pixels [rows, columns] or [rows, columns, colours]."""
+        if array.dtype.kind == "O":
+            array = array.astype(np.float64)
+        dtype = array.dtype if array.dtype.itemsize <= 4 else np.dtype(np.float32)
+        self._add(split, array.astype(dtype).tobytes(), label, (array.shape, dtype.str))
+
+    def _add(self, split: str | None, content: bytes, label: Any, shape: tuple[tuple[int, ...], str]) -> None:
+        part = self._parts.setdefault(split or "train", _Part(self._scratch))
+        if not part.shapes or part.shapes[-1] != shape:
+            part.shapes.append(shape)
+            part.starts.append(len(part.spool))
+        part.spool.add(content)
+        part.labels.append(label)
+
+    def source(
+        self, kind: str, names: Mapping[int, str], ignored: Ignored, name: str, turned: bool = False
+    ) -> Source:
+        """The source. With `turned`, rows and columns are exchanged.
+
+        Raises:
+            DataError: no examples, no training examples, or labels that are none.
+        """
+        parts: dict[str, Images] = {}
+        for split, part in self._parts.items():
+            labels = plain(_array(part.labels), f"the labels of {split} in {name}")
+            if split != "train" and labels.dtype.kind == "i" and (labels == -1).all():
+                ignored.add("images without labels (all are -1)", f"the {split} split", len(labels))
+                continue
+            images = Images(_pixels(part, split), labels)
+            parts[split] = transposed(images) if turned else images
+        if not parts:
+            raise DataError(f"{name} holds no examples with labels: fetch it again.")
+        if "train" not in parts:
+            if len(parts) > 1:
+                raise DataError(f"{name} holds {' and '.join(parts)} examples, but none to train on: add them.")
+            parts = {"train": next(iter(parts.values()))}
+        return Source(kind + ("; turned upright, as EMNIST is transposed" if turned else ""), parts, names, ignored)
+
+
+def _array(labels: list[Any]) -> np.ndarray:
+    try:
+        return np.asarray(labels)
+    except ValueError:  # lists of different lengths
+        raise DataError("Some labels are single values and some are lists: give each image one label.") from None
+
+
+def _pixels(part: _Part, split: str) -> Pixels:
+    if all(kind == "file" for _, kind in part.shapes):
+        return encoded(part.spool.__getitem__, numbered(split), len(part.spool))
+    if any(kind == "file" for _, kind in part.shapes):
+        raise DataError(f"Some images of {split} are picture files and some are raw pixels: make them all of one kind.")
+    starts = np.asarray(part.starts)
+
+    def read(index: int) -> np.ndarray:
+        shape, dtype = part.shapes[int(np.searchsorted(starts, index, "right")) - 1]
+        return grey(np.frombuffer(part.spool[index], dtype).reshape(shape))
+
+    return Pixels(read, numbered(split), np.arange(len(part.spool)))

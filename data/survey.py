@@ -1,0 +1,190 @@
+"""Looks at all pictures of a data set once, and chooses how they are read: size, fit, levels and background."""
+
+from __future__ import annotations
+
+import math
+from collections import Counter
+from collections.abc import Callable, Iterable, Mapping
+from dataclasses import dataclass, field, replace
+from typing import Any
+
+import numpy as np
+
+from data.errors import DataError
+from data.pictures import Reading, read
+from data.readers.source import Images, Pixels
+
+SAMPLE = 500
+_UNCHANGED, _AGREED = 0.99, 0.95
+_SMALL = 64  # pixels of a side: larger pictures are never in MNIST's convention
+
+
+@dataclass
+class Survey:
+    """Sizes (rows, columns) with their counts; the levels of pictures without a fixed unit, if there are such."""
+
+    sizes: Counter[tuple[int, int]] = field(default_factory=Counter)
+    lowest: float = math.inf
+    highest: float = -math.inf
+    whole: bool = True
+    raw: str = ""  # the first picture with levels of no fixed unit
+    fixed: str = ""  # the first picture whose levels are 0 to 255
+
+
+Track = Callable[[Iterable[Any], int, str], Iterable[Any]]
+
+
+def survey(parts: Mapping[str, Images], track: Track = lambda items, *_: items) -> Survey:
+    """Goes through all pictures; decodes a picture file only if its levels have no fixed unit.
+
+    Args:
+        track: passes on the items of an iterable, of whose length and name it is told.
+
+    Raises:
+        DataError: a pixel that is not a number, with the name of its picture.
+    """
+    found = Survey()
+    for part in parts.values():
+        pixels = part.pixels
+        assert isinstance(pixels, Pixels)
+        if not pixels.encoded:
+            for position, picture in enumerate(track(pixels, len(pixels), "looking")):
+                _measure(found, picture, pixels, position)
+            continue
+        for position, (height, width, raw) in enumerate(track(pixels.heads(), len(pixels), "looking")):
+            if raw:
+                _measure(found, next(iter(pixels[position : position + 1])), pixels, position)
+            else:
+                found.sizes[height, width] += 1
+                found.fixed = found.fixed or pixels.name(position)
+    return found
+
+
+def _measure(found: Survey, picture: np.ndarray, pixels: Pixels, position: int) -> None:
+    if not np.isfinite(picture).all():
+        odd = picture[~np.isfinite(picture)][0]
+        raise DataError(f"A pixel of {pixels.name(position)} is {odd}, which is no level: correct it, or leave the image out.")
+    found.sizes[picture.shape] += 1
+    found.raw = found.raw or pixels.name(position)
+    if picture.size:
+        found.lowest = min(found.lowest, float(picture.min()))
+        found.highest = max(found.highest, float(picture.max()))
+        found.whole = found.whole and bool((picture == np.rint(picture)).all())
+
+
+def levels_of(found: Survey) -> tuple[float, float]:
+    """The levels that become 0 and 255, from those of the data set as a whole.
+
+    Raises:
+        DataError: some files have levels of a fixed unit and others of none.
+    """
+    if not found.raw:
+        return 0.0, 255.0
+    if found.fixed:
+        raise DataError(
+            f"{found.raw} has levels of 32 bits, but {found.fixed} has levels 0 to 255: save all in one form, or say"
+            " what becomes 0 and 255 with --levels LOW,HIGH."
+        )
+    low, high = found.lowest, found.highest
+    if low < 0:
+        return (-1.0, 1.0) if not found.whole and low >= -1 and high <= 1 else (low, high)
+    if high <= 1:
+        return 0.0, 1.0
+    if found.whole and high <= 127:
+        return 0.0, high
+    for most, full in ((255, 127), (65535, 32767)):
+        if full < high <= most:
+            return 0.0, float(most)
+    return (0.0, high) if found.whole else (low, high)
+
+
+def sample_of(images: Images) -> Pixels:
+    """Some pictures from everywhere in the training images."""
+    pixels = images.pixels
+    assert isinstance(pixels, Pixels)
+    return pixels[np.sort(np.random.default_rng(0).permutation(len(images))[:SAMPLE])]
+
+
+@dataclass(frozen=True)
+class Wish:
+    """What the command line says about the reading; None is what it leaves open."""
+
+    size: tuple[int, int] | None = None
+    fit: str | None = None
+    levels: tuple[float, float] | None = None
+
+
+def choose(found: Survey, train: Images, names: Iterable[str], wish: Wish, source: object) -> tuple[Reading, str]:
+    """How the pictures are read, and why in one sentence.
+
+    Raises:
+        DataError: no size can be chosen, images without pixels, or levels that differ in kind.
+    """
+    for size in found.sizes:
+        if 0 in size:
+            raise DataError(f"{source} holds images of {size[0]} × {size[1]} pixels, which show nothing: save them again.")
+    levels = wish.levels or levels_of(found)
+    if levels[0] == levels[1]:
+        levels = levels[0], levels[0] + 1  # all blank, which is said for each
+    one = next(iter(found.sizes)) if len(found.sizes) == 1 else None
+    sample = [np.clip(picture, *levels) for picture in _limited(sample_of(train), found)]
+    fit, reason = (wish.fit, "as told") if wish.fit else _fit(sample, one, levels, names, train.pixels)
+    size = wish.size or one
+    if fit == "digit" and not wish.size and (one is None or not reason.startswith("they")):
+        size = (28, 28)
+    if size is None:
+        raise DataError(_sizes(found, source))
+    reading = Reading(size, fit, levels)
+    return replace(reading, background=_background(sample, levels)), f"{fit}, {reason}"
+
+
+def _limited(sample: Pixels, found: Survey) -> Pixels:
+    largest = max((rows * columns for rows, columns in found.sizes), default=0)
+    return sample if largest <= 256 * 256 else sample[: SAMPLE // 10]
+
+
+def _fit(sample: list[np.ndarray], one: tuple[int, int] | None, levels: tuple[float, float], names: Iterable[str], pixels: object) -> tuple[str, str]:
+    if one and max(one) <= _SMALL and min(one) >= 8 and _share(map(lambda picture: _kept(picture, levels), sample)) >= _UNCHANGED:
+        return "digit", "they lie as MNIST's digits do"
+    assert isinstance(pixels, Pixels)
+    characters = all(len(name) == 1 for name in names)
+    if pixels.encoded and characters:
+        found = _share(not read(picture, Reading((28, 28), "digit", levels))[1] for picture in sample)
+        if found >= _AGREED:
+            return "digit", "each class is a character, whose ink is found"
+        return "letterbox", f"a character was found in {found:.0%} of a sample only"
+    return "letterbox", "pictures of any kind" if pixels.encoded else "other than MNIST's digits"
+
+
+def _kept(picture: np.ndarray, levels: tuple[float, float]) -> bool:
+    """Whether `digit` leaves the picture as it is, perhaps inverted."""
+    digit, note = read(picture, Reading(picture.shape, "digit", levels))
+    same, _ = read(picture, Reading(picture.shape, "letterbox", levels))
+    return not note and (np.array_equal(digit, same) or np.array_equal(digit, 255 - same))
+
+
+def _share(values: Iterable[bool]) -> float:
+    found = list(values)
+    return sum(found) / max(1, len(found))
+
+
+def _background(sample: list[np.ndarray], levels: tuple[float, float]) -> str:
+    low, high = levels
+    borders = np.asarray([np.median(np.concatenate([p[0], p[-1], p[:, 0], p[:, -1]])) for p in sample])
+    shares = (borders - low) / (high - low)
+    if np.mean(shares < 0.25) >= _AGREED:
+        return "dark"
+    return "light" if np.mean(shares > 0.75) >= _AGREED else "any"
+
+
+def _sizes(found: Survey, source: object) -> str:
+    """The sentence that asks for a size."""
+    (first, _), (second, _), *more = found.sizes.most_common()
+    sides = np.asarray(list(found.sizes.elements()))
+    rows, columns = np.median(sides, axis=0)
+    scale = min(1.0, _SMALL / max(rows, columns))
+    proposal = f"{max(1, round(rows * scale))}x{max(1, round(columns * scale))}"
+    return (
+        f"{source} holds images of {len(more) + 2} sizes, such as {first[0]} × {first[1]} and {second[0]} × {second[1]}"
+        f" pixels: choose one size for all, for example with --size {proposal}."
+    )
