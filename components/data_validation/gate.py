@@ -1,6 +1,6 @@
 """The data gate: ExampleValidator only reports anomalies, this step stops the run."""
 
-from collections.abc import Iterator
+from collections.abc import Iterator, Sequence
 from pathlib import Path
 
 import tensorflow_data_validation as tfdv
@@ -12,8 +12,13 @@ from tfx.types import artifact_utils
 from tfx.utils import io_utils
 
 from components.data_validation import DataGateError
+from components.data_validation.contents import FILE, content_anomalies, from_json
+from components.data_validation.settings import Validation
 from data.example import LABEL, ExampleSpec, size_anomaly
 from data.records import examine
+
+_SHOWN = 20
+"""How many lines a message has for the anomalies, and as many for the places where they are."""
 
 
 def schema_anomalies(anomalies: anomalies_pb2.Anomalies, schema: schema_pb2.Schema) -> Iterator[str]:
@@ -27,21 +32,21 @@ def schema_anomalies(anomalies: anomalies_pb2.Anomalies, schema: schema_pb2.Sche
 
 
 def class_anomalies(
-    statistics: statistics_pb2.DatasetFeatureStatistics, classes: int, min_examples: int
+    statistics: statistics_pb2.DatasetFeatureStatistics, labels: Sequence[str], min_examples: int
 ) -> Iterator[str]:
-    """One line for each label of 0 … `classes` - 1 that a split has fewer than `min_examples` times.
+    """One line for each class of which a split has fewer than `min_examples`, by its name in `labels`.
 
     TFDV counts at most 1,000 different values; with more classes there is no such line.
     """
-    if classes > 1000:
+    if len(labels) > 1000:
         return
-    counts = dict.fromkeys(map(str, range(classes)), 0)
+    counts: dict[str, int] = {}
     for feature in statistics.features:
         if feature.path.step[:] == [LABEL]:
-            counts |= {bucket.label: int(bucket.sample_count) for bucket in feature.string_stats.rank_histogram.buckets}
-    for label in map(str, range(classes)):
-        if counts[label] < min_examples:
-            yield f"{LABEL}: expected at least {min_examples} examples of class {label}; seen: {counts[label]}"
+            counts = {bucket.label: int(bucket.sample_count) for bucket in feature.string_stats.rank_histogram.buckets}
+    for class_id, name in enumerate(labels):
+        if (count := counts.get(str(class_id), 0)) < min_examples:
+            yield f"{LABEL}: expected at least {min_examples} examples of class {name}; seen: {count}"
 
 
 def _expected(feature: schema_pb2.Feature) -> str:
@@ -58,51 +63,67 @@ def DataGate(
     schema: tfx.dsl.components.InputArtifact[tfx.types.standard_artifacts.Schema],
     data_path: tfx.dsl.components.Parameter[str],
     example: tfx.dsl.components.Parameter[str],
-    min_class_examples: tfx.dsl.components.Parameter[int],
+    validation: tfx.dsl.components.Parameter[str],
 ) -> tfx.dsl.components.OutputDict(examples=int):  # type: ignore[valid-type]
-    """Stops the run unless every example matches the schema and has the right size, and every class has examples.
+    """Stops the run unless the examples match the schema, every class has some, and the splits are alike and apart.
 
     Args:
-        statistics: statistics of every split, computed with the schema.
+        statistics: statistics of every split, computed with the schema, and the contents.
         anomalies: what ExampleValidator found.
         schema: what it compared with.
-        data_path: the data folder. Its records are searched only when there is an anomaly,
+        data_path: the data folder. Its records are searched only when one does not match the schema,
             and not in an object store.
         example: an `ExampleSpec` as JSON.
-        min_class_examples: of each class in each split.
+        validation: a `Validation` as JSON.
 
     Returns:
         `examples`: how many were checked.
 
     Raises:
-        DataGateError: with one line for each anomaly.
+        DataGateError: with one line for each anomaly, up to a limit.
     """
-    spec = ExampleSpec.model_validate_json(example)
+    spec, limits = ExampleSpec.model_validate_json(example), Validation.model_validate_json(validation)
     expected = io_utils.SchemaReader().read(io_utils.get_only_uri_in_dir(schema.uri))
-    splits = artifact_utils.decode_split_names(statistics.split_names)
     lines: list[str] = []
+    classes: list[str] = []
     examples = 0
-    for split in splits:
+    for split in artifact_utils.decode_split_names(statistics.split_names):
         dataset = tfdv.load_stats_binary(_file(statistics, split, "FeatureStats.pb")).datasets[0]
         with fileio.open(_file(anomalies, split, "SchemaDiff.pb"), "rb") as file:
             seen = anomalies_pb2.Anomalies.FromString(file.read())
         found = [*schema_anomalies(seen, expected), size_anomaly(dataset, spec)]
         if dataset.num_examples:
-            found += class_anomalies(dataset, spec.classes, min_class_examples)
+            classes += (f"{split}: {line}" for line in class_anomalies(dataset, spec.labels, limits.min_class_examples))
         else:
             found.append("expected examples; seen: none")
         lines += [f"{split}: {line}" for line in found if line]
         examples += dataset.num_examples
+    places = examine(Path(data_path), spec) if lines and "://" not in data_path else []
+    remedies = [f"the sizes and classes in [data] of the profile ({', '.join(_sizes(spec))})"] if lines else []
+    with fileio.open(f"{statistics.uri}/{FILE}") as file:
+        contents = list(content_anomalies(from_json(file.read()), limits))
+    lines += [f"{split}: {line}" for split, line, _ in contents]
+    settings = [setting for _, _, setting in contents] + ["min_class_examples"] * bool(classes)
+    remedies += [f"validation.{setting}" for setting in dict.fromkeys(settings) if setting]
+    lines += classes
     if lines:
-        if "://" not in data_path:
-            lines += [f"in {data_path}: {finding}" for finding in examine(Path(data_path), spec)]
         raise DataGateError(
             "The data gate stopped the run, nothing was trained:\n  "
-            + "\n  ".join(lines)
-            + "\nCorrect the data, or data.rows, data.columns, data.classes or validation.min_class_examples"
-            " of the profile, and run again."
+            + "\n  ".join([*_shown(lines), *_shown([f"in {data_path}: {place}" for place in places])])
+            + f"\nCorrect the data{''.join(f', or {remedy}' for remedy in remedies)}, and run again."
         )
     return {"examples": examples}
+
+
+def _shown(lines: Sequence[str]) -> list[str]:
+    """The first lines, and how many more there are."""
+    rest = len(lines) - _SHOWN
+    return [*lines[:_SHOWN], f"… and {rest:,} more"] if rest > 0 else [*lines]
+
+
+def _sizes(spec: ExampleSpec) -> Iterator[str]:
+    """The settings of an example that are numbers."""
+    return (f"{name} = {value}" for name, value in spec if isinstance(value, int) and not isinstance(value, bool))
 
 
 def _file(artifact: types.Artifact, split: str, name: str) -> str:

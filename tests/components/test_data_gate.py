@@ -25,7 +25,7 @@ def lines(records: list[bytes], schema: schema_pb2.Schema, tmp_path, min_class_e
             writer.write(record)
     statistics = tfdv.generate_statistics_from_tfrecord(path, stats_options=tfdv.StatsOptions(schema=schema))
     found = schema_anomalies(tfdv.validate_statistics(statistics, schema), schema)
-    classes = class_anomalies(statistics.datasets[0], 10, min_class_examples)
+    classes = class_anomalies(statistics.datasets[0], ExampleSpec().labels, min_class_examples)
     return [*found, *filter(None, [size_anomaly(statistics.datasets[0], ExampleSpec())]), *classes]
 
 
