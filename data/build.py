@@ -94,8 +94,8 @@ def cut(parts: Mapping[str, Images], args: argparse.Namespace) -> dict[str, Imag
             print(f"Takes a seventh, {count:,} of {len(train):,} images, for the test split. Choose with --test.")
         if len(train) <= count:
             raise DataError(
-                f"{source} holds {len(train)} images besides the {'test' if split == 'eval' else 'other'} images, too few"
-                f" for --{split} {count} with any left to train on: choose smaller splits."
+                f"{source} holds {len(train)} images besides the {'test' if split == 'eval' else 'other'} images, too"
+                f" few for --{split} {count} with any left to train on: choose smaller splits."
             )
         splits[split], train = train.take(slice(len(train) - count, None)), train.take(slice(0, len(train) - count))
     return {**splits, "train": train}

@@ -41,8 +41,8 @@ def plain(labels: np.ndarray, name: str) -> np.ndarray:
         odd = np.flatnonzero((np.count_nonzero(labels, axis=1) != 1) | (labels.max(axis=1, initial=0) != 1))
         if len(odd):
             raise DataError(
-                f"{name} is {labels.dtype} {list(labels.shape)}, and row {odd[0]} is not one-hot: {_few(labels[odd[0]])}."
-                " Give each image one label, as a number or as text [N]."
+                f"{name} is {labels.dtype} {list(labels.shape)}, and row {odd[0]} is not one-hot:"
+                f" {_few(labels[odd[0]])}. Give each image one label, as a number or as text [N]."
             )
         return np.argmax(labels, axis=1).astype(np.int64)
     if labels.ndim != 1 or labels.dtype.kind not in "biufU":
@@ -64,7 +64,9 @@ def _text(labels: np.ndarray) -> np.ndarray:
     return np.asarray(texts)[inverse.reshape(-1)]
 
 
-def to_classes(source: object, splits: Mapping[str, np.ndarray], names: Mapping[int, str], count: int | None) -> Classes:
+def to_classes(
+    source: object, splits: Mapping[str, np.ndarray], names: Mapping[int, str], count: int | None
+) -> Classes:
     """The classes of all labels of all splits, in order: numbers by value, text by alphabet.
 
     Labels 0 … K-1 stay. Others get a class each, which is called like the label, or as `names` says.
@@ -91,7 +93,9 @@ def to_classes(source: object, splits: Mapping[str, np.ndarray], names: Mapping[
     if len(values) < 2 and (count or 0) < 2:
         raise DataError(f"{source} holds one class only, so there is nothing to distinguish: add another class.")
     if count and len(values) > count:
-        raise DataError(f"{source} holds {len(values)} classes ({_few(values)}), more than --classes {count}: correct that.")
+        raise DataError(
+            f"{source} holds {len(values)} classes ({_few(values)}), more than --classes {count}: correct that."
+        )
     called = [names.get(int(value), str(value)) if numbers else str(value) for value in values]
     return Classes(tuple(called), {split: np.searchsorted(values, labels) for split, labels in splits.items()})
 

@@ -55,8 +55,8 @@ class Notes:
         if image.min() == image.max():
             if not self._allow_blank:
                 raise DataError(
-                    f"{name} is blank: all its pixels have one level{f' ({note})' if note else ''}. Leave it out, or allow"
-                    " such images with --allow-blank."
+                    f"{name} is blank: all its pixels have one level{f' ({note})' if note else ''}. Leave it out, or"
+                    " allow such images with --allow-blank."
                 )
             note = "blank"
         if note:
@@ -110,12 +110,8 @@ def copies(splits: Mapping[str, Written]) -> list[str]:
     content = {split: written.content() for split, written in splits.items()}
     lines = []
     for split, other in (("test", "train"), ("eval", "train"), ("test", "eval")):
-        count = int(np.isin(content[split], content[other]).sum())
+        count, total = int(np.isin(content[split], content[other]).sum()), len(content[split])
+        seen = ": the model has seen them" if other == "train" else ""
         if count:
-            share = count / len(content[split])
-            lines.append(
-                f"{count:,} of {len(content[split]):,} {split} images ({share:.1%}) are also in {other}, pixel by pixel:"
-                " the model has seen them." if other == "train" else
-                f"{count:,} of {len(content[split]):,} {split} images ({share:.1%}) are also in {other}, pixel by pixel."
-            )  # fmt: skip
+            lines.append(f"{count:,} of {total:,} {split} images ({count / total:.1%}) are also in {other}{seen}.")
     return lines

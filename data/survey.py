@@ -5,7 +5,7 @@ from __future__ import annotations
 import math
 from collections import Counter
 from collections.abc import Callable, Iterable, Mapping
-from dataclasses import dataclass, field, replace
+from dataclasses import dataclass, field
 from typing import Any
 
 import numpy as np
@@ -24,6 +24,7 @@ class Survey:
     """Sizes (rows, columns) with their counts; the levels of pictures without a fixed unit, if there are such."""
 
     sizes: Counter[tuple[int, int]] = field(default_factory=Counter)
+    firsts: dict[tuple[int, int], str] = field(default_factory=dict)  # the first picture of each size
     lowest: float = math.inf
     highest: float = -math.inf
     whole: bool = True
@@ -55,7 +56,7 @@ def survey(parts: Mapping[str, Images], track: Track = lambda items, *_: items) 
             if raw:
                 _measure(found, next(iter(pixels[position : position + 1])), pixels, position)
             else:
-                found.sizes[height, width] += 1
+                _count(found, (height, width), pixels, position)
                 found.fixed = found.fixed or pixels.name(position)
     return found
 
@@ -63,13 +64,22 @@ def survey(parts: Mapping[str, Images], track: Track = lambda items, *_: items) 
 def _measure(found: Survey, picture: np.ndarray, pixels: Pixels, position: int) -> None:
     if not np.isfinite(picture).all():
         odd = picture[~np.isfinite(picture)][0]
-        raise DataError(f"A pixel of {pixels.name(position)} is {odd}, which is no level: correct it, or leave the image out.")
-    found.sizes[picture.shape] += 1
+        raise DataError(
+            f"A pixel of {pixels.name(position)} is {odd}, which is no level: correct it, or leave the image out."
+        )
+    _count(found, picture.shape, pixels, position)
     found.raw = found.raw or pixels.name(position)
     if picture.size:
         found.lowest = min(found.lowest, float(picture.min()))
         found.highest = max(found.highest, float(picture.max()))
         found.whole = found.whole and bool((picture == np.rint(picture)).all())
+
+
+def _count(found: Survey, size: tuple[int, ...], pixels: Pixels, position: int) -> None:
+    height, width = size
+    found.sizes[height, width] += 1
+    if len(found.firsts) < len(found.sizes):
+        found.firsts[height, width] = pixels.name(position)
 
 
 def levels_of(found: Survey) -> tuple[float, float]:
@@ -122,20 +132,23 @@ def choose(found: Survey, train: Images, names: Iterable[str], wish: Wish, sourc
     """
     for size in found.sizes:
         if 0 in size:
-            raise DataError(f"{source} holds images of {size[0]} × {size[1]} pixels, which show nothing: save them again.")
+            raise DataError(
+                f"{source} holds images of {size[0]} × {size[1]} pixels, which show nothing: save them again."
+            )
     levels = wish.levels or levels_of(found)
     if levels[0] == levels[1]:
         levels = levels[0], levels[0] + 1  # all blank, which is said for each
     one = next(iter(found.sizes)) if len(found.sizes) == 1 else None
-    sample = [np.clip(picture, *levels) for picture in _limited(sample_of(train), found)]
-    fit, reason = (wish.fit, "as told") if wish.fit else _fit(sample, one, levels, names, train.pixels)
-    size = wish.size or one
-    if fit == "digit" and not wish.size and (one is None or not reason.startswith("they")):
-        size = (28, 28)
-    if size is None:
+    sample = _Sample(
+        _limited(sample_of(train), found), one, levels, wish.fit is None and all(len(name) == 1 for name in names)
+    )
+    fit, reason = (wish.fit, "as told") if wish.fit else sample.fit()
+    chosen = wish.size or one
+    if fit == "digit" and not wish.size and (one is None or sample.kept < _UNCHANGED):
+        chosen = (28, 28)
+    if chosen is None:
         raise DataError(_sizes(found, source))
-    reading = Reading(size, fit, levels)
-    return replace(reading, background=_background(sample, levels)), f"{fit}, {reason}"
+    return Reading(chosen, fit, levels, sample.background()), f"{fit}, {reason}"
 
 
 def _limited(sample: Pixels, found: Survey) -> Pixels:
@@ -143,48 +156,64 @@ def _limited(sample: Pixels, found: Survey) -> Pixels:
     return sample if largest <= 256 * 256 else sample[: SAMPLE // 10]
 
 
-def _fit(sample: list[np.ndarray], one: tuple[int, int] | None, levels: tuple[float, float], names: Iterable[str], pixels: object) -> tuple[str, str]:
-    if one and max(one) <= _SMALL and min(one) >= 8 and _share(map(lambda picture: _kept(picture, levels), sample)) >= _UNCHANGED:
-        return "digit", "they lie as MNIST's digits do"
-    assert isinstance(pixels, Pixels)
-    characters = all(len(name) == 1 for name in names)
-    if pixels.encoded and characters:
-        found = _share(not read(picture, Reading((28, 28), "digit", levels))[1] for picture in sample)
-        if found >= _AGREED:
-            return "digit", "each class is a character, whose ink is found"
-        return "letterbox", f"a character was found in {found:.0%} of a sample only"
-    return "letterbox", "pictures of any kind" if pixels.encoded else "other than MNIST's digits"
+class _Sample:
+    """What a sample of the pictures shows: whether `digit` keeps them or finds ink, and the level of their borders.
+
+    Args:
+        one: the size of all pictures, or None.
+        characters: whether each class is called like a character.
+    """
+
+    def __init__(
+        self, pixels: Pixels, one: tuple[int, int] | None, levels: tuple[float, float], characters: bool
+    ) -> None:
+        self._encoded, self._characters = pixels.encoded, characters
+        low, high = levels
+        kept, inked, borders = [], [], []
+        for raw in pixels:
+            picture = np.clip(raw, low, high)
+            border = np.concatenate([picture[0], picture[-1], picture[:, 0], picture[:, -1]])
+            borders.append((np.median(border) - low) / (high - low))
+            if one and min(one) >= 8 and max(one) <= _SMALL:
+                kept.append(_kept(picture, levels))
+            if characters and pixels.encoded:
+                inked.append(not read(picture, Reading((28, 28), "digit", levels))[1])
+        self.kept = sum(kept) / max(1, len(kept))
+        self._inked, self._borders = sum(inked) / max(1, len(inked)), np.asarray(borders)
+
+    def fit(self) -> tuple[str, str]:
+        """The fit, and why."""
+        if self.kept >= _UNCHANGED:
+            return "digit", "they lie as MNIST's digits do"
+        if self._encoded and self._characters:
+            if self._inked >= _AGREED:
+                return "digit", "each class is a character, whose ink is found"
+            return "letterbox", f"one character was found in {self._inked:.0%} of a sample only"
+        return "letterbox", "they are no digits as MNIST has them"
+
+    def background(self) -> str:
+        if np.mean(self._borders < 0.25) >= _AGREED:
+            return "dark"
+        return "light" if np.mean(self._borders > 0.75) >= _AGREED else "any"
 
 
 def _kept(picture: np.ndarray, levels: tuple[float, float]) -> bool:
     """Whether `digit` leaves the picture as it is, perhaps inverted."""
-    digit, note = read(picture, Reading(picture.shape, "digit", levels))
-    same, _ = read(picture, Reading(picture.shape, "letterbox", levels))
+    height, width = picture.shape
+    digit, note = read(picture, Reading((height, width), "digit", levels))
+    same, _ = read(picture, Reading((height, width), "letterbox", levels))
     return not note and (np.array_equal(digit, same) or np.array_equal(digit, 255 - same))
-
-
-def _share(values: Iterable[bool]) -> float:
-    found = list(values)
-    return sum(found) / max(1, len(found))
-
-
-def _background(sample: list[np.ndarray], levels: tuple[float, float]) -> str:
-    low, high = levels
-    borders = np.asarray([np.median(np.concatenate([p[0], p[-1], p[:, 0], p[:, -1]])) for p in sample])
-    shares = (borders - low) / (high - low)
-    if np.mean(shares < 0.25) >= _AGREED:
-        return "dark"
-    return "light" if np.mean(shares > 0.75) >= _AGREED else "any"
 
 
 def _sizes(found: Survey, source: object) -> str:
     """The sentence that asks for a size."""
     (first, _), (second, _), *more = found.sizes.most_common()
+    examples = (f"{size[0]} × {size[1]} ({found.firsts[size]})" for size in (first, second))
     sides = np.asarray(list(found.sizes.elements()))
     rows, columns = np.median(sides, axis=0)
     scale = min(1.0, _SMALL / max(rows, columns))
     proposal = f"{max(1, round(rows * scale))}x{max(1, round(columns * scale))}"
     return (
-        f"{source} holds images of {len(more) + 2} sizes, such as {first[0]} × {first[1]} and {second[0]} × {second[1]}"
+        f"{source} holds images of {len(more) + 2} sizes, such as {' and '.join(examples)}"
         f" pixels: choose one size for all, for example with --size {proposal}."
     )

@@ -17,9 +17,9 @@ import numpy as np
 from data.errors import DataError
 from data.labels import plain
 from data.pictures import grey
-from data.readers.idx import emnist_names
-from data.readers.source import Ignored, Images, Pixels, Source, Stored, numbered, paired, transposed, unpacked
-from data.readers.tree import group_of, kind_of, role_of, split_of
+from data.readers.source import Ignored, Images, Pixels, Source, numbered, paired, transposed
+from data.readers.stored import Stored, unpacked
+from data.readers.tree import kind_of, role_of, split_of
 
 _REMEDY = "save it with np.savez(path, x_train=…, y_train=…, x_test=…, y_test=…)"
 
@@ -57,7 +57,9 @@ def read_arrays(root: Path, files: list[str], ignored: Ignored, scratch: Path, s
         values = labels.pop(split, None)
         if values is None:
             if split == "train":
-                raise DataError(f"{pixels.name} has images, but no array holds their labels; {_said(found)}: {_REMEDY}.")
+                raise DataError(
+                    f"{pixels.name} has images, but no array holds their labels; {_said(found)}: {_REMEDY}."
+                )
             ignored.add("images without labels", pixels.name, len(pixels.array))
             continue
         array = values.array.whole() if isinstance(values.array, Stored) else values.array
@@ -67,7 +69,9 @@ def read_arrays(root: Path, files: list[str], ignored: Ignored, scratch: Path, s
     for split, left in labels.items():
         raise DataError(f"{left.name} has labels, but no array holds the images of {split}; {_said(found)}: {_REMEDY}.")
     used = ", ".join(found.path.rpartition("//")[2] for found in images.values())
-    kind = {".npz": "an .npz archive", ".npy": "NumPy arrays", ".mat": "a MATLAB file"}.get(Path(files[0]).suffix, "arrays")
+    kind = {".npz": "an .npz archive", ".npy": "NumPy arrays", ".mat": "a MATLAB file"}.get(
+        Path(files[0]).suffix, "arrays"
+    )
     turned = "; turned upright, as EMNIST is transposed" if emnist else ""
     return Source(f"{kind} with the images {used}{turned}", parts, names, ignored)
 
@@ -156,8 +160,8 @@ def _pixels(found: Found, count: int, split: str, size: tuple[int, int] | None) 
         shape = as_picture(shape[0], size, found.name)
     if len(shape) not in (2, 3) or (len(shape) == 3 and not channels_first and shape[2] not in (1, 3, 4)):
         raise DataError(
-            f"{found.name} is {array.dtype} {list(array.shape)}, but images are [N, rows, columns], with 1, 3 or 4 colours"
-            " or without: convert it first."
+            f"{found.name} is {array.dtype} {list(array.shape)}, but images are [N, rows, columns], with 1, 3 or 4"
+            " colours or without: convert it first."
         )
 
     def read(index: int) -> np.ndarray:
@@ -177,7 +181,9 @@ def as_picture(pixels: int, size: tuple[int, int] | None, name: str) -> tuple[in
     if size is not None and math.prod(size) == pixels:
         return size
     if side * side != pixels:
-        raise DataError(f"{name} has rows of {pixels} pixels, which make no square: say what they are with --size ROWSxCOLUMNS.")
+        raise DataError(
+            f"{name} has rows of {pixels} pixels, which make no square: say what they are with --size ROWSxCOLUMNS."
+        )
     return side, side
 
 
@@ -191,13 +197,24 @@ def _open(path: Path, scratch: Path) -> Iterator[tuple[str, Any]]:
         elif kind == "npy":
             yield path.stem.removesuffix(".npy"), _stored(file, path)
         elif kind == "mat":
-            from scipy.io import loadmat
+            from scipy.io import loadmat  # type: ignore[import-untyped]
 
             content = loadmat(file, struct_as_record=False, squeeze_me=False)
             yield from _flat({key: value for key, value in content.items() if not key.startswith("__")})
         else:
-            raise DataError(f"{path} is no file of arrays, but a {kind}: name an .npz, .npy or .mat file, or fetch it again.")
-    except (ValueError, OSError, EOFError, zipfile.BadZipFile, zlib.error, AttributeError, TypeError, NotImplementedError) as error:
+            raise DataError(
+                f"{path} is no file of arrays, but a {kind}: name an .npz, .npy or .mat file, or fetch it again."
+            )
+    except (
+        ValueError,
+        OSError,
+        EOFError,
+        zipfile.BadZipFile,
+        zlib.error,
+        AttributeError,
+        TypeError,
+        NotImplementedError,
+    ) as error:
         reason = " ".join(str(error).split())
         if "Object arrays" in reason or "pickled" in reason.lower():
             raise DataError(

@@ -15,6 +15,7 @@ from data.readers.folders import class_folders, read_folders
 from data.readers.idx import companions, read_idx
 from data.readers.records import read_records
 from data.readers.source import Ignored, Source
+from data.readers.stored import unpacked
 from data.readers.tables import read_tables
 from data.readers.tree import Tree, group_of, kind_of, role_of, split_of, walk
 
@@ -36,6 +37,7 @@ _REMEDIES = {
     "pickle": "which could run any program: save it with np.savez(path, x_train=…, y_train=…, x_test=…, y_test=…)",
     "HDF5 file": "which is not read: save it with np.savez; from MATLAB with save('-v7', …)",
     "web page": "perhaps of a download that failed: fetch the file again",
+    "damaged packed file": "cut off or changed: fetch it again",
     "picture": "one picture only: name a folder with one folder of pictures for each class",
 }
 
@@ -60,6 +62,8 @@ def open_source(path: Path, kind: str | None, scratch: Path, size: tuple[int, in
     if path.is_dir():
         return _open_folder(walk(path), kind, scratch, size)
     found = kind_of(path)
+    if found.startswith("packed "):
+        return open_source(unpacked(path, scratch), kind, scratch, size)
     if found in ("zip", "tar"):
         tree = walk(_unpack(path, found, scratch))
         source = _open_folder(tree, None if kind == found else kind, scratch, size)
@@ -81,7 +85,7 @@ def _beside(path: Path, kind: str) -> list[str]:
     """The file's name, and those of the files beside it that its data set needs."""
     if kind == "idx":
         return companions(path)
-    if kind not in _ARRAYS or split_of(path.name) is None and role_of(path.name) is None:
+    if kind not in _ARRAYS or (split_of(path.name) is None and role_of(path.name) is None):
         return [path.name]
     if kind == "npz" and role_of(path.name) is None:
         return [path.name]
@@ -99,7 +103,9 @@ def _unpack(path: Path, kind: str, scratch: Path) -> Path:
             with tarfile.open(path) as archive:
                 archive.extractall(folder, filter="data")
     except (zipfile.BadZipFile, tarfile.TarError, EOFError, RuntimeError, NotImplementedError) as error:
-        raise DataError(f"{path} is a damaged or locked {kind} archive ({error}): fetch it again, or unpack it.") from None
+        raise DataError(
+            f"{path} is a damaged or locked {kind} archive ({error}): fetch it again, or unpack it."
+        ) from None
     return folder
 
 
@@ -110,14 +116,21 @@ def _open_folder(tree: Tree, kind: str | None, scratch: Path, size: tuple[int, i
     found = {name: files for name, files in tree.files.items() if name in KINDS and kind in (None, name)}
     if not found and len(packed := tree.files.get("zip", []) + tree.files.get("tar", [])) == 1 and not folders:
         return open_source(tree.root / packed[0], kind, scratch, size)
+    if damaged := tree.files.get("damaged packed file"):
+        raise DataError(_refusal(tree.root / damaged[0], "damaged packed file", None))
     groups = _groups(found)
     if not groups:
         if kind is None and (folders or tree.pictures):
             return read_folders(tree)
         raise DataError(_nothing(tree, kind))
     if len(groups) + bool(folders) > 1:
-        listed = [f"{name} files such as {files[0]}" for name, files in groups] + ["class folders of pictures"] * bool(folders)
-        raise DataError(f"{tree.root} holds several data sets: {'; '.join(listed[:6])}. Name the one to read, or its kind, such as --{groups[0][0]}.")
+        listed = [f"{name} files such as {files[0]}" for name, files in groups] + ["class folders of pictures"] * bool(
+            folders
+        )
+        raise DataError(
+            f"{tree.root} holds several data sets: {'; '.join(listed[:6])}. Name the one to read, or its"
+            f" kind, such as --{groups[0][0]}."
+        )
     ((name, files),) = groups
     _ignore_rest(tree, set(files))
     return _read(name, tree.root, files, tree.ignored, scratch, size)

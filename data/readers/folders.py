@@ -15,7 +15,7 @@ Splits = dict[str, dict[str, list[str]]]  # the folders of each class of each sp
 
 
 class _Folders:
-    """The folders that hold pictures: `below`, those at and under each folder, and `inner`, the names directly in it."""
+    """The folders with pictures: `below`, those at and under each folder, and `inner`, the names directly in it."""
 
     def __init__(self, tree: Tree) -> None:
         self.below: dict[str, list[str]] = {}
@@ -117,7 +117,9 @@ def _join(folder: str, name: str) -> str:
 
 
 def _images(tree: Tree, folders: dict[str, list[str]], classes: list[str], below: dict[str, list[str]]) -> Images:
-    holders = [(path, label) for label, name in enumerate(classes) for top in folders.get(name, ()) for path in below[top]]
+    holders = [
+        (path, label) for label, name in enumerate(classes) for top in folders.get(name, ()) for path in below[top]
+    ]
     files = [file for path, _ in holders for file in tree.pictures[path]]
     where = np.repeat(np.arange(len(holders)), [len(tree.pictures[path]) for path, _ in holders])
 
@@ -130,7 +132,9 @@ def _images(tree: Tree, folders: dict[str, list[str]], classes: list[str], below
 
 def _refuse_empty(tree: Tree, found: Splits, below: dict[str, list[str]]) -> None:
     """Stops at a folder beside the class folders that holds no pictures: it may be a class that lost them."""
-    for base in {_key(PurePosixPath(top).parent) for split in found.values() for tops in split.values() for top in tops}:
+    for base in {
+        _key(PurePosixPath(top).parent) for split in found.values() for tops in split.values() for top in tops
+    }:
         for entry in sorted((tree.root / base).iterdir()):
             system = entry.name.startswith(".") or entry.name.lower() in ("__macosx", "@eadir")
             if entry.is_dir() and not system and _join(base, entry.name) not in below:

@@ -10,8 +10,9 @@ import numpy as np
 from data.errors import DataError
 from data.labels import plain
 from data.pictures import grey
-from data.readers.source import Ignored, Images, Pixels, Source, Stored, numbered, paired, transposed, unpacked
-from data.readers.tree import group_of, kind_of, read_text, split_of
+from data.readers.source import Ignored, Pixels, Source, numbered, paired, transposed
+from data.readers.stored import Stored, unpacked
+from data.readers.tree import group_of, kind_of, read_text, role_of, split_of
 
 _TYPES = {0x08: "u1", 0x09: "i1", 0x0B: ">i2", 0x0C: ">i4", 0x0D: ">f4", 0x0E: ">f8"}
 
@@ -32,8 +33,13 @@ def read_idx(root: Path, files: list[str], ignored: Ignored, scratch: Path) -> S
     labels: dict[str, tuple[str, Stored]] = {}
     for file in _without_twins(files, ignored):
         array = _open(root / file, scratch)
-        kind = images if array.ndim > 2 or (array.ndim == 2 and "image" in file) else labels
-        split = split_of(file) or "train"
+        role, split = role_of(file), split_of(file) or "train"
+        kind = images if array.ndim > 2 or (array.ndim == 2 and role == "images") else labels
+        if role == ("labels" if kind is images else "images"):
+            raise DataError(
+                f"{root / file} holds {list(array.shape)} values, so no {role}: check that images and labels were not"
+                " swapped, or fetch it again."
+            )
         if split in kind:
             raise DataError(
                 f"{root} holds two IDX files with the {'images' if kind is images else 'labels'} of one split,"
@@ -49,10 +55,14 @@ def read_idx(root: Path, files: list[str], ignored: Ignored, scratch: Path) -> S
         values = stored.whole()
         if values.ndim == 2 and "qmnist" in name:
             values = values[:, 0]
-        part = paired(_pixels(root / file, array, split), plain(values, str(root / name)), *map(str, (root / file, root / name)))
+        part = paired(
+            _pixels(root / file, array, split), plain(values, str(root / name)), *map(str, (root / file, root / name))
+        )
         parts[split] = transposed(part) if _is_emnist(root, file) else part
     for split, (file, _) in labels.items():
-        raise DataError(f"There is no file with the images of {root / file}, the labels of {split}: put it beside them.")
+        raise DataError(
+            f"There is no file with the images of {root / file}, the labels of {split}: put it beside them."
+        )
     emnist = any(_is_emnist(root, file) for file, _ in images.values())
     found = ", ".join(file for file, _ in images.values())
     return Source(
@@ -103,7 +113,9 @@ def _pixels(path: Path, array: Stored, split: str) -> Pixels:
         side = math.isqrt(shape[0])
         shape = (side, side)
         if side * side != array.shape[1]:
-            raise DataError(f"{path} holds rows of {array.shape[1]} pixels, which make no square: save it as [N, rows, columns].")
+            raise DataError(
+                f"{path} holds rows of {array.shape[1]} pixels, which make no square: save it as [N, rows, columns]."
+            )
 
     return Pixels(lambda index: grey(array[index].reshape(shape)), numbered(split), np.arange(len(array)))
 
@@ -115,7 +127,9 @@ def _open(path: Path, scratch: Path) -> Stored:
     length = plain_file.stat().st_size
     rank, kind = header[3] if len(header) > 3 else 0, header[2] if len(header) > 2 else 0
     if header[:2] != bytes(2) or kind not in _TYPES or rank not in range(1, 5):
-        raise DataError(f"{path} is no IDX file, but a {kind_of(path)}: fetch it again, or name the folder of the IDX files.")
+        raise DataError(
+            f"{path} is no IDX file, but a {kind_of(path)}: fetch it again, or name the folder of the IDX files."
+        )
     start = 4 * (1 + rank)
     if length < start:
         raise DataError(f"{path} holds {length} bytes, but an IDX header of rank {rank} has {start}: fetch it again.")

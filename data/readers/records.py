@@ -77,7 +77,9 @@ def _features(path: Path) -> Iterator[Any]:
 def _key(feature: Any, usual: tuple[str, ...], what: str, where: str) -> str:
     if found := [key for key in usual if key in feature]:
         return found[0]
-    raise DataError(f"{where} has no {what}: its features are {', '.join(sorted(feature)) or 'none'}. Call one {usual[0]}.")
+    raise DataError(
+        f"{where} has no {what}: its features are {', '.join(sorted(feature)) or 'none'}. Call one {usual[0]}."
+    )
 
 
 def _values(feature: Any, key: str, where: str) -> Any:
@@ -105,16 +107,22 @@ def _pixels(image: Any, feature: Any, size: tuple[int, int] | None, where: str) 
     if isinstance(image[0], bytes):
         content = image[0]
         count = math.prod(shape) if shape else None
-        wide = (count and len(content) == 4 * count) or (count is None and math.isqrt(len(content)) ** 2 != len(content) and not size)
+        wide = (count and len(content) == 4 * count) or (
+            count is None and math.isqrt(len(content)) ** 2 != len(content) and not size
+        )
         if wide and len(content) % 4:
-            raise DataError(f"{where} has an image of {len(content)} bytes: neither a picture file nor raw pixels of a square.")
+            raise DataError(
+                f"{where} has an image of {len(content)} bytes: neither a picture file nor raw pixels of a square."
+            )
         array = np.frombuffer(content, "<f4" if wide else np.uint8)
     else:
         array = np.asarray(image)
     if shape is None:
         shape = as_picture(len(array), size, where)
     if math.prod(shape) != len(array):
-        raise DataError(f"{where} has {len(array)} pixels, but says that it is {' × '.join(map(str, shape))}: correct it.")
+        raise DataError(
+            f"{where} has {len(array)} pixels, but says that it is {' × '.join(map(str, shape))}: correct it."
+        )
     return array.reshape(shape)
 
 

@@ -11,7 +11,8 @@ import numpy as np
 from data.errors import DataError
 from data.labels import plain
 from data.pictures import grey
-from data.readers.source import Ignored, Images, Pixels, Source, Spool, encoded, numbered, transposed
+from data.readers.source import Ignored, Images, Pixels, Source, encoded, numbered, transposed
+from data.readers.stored import Spool
 
 
 class _Part:
@@ -50,9 +51,7 @@ class Rows:
         part.spool.add(content)
         part.labels.append(label)
 
-    def source(
-        self, kind: str, names: Mapping[int, str], ignored: Ignored, name: str, turned: bool = False
-    ) -> Source:
+    def source(self, kind: str, names: Mapping[int, str], ignored: Ignored, name: str, turned: bool = False) -> Source:
         """The source. With `turned`, rows and columns are exchanged.
 
         Raises:

@@ -2,15 +2,10 @@
 
 from __future__ import annotations
 
-import csv
 import json
-import math
 import re
-import tempfile
-from collections import Counter
 from collections.abc import Iterator
 from dataclasses import dataclass
-from itertools import islice
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
@@ -19,17 +14,15 @@ import numpy as np
 from data.errors import DataError
 from data.readers.arrays import as_picture
 from data.readers.rows import Rows
-from data.readers.source import Ignored, Source, unpacked
-from data.readers.tree import kind_of, split_of
+from data.readers.source import Ignored, Source
+from data.readers.text_tables import FEW_PIXELS, LABELS, NoPicturesError, few, open_csv
+from data.readers.tree import split_of
 
 if TYPE_CHECKING:
     import pyarrow as pa
 
-LABELS = ("label", "labels", "class", "target", "y", "digit", "category", "character", "letter", "fine_label", "symbol")
 IMAGES = ("image", "img", "images", "picture", "pixels", "x", "data", "pixel_values", "image_bytes")
 _BATCH = 256
-_FEW_PIXELS = 16
-_SAMPLED = 2000
 
 
 @dataclass(frozen=True)
@@ -52,13 +45,14 @@ def read_tables(root: Path, files: list[str], ignored: Ignored, scratch: Path, s
         DataError: no table with labels and images, or a damaged one.
     """
     rows = Rows(scratch)
-    kind, names, problems = "", {}, []
+    kind, problems = "", []
+    names: dict[int, str] = {}
     for file in sorted(files):
         path = root / file
         try:
             schema, batches = _open(path, scratch)
             layout = _layout(schema, path)
-        except _NoPicturesError as problem:
+        except NoPicturesError as problem:
             problems.append(str(problem))
             ignored.add("tables without labels or pictures", file)
             continue
@@ -69,10 +63,6 @@ def read_tables(root: Path, files: list[str], ignored: Ignored, scratch: Path, s
         raise DataError(f"{problems[0]}")
     emnist = any(Path(file).name.lower().startswith("emnist") for file in files)
     return rows.source(kind, names, ignored, str(root), turned=emnist)
-
-
-class _NoPicturesError(DataError):
-    """A table that has no column of labels or none of pictures."""
 
 
 def _open(path: Path, scratch: Path) -> tuple[pa.Schema, Iterator[pa.RecordBatch]]:
@@ -91,7 +81,7 @@ def _open(path: Path, scratch: Path) -> tuple[pa.Schema, Iterator[pa.RecordBatch
         if magic.startswith(b"ARROW1"):
             arrow = pa.ipc.open_file(path)
             return arrow.schema, (arrow.get_batch(index) for index in range(arrow.num_record_batches))
-        return _open_csv(path, scratch)
+        return open_csv(path, scratch)
     except (pa.ArrowException, OSError) as error:
         raise _damaged(path, error) from None
 
@@ -101,7 +91,14 @@ def _damaged(path: Path, error: Exception) -> DataError:
     return DataError(f"{path} cannot be read as a table ({reason[:300]}): correct it, or fetch it again.")
 
 
-def _read(rows: Rows, split: str | None, batches: Iterator[pa.RecordBatch], layout: _Layout, size: tuple[int, int] | None, path: Path) -> None:
+def _read(
+    rows: Rows,
+    split: str | None,
+    batches: Iterator[pa.RecordBatch],
+    layout: _Layout,
+    size: tuple[int, int] | None,
+    path: Path,
+) -> None:
     import pyarrow as pa
 
     index = 0
@@ -109,15 +106,21 @@ def _read(rows: Rows, split: str | None, batches: Iterator[pa.RecordBatch], layo
         for batch in batches:
             labels = batch.column(layout.label).to_pylist()
             if None in labels:
-                raise DataError(f"Row {index + labels.index(None)} of {path} has no label: correct it, or leave it out.")
+                raise DataError(
+                    f"Row {index + labels.index(None)} of {path} has no label: correct it, or leave it out."
+                )
             if layout.image is None:
                 first, last = layout.pixels
-                columns = [np.asarray(batch.column(at).to_numpy(zero_copy_only=False), np.float32) for at in range(first, last)]
+                columns = [
+                    np.asarray(batch.column(at).to_numpy(zero_copy_only=False), np.float32) for at in range(first, last)
+                ]
                 shape = as_picture(last - first, size, str(path))
                 for values, label in zip(np.stack(columns, axis=1), labels, strict=True):
                     rows.add(split, values.reshape(shape), label)
             else:
-                for offset, (image, label) in enumerate(zip(batch.column(layout.image).to_pylist(), labels, strict=True)):
+                for offset, (image, label) in enumerate(
+                    zip(batch.column(layout.image).to_pylist(), labels, strict=True)
+                ):
                     _add(rows, split, image, label, size, f"row {index + offset} of {path}")
             index += len(labels)
     except (pa.ArrowException, OSError) as error:
@@ -127,14 +130,19 @@ def _read(rows: Rows, split: str | None, batches: Iterator[pa.RecordBatch], layo
 def _add(rows: Rows, split: str | None, image: Any, label: Any, size: tuple[int, int] | None, where: str) -> None:
     if isinstance(image, dict):
         if not image.get("bytes"):
-            raise DataError(f"The image of {where} is not in the table, which names {image.get('path')} only: save it with its images.")
+            raise DataError(
+                f"The image of {where} is not in the table, which names {image.get('path')} only: save it with"
+                " its images."
+            )
         image = image["bytes"]
     if isinstance(image, bytes):
         rows.add_file(split, image, label)
         return
-    if image is None or isinstance(image, str) and not re.fullmatch(r"[\d.eE+\-\s,;\[\]]+", image):
+    if image is None or (isinstance(image, str) and not re.fullmatch(r"[\d.eE+\-\s,;\[\]]+", image)):
         raise DataError(f"The image of {where} is {str(image)[:40]!r}, not a picture: save the table with its images.")
-    values = np.fromstring(re.sub(r"[^\d.eE+\-]+", " ", image), sep=" ") if isinstance(image, str) else np.asarray(image)
+    values = (
+        np.fromstring(re.sub(r"[^\d.eE+\-]+", " ", image), sep=" ") if isinstance(image, str) else np.asarray(image)
+    )
     if values.dtype == object:
         raise DataError(f"The image of {where} has rows of different lengths: correct it.")
     rows.add(split, values.reshape(as_picture(len(values), size, where)) if values.ndim == 1 else values, label)
@@ -151,7 +159,6 @@ def _said(path: Path, file: str, schema: pa.Schema, layout: _Layout) -> str:
 
 
 def _layout(schema: pa.Schema, path: Path) -> _Layout:
-    import pyarrow as pa
 
     features = _features(schema)
     types = {name: str(feature.get("_type")) for name, feature in features.items() if isinstance(feature, dict)}
@@ -164,25 +171,33 @@ def _layout(schema: pa.Schema, path: Path) -> _Layout:
     usual = [name for usual in LABELS for name in others if name.lower() == usual]
     label = hinted or next(iter(labelled + usual), None)
     if image is None:
-        numbers = [
-            at for at, name in enumerate(schema.names)
-            if name != label and (pa.types.is_integer(schema.field(at).type) or pa.types.is_floating(schema.field(at).type))
-        ]  # fmt: skip
-        if len(numbers) < _FEW_PIXELS:
-            raise _NoPicturesError(f"{path} has no column of images and no columns of pixels: its columns are {_few(schema.names)}.")
+        numbers = [at for at, name in enumerate(schema.names) if name != label and _is_number(schema.field(at).type)]
+        if len(numbers) < FEW_PIXELS:
+            raise NoPicturesError(
+                f"{path} has no column of images and no columns of pixels: its columns are {few(schema.names)}."
+            )
         first, last = numbers[0], numbers[-1] + 1
         if label is None or numbers != list(range(first, last)):
-            raise _NoPicturesError(f"{path} has no column of labels among {_few(schema.names)}: call one of them label.")
+            raise NoPicturesError(f"{path} has no column of labels among {few(schema.names)}: call one of them label.")
         return _Layout(schema.names.index(label), None, (first, last))
     if label is None and len(others) == 1:
         label = others[0]
     if label is None:
-        raise _NoPicturesError(f"{path} has images in {image}, but no column of labels: its columns are {_few(schema.names)}. Call one label.")
+        raise NoPicturesError(
+            f"{path} has images in {image}, but no column of labels: its columns are {few(schema.names)}."
+            " Call one label."
+        )
     return _Layout(schema.names.index(label), schema.names.index(image))
 
 
 def _rank(usual: tuple[str, ...]) -> Any:
     return lambda name: usual.index(name.lower()) if name.lower() in usual else len(usual)
+
+
+def _is_number(kind: pa.DataType) -> bool:
+    import pyarrow as pa
+
+    return bool(pa.types.is_integer(kind) or pa.types.is_floating(kind))
 
 
 def _holds_images(kind: pa.DataType, name: str) -> bool:
@@ -192,7 +207,13 @@ def _holds_images(kind: pa.DataType, name: str) -> bool:
         return kind.get_field_index("bytes") >= 0
     if pa.types.is_string(kind):
         return name.lower() in IMAGES
-    return pa.types.is_binary(kind) or pa.types.is_large_binary(kind) or pa.types.is_list(kind) or pa.types.is_large_list(kind) or pa.types.is_fixed_size_list(kind)
+    return (
+        pa.types.is_binary(kind)
+        or pa.types.is_large_binary(kind)
+        or pa.types.is_list(kind)
+        or pa.types.is_large_list(kind)
+        or pa.types.is_fixed_size_list(kind)
+    )
 
 
 def _features(schema: pa.Schema) -> dict[str, Any]:
@@ -208,94 +229,3 @@ def _names(schema: pa.Schema, label: str) -> dict[int, str]:
     feature = _features(schema).get(label)
     names = feature.get("names") if isinstance(feature, dict) else None
     return dict(enumerate(map(str, names))) if isinstance(names, list) else {}
-
-
-def _few(names: list[str]) -> str:
-    return ", ".join(names[:6]) + (", …" if len(names) > 6 else "")
-
-
-def _open_csv(path: Path, scratch: Path) -> tuple[pa.Schema, Iterator[pa.RecordBatch]]:
-    """Opens a CSV file: with or without a header, the label first or last, between commas, semicolons or blanks."""
-    import pyarrow as pa
-    import pyarrow.csv as pacsv
-
-    file = unpacked(path, scratch)
-    if (kind := kind_of(file)) not in ("csv", "text file"):
-        raise DataError(f"{path} is no CSV file, but a {kind}: fetch it again, or name the file.")
-    skipped, delimiter = _form(file)
-    if delimiter == " ":
-        file, delimiter = _with_commas(file, skipped, scratch), ","
-        skipped = 0
-    with file.open(encoding="utf-8-sig", errors="replace", newline="") as opened:
-        reader = csv.reader(islice(opened, skipped, None), delimiter=delimiter)
-        sample = list(islice(filter(None, reader), _SAMPLED))
-    named = sum(not _is_number(cell) for cell in sample[0]) > 1 or not skipped and _counts(sample[0])
-    names = [name.strip() for name in sample[0]] if named else [f"f{at}" for at in range(len(sample[0]))]
-    if len(set(names)) < len(names):
-        names = [f"{name}.{at}" if name in names[:at] else name for at, name in enumerate(names)]
-    label = _label_column(names, sample[1:] if named else sample, named, path)
-    types = {name: pa.float64() for name in names} | {label: pa.string()}
-    if len(names) < _FEW_PIXELS:
-        types = {label: pa.string()}
-    stream = pacsv.open_csv(
-        file,
-        pacsv.ReadOptions(column_names=names, skip_rows=skipped + named, block_size=1 << 22),
-        pacsv.ParseOptions(delimiter=delimiter),
-        pacsv.ConvertOptions(column_types=types),
-    )
-    return stream.schema.with_metadata({"label": label}), iter(stream)
-
-
-def _form(file: Path) -> tuple[int, str]:
-    """How many lines precede the table, as in an ARFF file, and what separates its values."""
-    with file.open(encoding="utf-8-sig", errors="replace") as opened:
-        for number, line in enumerate(opened):
-            if line.strip() and not line.startswith(("@", "%", "#")):
-                counts = {mark: line.count(mark) for mark in ",;\t"}
-                best = max(counts, key=lambda mark: counts[mark])
-                return number, best if counts[best] else " "
-    raise DataError(f"{file} has no rows: fetch it again.")
-
-
-def _with_commas(file: Path, skipped: int, scratch: Path) -> Path:
-    copy = Path(tempfile.mkdtemp(dir=scratch)) / file.name
-    with file.open(encoding="utf-8-sig", errors="replace") as opened, copy.open("w", encoding="utf-8") as target:
-        target.writelines(f"{','.join(line.split())}\n" for line in islice(opened, skipped, None) if line.strip())
-    return copy
-
-
-def _is_number(cell: str) -> bool:
-    try:
-        float(cell)
-    except ValueError:
-        return False
-    return True
-
-
-def _counts(cells: list[str]) -> bool:
-    """Whether a row is a header of numbers: 0, 1, 2, …, as pandas writes, perhaps with the label's beside them."""
-    return len(set(cells)) == len(cells) and len(cells) > 2 and all(map(_is_number, cells[1:-1])) and cells[1:4] in (["0", "1", "2"], ["1", "2", "3"])
-
-
-def _label_column(names: list[str], rows: list[list[str]], named: bool, path: Path) -> str:
-    """The column of labels: by its name, or the first or last one, whichever has values that look like classes."""
-    lowered = [name.lower() for name in names]
-    if named and (found := [names[lowered.index(usual)] for usual in LABELS if usual in lowered]):
-        return found[0]
-    if len(names) < _FEW_PIXELS:
-        raise _NoPicturesError(f"{path} has no columns of pixels: its columns are {_few(names)}.")
-    if named and not any(_is_square(len(names) - 1 - more) for more in (0, 1)) and _is_square(len(names)):
-        raise _NoPicturesError(f"{path} has no column of labels among {_few(names)}: call one of them label.")
-    if not named and _is_square(len(names)):
-        raise _NoPicturesError(f"{path} has {len(names)} columns of pixels, and no column of labels: add one.")
-
-    def largest_share(at: int) -> float:  # corner pixels are nearly always paper
-        values = Counter(row[at] for row in rows if len(row) == len(names))
-        whole = all(not _is_number(value) or float(value).is_integer() for value in values)
-        return max(values.values(), default=1) / max(1, sum(values.values())) if whole and len(values) > 1 else 2.0
-
-    return names[-1] if largest_share(len(names) - 1) < largest_share(0) else names[0]
-
-
-def _is_square(count: int) -> bool:
-    return math.isqrt(count) ** 2 == count

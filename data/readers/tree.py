@@ -10,11 +10,15 @@ from dataclasses import dataclass, field
 from functools import cache
 from pathlib import Path
 
-from data.readers.source import Ignored, unpacked, unreadable
+from data.readers.source import Ignored
+from data.readers.stored import packing, unreadable
 
 SUFFIXES = frozenset(
-    ".png .jpg .jpeg .jpe .jfif .bmp .dib .gif .tif .tiff .webp .pgm .ppm .pbm .pnm .pcx .tga .jp2 .heic .heif"
-    " .avif".split()
+    f".{suffix}"
+    for suffix in (
+        *("png", "jpg", "jpeg", "jpe", "jfif", "bmp", "dib", "gif", "tif", "tiff", "webp", "tga", "jp2", "heic"),
+        *("heif", "avif", "pgm", "ppm", "pbm", "pnm", "pcx"),
+    )
 )
 _SYSTEM = frozenset(("__macosx", "thumbs.db", "desktop.ini", "icon\r", "@eadir", "$recycle.bin"))
 # What a name says: which split, and whether it holds images or labels. Digits at the end count the parts of a set.
@@ -78,13 +82,11 @@ def _walk(folder: Path, relative: str, tree: Tree, above: frozenset[tuple[int, i
         elif entry.is_dir():
             _walk(folder / entry.name, path, tree, above | {here})
         elif not entry.is_file():
-            lost = entry.is_symlink() and not os.path.exists(entry.path)
+            lost = entry.is_symlink() and not Path(entry.path).exists()
             tree.ignored.add("links to nothing" if lost else "no regular files", path)
         elif entry.stat().st_size == 0:
             tree.ignored.add("empty files", path)
-        elif Path(entry.name).suffix.lower() in SUFFIXES:
-            tree.pictures.setdefault(relative, []).append(entry.name)
-        elif (kind := kind_of(folder / entry.name)) == "picture":
+        elif Path(entry.name).suffix.lower() in SUFFIXES or (kind := kind_of(folder / entry.name)) == "picture":
             tree.pictures.setdefault(relative, []).append(entry.name)
         else:
             tree.files.setdefault(kind, []).append(path)
@@ -97,27 +99,15 @@ def kind_of(path: Path) -> str:
             start = file.read(4096)
     except OSError as error:
         raise unreadable(path, error) from None
-    packed = start.startswith((b"\x1f\x8b", b"BZh", b"\xfd7zXZ"))
-    if packed:
-        start = _start_of_packed(path)
-    kind = _kind(start, path)
-    return f"a packed {kind}" if packed and kind in ("zip", "npz", "parquet", "picture") else kind
-
-
-def _start_of_packed(path: Path) -> bytes:
-    import bz2
-    import gzip
-    import lzma
-
-    for opener in (gzip.open, bz2.open, lzma.open):
-        try:
-            with opener(path, "rb") as file:
-                return bytes(file.read(4096))
-        except (OSError, EOFError, ValueError, lzma.LZMAError):
-            continue
-        except Exception:  # zlib.error
-            return b""
-    return b""
+    opener = packing(start)
+    if opener is None:
+        return _kind(start, path)
+    try:
+        with opener(path, "rb") as unpacked:
+            kind = _kind(unpacked.read1(4096), path)
+    except Exception:  # each kind of packing has errors of its own
+        return "damaged packed file"
+    return f"packed {kind}" if kind in ("zip", "npz", "parquet", "picture") else kind
 
 
 def _kind(start: bytes, path: Path) -> str:
@@ -139,7 +129,7 @@ def _kind(start: bytes, path: Path) -> str:
         return "web page"
     if start[257:262] == b"ustar":
         return "tar"
-    if start[:1] == b"\x80" and start[1:2] in b"\2\3\4\5" or start.startswith(b"(lp"):
+    if (start[:1] == b"\x80" and start[1:2] in b"\2\3\4\5") or start.startswith(b"(lp"):
         return "pickle"
     if table := _kind_of_text(start):
         return table
@@ -185,7 +175,7 @@ def _opens(path: Path) -> bool:
 
 @cache
 def split_of(path: str) -> str | None:
-    """The split that a name such as "data/x_train.npy" or "t10k-images" speaks of; the last folder's or part's counts."""
+    """The split that a name such as "data/x_train.npy" or "t10k-images" speaks of; its last part counts most."""
     return _said(path, _SPLITS, rf"(?:{_ANY})?(?:{{}})(?:{_ANY})?\d*")
 
 

@@ -40,7 +40,9 @@ class Format:
 FORMATS: dict[str, Format] = {}
 
 
-def form(splits: str = "train test", names: tuple[str, ...] = Format.names, said: str = "") -> Callable[[Callable[[Path, Digits], Path]], Callable[[Path, Digits], Path]]:
+def form(
+    splits: str = "train test", names: tuple[str, ...] = Format.names, said: str = ""
+) -> Callable[[Callable[[Path, Digits], Path]], Callable[[Path, Digits], Path]]:
     def note(write: Callable[[Path, Digits], Path]) -> Callable[[Path, Digits], Path]:
         FORMATS[write.__name__] = Format(write, tuple(splits.split()), names, said)
         return write
@@ -90,7 +92,9 @@ def kaggle_file(folder: Path, digits: Digits) -> Path:
 def mnist_in_csv(folder: Path, digits: Digits) -> Path:
     for split, images in digits.items():
         header = [f"{row}x{column}" for row in range(1, 29) for column in range(1, 29)]
-        write_csv(folder / f"mnist_{split}.csv", [["label", *header], *([label, *row] for label, row in rows_of(images))])
+        write_csv(
+            folder / f"mnist_{split}.csv", [["label", *header], *([label, *row] for label, row in rows_of(images))]
+        )
     return folder
 
 
@@ -136,7 +140,9 @@ def csv_zipped(folder: Path, digits: Digits) -> Path:
 def text_between_blanks(folder: Path, digits: Digits) -> Path:
     """As the digits of The Elements of Statistical Learning: -1 to 1, a blank at the end of the line."""
     for split, images in digits.items():
-        lines = (f"{label}.0000 {' '.join(f'{value / 127.5 - 1:.6f}' for value in row)} \n" for label, row in rows_of(images))
+        lines = (
+            f"{label}.0000 {' '.join(f'{value / 127.5 - 1:.6f}' for value in row)} \n" for label, row in rows_of(images)
+        )
         with gzip.open(folder / f"zip.{split}.gz", "wt") as file:
             file.writelines(lines)
     return folder
@@ -198,7 +204,9 @@ def hugging_face_on_disk(folder: Path, digits: Digits) -> Path:
     import pyarrow as pa
 
     for split, images in {"train": digits["train"], "test": digits["test"]}.items():
-        table = pa.table({"image": pa.array([{"bytes": png(pixels)} for pixels in images.pixels]), "label": images.labels})
+        table = pa.table(
+            {"image": pa.array([{"bytes": png(pixels)} for pixels in images.pixels]), "label": images.labels}
+        )
         (folder / split).mkdir()
         with pa.ipc.new_stream(folder / split / "data-00000-of-00001.arrow", table.schema) as stream:
             stream.write_table(table)
@@ -265,7 +273,13 @@ def old_tfrecords(folder: Path, digits: Digits) -> Path:
         write_records(
             folder / f"{name}.tfrecords",
             digits[split],
-            lambda pixels, label: {"image_raw": pixels.tobytes(), "label": label, "height": 28, "width": 28, "depth": 1},
+            lambda pixels, label: {
+                "image_raw": pixels.tobytes(),
+                "label": label,
+                "height": 28,
+                "width": 28,
+                "depth": 1,
+            },
         )
     return folder
 
@@ -283,10 +297,25 @@ def tfrecord_of_floats(folder: Path, digits: Digits) -> Path:
 # IDX
 
 
-def idx_files(folder: Path, digits: Digits, images: str, labels: str, pixels: Callable[[np.ndarray], np.ndarray] = np.asarray, add: int = 0) -> Path:
+def idx_files(
+    folder: Path,
+    digits: Digits,
+    images: str,
+    labels: str,
+    pixels: Callable[[np.ndarray], np.ndarray] = np.asarray,
+    add: int = 0,
+) -> Path:
     for prefix, split in (("train", "train"), ("t10k" if "t10k" in images else "test", "test")):
-        idx(folder / images.replace("t10k", "test").replace("test", prefix), 0x803, np.ascontiguousarray(pixels(digits[split].pixels)))
-        idx(folder / labels.replace("t10k", "test").replace("test", prefix), 0x801, (digits[split].labels + add).astype(np.uint8))
+        idx(
+            folder / images.replace("t10k", "test").replace("test", prefix),
+            0x803,
+            np.ascontiguousarray(pixels(digits[split].pixels)),
+        )
+        idx(
+            folder / labels.replace("t10k", "test").replace("test", prefix),
+            0x801,
+            (digits[split].labels + add).astype(np.uint8),
+        )
     return folder
 
 
@@ -297,7 +326,10 @@ def idx_with_dots(folder: Path, digits: Digits) -> Path:
 
 @form()
 def idx_file(folder: Path, digits: Digits) -> Path:
-    return idx_files(folder, digits, "t10k-images-idx3-ubyte.gz", "t10k-labels-idx1-ubyte.gz") / "train-images-idx3-ubyte.gz"
+    return (
+        idx_files(folder, digits, "t10k-images-idx3-ubyte.gz", "t10k-labels-idx1-ubyte.gz")
+        / "train-images-idx3-ubyte.gz"
+    )
 
 
 @form()
@@ -372,7 +404,12 @@ def npz_in_a_folder_with_a_picture(folder: Path, digits: Digits) -> Path:
     return folder
 
 
-def npz_changed(folder: Path, digits: Digits, pixels: Callable[[np.ndarray], np.ndarray], labels: Callable[[np.ndarray], np.ndarray] = np.asarray) -> Path:
+def npz_changed(
+    folder: Path,
+    digits: Digits,
+    pixels: Callable[[np.ndarray], np.ndarray],
+    labels: Callable[[np.ndarray], np.ndarray] = np.asarray,
+) -> Path:
     content = {key: (pixels if key[0] == "x" else labels)(array) for key, array in arrays(digits).items()}
     np.savez(folder / "data.npz", **content)
     return folder / "data.npz"
@@ -488,7 +525,10 @@ def mat_of_columns(folder: Path, digits: Digits) -> Path:
     from scipy.io import savemat
 
     train = digits["train"]
-    savemat(folder / "mnist-original.mat", {"data": train.pixels.reshape(-1, 784).T, "label": train.labels[None].astype(float)})
+    savemat(
+        folder / "mnist-original.mat",
+        {"data": train.pixels.reshape(-1, 784).T, "label": train.labels[None].astype(float)},
+    )
     return folder / "mnist-original.mat"
 
 

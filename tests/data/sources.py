@@ -31,5 +31,7 @@ def class_folders(root: Path, per_class: int = 6, size: tuple[int, int] = (5, 7)
     for label, name in enumerate(("2", "10")):
         (root / name).mkdir(parents=True)
         for index in range(per_class):
-            Image.fromarray(np.full(size, 100 * label + index, np.uint8)).save(root / name / f"{index}.png")
+            pixels = np.full(size, 100 * label + index % 100, np.uint8)
+            pixels[-1, -1] = 255
+            Image.fromarray(pixels).save(root / name / f"{index}.png")
     return root

@@ -1,4 +1,4 @@
-"""python -m data.build: three kinds of sources, the same shards, and a sentence for each kind of bad input."""
+"""python -m data.build: shards, splits, levels and sizes, and a sentence for each kind of bad input."""
 
 import contextlib
 import gzip
@@ -64,10 +64,11 @@ def test_class_folders_become_shards_in_numeric_order(tmp_path: Path) -> None:
 
 def test_images_are_resized_only_when_told(tmp_path: Path, capsys: pytest.CaptureFixture[str]) -> None:
     folder, out = class_folders(tmp_path / "classes"), tmp_path / "out"
-    Image.fromarray(np.zeros((9, 9), np.uint8)).save(folder / "2" / "large.png")
+    Image.fromarray(255 * np.eye(9, dtype=np.uint8)).save(folder / "2" / "large.png")
     options = ["--folder", str(folder), "--out", str(out), "--eval", "2", "--test", "3", "--seed", "1"]
     assert main(options) == 1
-    assert "large.png has 9 × 9 pixels" in (error := capsys.readouterr().err) and "--size" in error
+    assert f"9 × 9 ({folder}/2/large.png) pixels: choose" in (error := capsys.readouterr().err)
+    assert "with --size 5x7" in error
     assert main([*options, "--size", "4x3"]) == 0
     assert read_images(out, "train", 4, 3).pixels.shape == (8, 4, 3)
     assert "4 × 3 pixels, 2 classes" in capsys.readouterr().out
@@ -96,12 +97,12 @@ def damage(kind: str, folder: Path) -> None:
 @pytest.mark.parametrize(
     ("kind", "words"),
     [
-        ("magic", "train-images-idx3-ubyte starts with the magic number 0x00000801"),
+        ("magic", "train-images-idx3-ubyte holds [60] values, so no images: check that images and labels were not"),
         ("truncated", "train-images-idx3-ubyte holds 2115 bytes, but its header announces 2116"),
         ("header", "train-images-idx3-ubyte holds 9 bytes"),
         ("counts", "60 images, but"),
         ("label", "label 9 of training example 59 is outside 0 … 2"),
-        ("missing", "There is no file"),
+        ("missing", "There is no file with the labels of"),
         ("gzip", "is a damaged gzip file"),
     ],
 )
@@ -120,10 +121,15 @@ def test_bad_idx_files_get_a_sentence(
 @pytest.mark.parametrize(
     ("changes", "words"),
     [
-        ({"x_train": np.zeros((60, 5, 7), np.float32)}, "is float32 [60, 5, 7], but grey images are uint8"),
+        ({"x_train": np.zeros((60, 5, 7, 2))}, "is float64 [60, 5, 7, 2], but images are [N, rows, columns]"),
+        ({"x_train": np.zeros((60, 35))}, "has rows of 35 pixels, which make no square: say what they are with --size"),
+        ({"x_train": np.full((60, 5, 7), np.nan)}, "A pixel of training example 0 is nan"),
         ({"y_train": np.zeros(59, np.int64)}, "holds 60 images, but"),
-        ({"y_test": np.full(12, -1)}, "label -1 of test example 0"),
-        ({"x_test": np.zeros((12, 6, 7), np.uint8)}, "both must have one size"),
+        ({"y_test": np.full(12, -1)}, "label -1 of test example 0 never occurs among the training"),
+        ({"y_train": np.full(60, 0.5)}, "y_train of"),
+        ({"y_train": np.ones((60, 3))}, "row 0 is not one-hot: 1.0, 1.0, 1.0"),
+        ({"y_train": np.asarray([None] * 60)}, "holds Python objects, which could run any program"),
+        ({"x_test": np.zeros((12, 6, 7), np.uint8)}, "5 × 7 (training example 0) and 6 × 7 (test example 0) pixels"),
     ],
 )
 def test_bad_npz_arrays_get_a_sentence(
@@ -145,15 +151,16 @@ def test_other_bad_input_gets_a_sentence(tmp_path: Path, capsys: pytest.CaptureF
         return capsys.readouterr().err
 
     (tmp_path / "text.npz").write_text("no archive")
-    assert "cannot be read as an .npz archive" in complaint("--npz", str(tmp_path / "text.npz"))
-    np.savez(tmp_path / "few.npz", x_train=np.zeros(1))
-    assert "has no array y_train, x_test, y_test" in complaint("--npz", str(tmp_path / "few.npz"))
+    assert "text.npz is a text file, which is not read" in complaint("--npz", str(tmp_path / "text.npz"))
+    np.savez(tmp_path / "few.npz", x_train=np.zeros((2, 3, 4)))
+    sentence = complaint("--npz", str(tmp_path / "few.npz"))
+    assert "has images, but no array holds their labels; there are x_train of" in sentence and "np.savez(" in sentence
     folder = class_folders(tmp_path / "classes")
     splits = ("--folder", str(folder), "--seed", "1", "--test", "2", "--eval", "2")
     (folder / "empty").mkdir()
     assert "empty is empty" in complaint(*splits)
     (folder / "empty" / "text.png").write_text("no image")
-    assert "text.png cannot be read as an image" in complaint(*splits)
+    assert "text.png is not a picture" in complaint(*splits)
     assert "There is no folder" in complaint("--folder", str(tmp_path / "nowhere"), *splits[2:])
     (tmp_path / "bare").mkdir()
     assert "holds no class folders" in complaint("--folder", str(tmp_path / "bare"), *splits[2:])
@@ -171,7 +178,7 @@ def test_nothing_is_overwritten(
 def test_a_place_where_nothing_can_be_created_is_named_before_the_work(
     tmp_path: Path, capsys: pytest.CaptureFixture[str], monkeypatch: pytest.MonkeyPatch
 ) -> None:
-    monkeypatch.setattr("data.build.split", lambda *_: pytest.fail("it began to work"))
+    monkeypatch.setattr("data.build.open_source", lambda *_: pytest.fail("it began to work"))
     (tmp_path / "link").symlink_to("nowhere")
     (tmp_path / "file").touch()
     before = sorted(tmp_path.iterdir())
@@ -203,7 +210,7 @@ def test_a_wrong_command_line_gets_a_sentence(
     monkeypatch.chdir(tmp_path)
     assert "'-1' is not a whole number of 0 or more" in complaint("--npz", "any.npz", "--out", "out", "--seed", "-1")
     for out in ("photos/out", "link/out", f"{photos}/2/deep/out", "photos/../photos/out"):
-        sentence = f"--out {out} lies in --folder photos, where the next build would take it for a class"
+        sentence = f"--out {out} lies in photos, where the next build would take it for a part of the data"
         assert sentence in complaint("--folder", "photos", "--test", "2", "--seed", "1", "--out", out)
     assert "has the character [, which TFX takes for a pattern" in complaint("--npz", "any.npz", "--out", "photos[1]")
     assert sorted(path.name for path in photos.iterdir()) == ["10", "2"]
@@ -264,7 +271,7 @@ def test_an_interruption_that_a_library_catches_still_ends_the_build(
                 os.kill(os.getpid(), number)
         return images
 
-    monkeypatch.setattr("data.build.read_npz", catches)
+    monkeypatch.setattr("data.build.open_source", catches)
     try:
         assert main(["--npz", "any.npz", "--out", str(tmp_path / "new" / "out"), "--eval", "10"]) == 130
         assert all(signal.getsignal(number) is signal.default_int_handler for number in previous)

@@ -41,5 +41,7 @@ def test_every_format_gives_the_same_digits(
         if split in form.splits:
             assert content(found[split], names) == content(some[split], form.names)
             del found[split]
-    rest = Images(*(np.concatenate([getattr(part, field) for part in found.values()]) for field in ("pixels", "labels")))
+    rest = Images(
+        *(np.concatenate([getattr(part, field) for part in found.values()]) for field in ("pixels", "labels"))
+    )
     assert content(rest, names) == content(some["train"], form.names)
