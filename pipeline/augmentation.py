@@ -10,7 +10,7 @@ from pathlib import Path
 
 import numpy as np
 
-from data.errors import SettingsError, UserError, storage_problem
+from data.errors import SettingsError, UserError
 from data.process import quiet
 from pipeline.arguments import add_settings, run_command
 from pipeline.config import Config, load
@@ -32,6 +32,8 @@ def main(argv: Sequence[str] | None = None) -> int:
 
 
 def _run(args: argparse.Namespace) -> int:
+    from PIL import Image
+
     config = load(args.profile, args.set)
     if not config.augmentation.active:
         raise SettingsError(
@@ -40,7 +42,10 @@ def _run(args: argparse.Namespace) -> int:
     check_data(config)
     with quiet():
         picture = draw(config)
-    _write(picture, args.output)
+    try:
+        Image.fromarray(picture).save(args.output)
+    except (ValueError, KeyError):
+        raise UserError(f"{args.output} names no kind of picture: let it end with .png.") from None
     print(args.output)
     return 0
 
@@ -75,24 +80,6 @@ def draw(config: Config) -> np.ndarray:
     large = pixels.repeat(SCALE, axis=2).repeat(SCALE, axis=3)
     framed = np.pad(large, [(0, 0), (0, 0), (GAP, 0), (GAP, 0)], constant_values=96)
     return np.vstack([np.hstack(list(line)) for line in framed])
-
-
-def _write(picture: np.ndarray, file: Path) -> None:
-    """Writes a PNG, or another kind that the file's name ends with.
-
-    Raises:
-        UserError: the file cannot be written, or its name ends with no kind of picture.
-    """
-    from PIL import Image
-
-    try:
-        Image.fromarray(picture).save(file)
-    except (ValueError, KeyError):
-        raise UserError(f"{file} names no kind of picture: let it end with .png.") from None
-    except OSError as error:
-        raise UserError(
-            f"The picture {file} cannot be written: {storage_problem(error) or error.strerror or error}."
-        ) from None
 
 
 if __name__ == "__main__":

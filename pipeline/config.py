@@ -112,15 +112,19 @@ def _apply(tree: dict[str, Any], override: str) -> None:
     keys = name.strip().split(".")
     if not equals or not all(keys):
         raise SettingsError(f"The override {override!r} is not section.key=value, such as training.epochs=3.")
-    try:
-        value = tomllib.loads(f"value = {text}")["value"]
-    except tomllib.TOMLDecodeError:
-        value = text.strip()
     for key in keys[:-1]:
         tree = tree.setdefault(key, {})
         if not isinstance(tree, dict):
             raise SettingsError(f"The override {override!r} goes through {key}, which is no section.")
-    tree[keys[-1]] = value
+    tree[keys[-1]] = parse_value(text)
+
+
+def parse_value(text: str) -> Any:
+    """The value that `text` is in TOML, or `text` itself if it is none."""
+    try:
+        return tomllib.loads(f"value = {text}")["value"]
+    except tomllib.TOMLDecodeError:
+        return text.strip()
 
 
 def _sentence(problem: Any, profile: str, overrides: Sequence[str]) -> str:

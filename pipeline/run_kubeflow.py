@@ -1,8 +1,131 @@
 """python -m pipeline.run_kubeflow: the same pipeline on Kubeflow Pipelines, or on Vertex AI."""
 
-import sys
+from __future__ import annotations
 
-from pipeline.kubeflow.cli import main
+import argparse
+import os
+import sys
+import warnings
+from collections.abc import Sequence
+from importlib.util import find_spec
+from typing import TYPE_CHECKING, Any
+
+from data.errors import SettingsError, UserError, storage_problem
+from pipeline.arguments import add_beam, add_settings, run_command
+from pipeline.config import Config, load
+from pipeline.engines.options import check_options
+
+if TYPE_CHECKING:
+    from pipeline.kubeflow.compile import Target
+
+
+def main(argv: Sequence[str] | None = None) -> int:
+    """Entry point: 0, or 1 for an error, or 2 for a wrong command line or profile."""
+    parser = argparse.ArgumentParser(
+        prog="python -m pipeline.run_kubeflow", description="Compile the pipeline to a KFP v2 spec, or submit it."
+    )
+    commands = parser.add_subparsers(dest="command", required=True, metavar="COMMAND")
+
+    common = argparse.ArgumentParser(add_help=False)
+    common.add_argument("--image", required=True, help="the pipeline's image, which every step runs in (Dockerfile)")
+    common.add_argument(
+        "--pipeline-root", required=True, metavar="URI", help="where artifacts go: gs://, s3:// or Kubeflow's minio://"
+    )
+    common.add_argument(
+        "--volume", default="", metavar="CLAIM", help="a ReadWriteMany claim, mounted in every step, for served models"
+    )
+    common.add_argument(
+        "--serving-dir",
+        default="",
+        metavar="DIR",
+        help="TF Serving's base path (default: serving_models/<model name> on the volume, else in the pipeline root)",
+    )
+    add_settings(common)
+    add_beam(common)
+    common.add_argument(
+        "--cache",
+        action=argparse.BooleanOptionalAction,
+        help="reuse steps whose inputs are the same; ExampleGen always runs (default: yes, and with --cron no)",
+    )
+
+    compiling = commands.add_parser("compile", parents=[common], help="write the spec")
+    compiling.add_argument("--target", choices=["kubeflow", "vertex"], default="kubeflow", help="default: kubeflow")
+    compiling.add_argument("-o", "--output", default="pipeline.yaml", metavar="FILE", help="default: pipeline.yaml")
+
+    submitting = commands.add_parser("submit", parents=[common], help="upload the spec to Kubeflow and start a run")
+    submitting.add_argument("--host", required=True, metavar="URL", help="URL of the Kubeflow Pipelines API")
+    submitting.add_argument("--namespace", help="the user's namespace, where Kubeflow has several users")
+    submitting.add_argument("--experiment", default="Default", metavar="NAME", help="default: Default")
+    submitting.add_argument("--run-name", metavar="NAME", help="default: the pipeline's name and the time")
+    submitting.add_argument(
+        "--parameter", action="append", default=[], metavar="KEY=VALUE", help="a run parameter: data_path=…"
+    )
+    submitting.add_argument(
+        "--cron", metavar="EXPRESSION", help="start runs by this schedule, six fields with seconds: '0 0 3 * * *'"
+    )
+    args = parser.parse_args(argv)
+    os.environ.setdefault("TF_CPP_MIN_LOG_LEVEL", "3")
+    warnings.simplefilter("ignore", FutureWarning)
+    return run_command("run_kubeflow", lambda: _run(args))
+
+
+def _run(args: argparse.Namespace) -> int:
+    config = load(args.profile, args.set, args.beam_arg)
+    check_options(config.beam)
+    return compile_to(args, config) if args.command == "compile" else submit(args, config)
+
+
+def compile_to(args: argparse.Namespace, config: Config) -> int:
+    """Writes the spec, and prints what is in it."""
+    documents = _documents(args, config, args.target, cache=args.cache is not False)
+    try:
+        with open(args.output, "w", encoding="utf-8") as file:
+            file.write(as_yaml(documents))
+    except OSError as error:
+        raise UserError(f"{args.output} cannot be written: {storage_problem(error) or error.strerror}.") from None
+    tasks = documents[0]["root"]["dag"]["tasks"]
+    print(f"{args.output}: {len(tasks)} steps for {args.target}, image {args.image}, artifacts in {args.pipeline_root}")
+    return 0
+
+
+def submit(args: argparse.Namespace, config: Config) -> int:
+    """Uploads the spec as a version of the pipeline, and starts a run or a schedule."""
+    from pipeline.kubeflow.submit import submit
+
+    parameters = dict(_parameter(text) for text in args.parameter)
+    cache = args.cache if args.cache is not None else not args.cron
+    documents = _documents(args, config, "kubeflow", cache, parameters.get("data_path", ""))
+    print(submit(args, config.name, as_yaml(documents), parameters))
+    return 0
+
+
+def _documents(
+    args: argparse.Namespace, config: Config, target: Target, cache: bool, data_path: str = ""
+) -> list[dict[str, Any]]:
+    """The spec. A data folder that the steps cannot read, the run's own or the profile's, is said on standard error."""
+    if find_spec("kfp") is None or find_spec("kfp.kubernetes") is None:
+        raise UserError("The packages kfp and kfp-kubernetes are missing: they come with make setup.")
+    from pipeline.kubeflow.compile import Deployment, compile_spec, unreadable
+
+    deployment = Deployment(args.image, args.pipeline_root, target, args.volume, args.serving_dir, cache)
+    documents = compile_spec(config, deployment)
+    if warning := unreadable(data_path or config.data.path, deployment):
+        print(f"run_kubeflow: {warning}", file=sys.stderr)
+    return documents
+
+
+def as_yaml(documents: list[dict[str, Any]]) -> str:
+    import yaml
+
+    return yaml.safe_dump_all(documents, sort_keys=True, allow_unicode=True, width=120)
+
+
+def _parameter(text: str) -> tuple[str, str]:
+    name, equals, value = text.partition("=")
+    if not equals or name != "data_path":
+        raise SettingsError(f"The run parameter {text!r} is not data_path=…, the only one the pipeline has.")
+    return name, value
+
 
 if __name__ == "__main__":
     sys.exit(main())

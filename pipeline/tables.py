@@ -21,9 +21,15 @@ def console() -> Console:
     return screen
 
 
-def table(rows: Sequence[Mapping[str, Any]], title: str = "") -> Table:
+def section(screen: Console, title: str, rows: Sequence[Mapping[str, Any]]) -> None:
+    """Prints a table below an empty line and its title."""
+    screen.print(f"\n{title}", style="bold")
+    screen.print(table(rows))
+
+
+def table(rows: Sequence[Mapping[str, Any]]) -> Table:
     """Rows with one set of keys, the columns' names. A value that is not a string or a Text becomes one."""
-    grid = Table(box=None, pad_edge=False, header_style="bold", title=title or None, title_justify="left")
+    grid = Table(box=None, pad_edge=False, header_style="bold")
     for name in rows[0]:
         grid.add_column(name, overflow="fold")
     for row in rows:
@@ -55,6 +61,8 @@ def settings_text(settings: Mapping[str, Any]) -> str:
 
 def plain(value: Any) -> str:
     """A value of the settings as --set takes it."""
+    if value is None:
+        return NOTHING
     return str(value).lower() if isinstance(value, bool) else f"{value:g}" if isinstance(value, float) else str(value)
 
 

@@ -81,18 +81,8 @@ def print_comparison(console: Console, found: Json) -> None:
 
 
 def _section(console: Console, title: str, ids: list[str], rows: Mapping[str, list[Any]]) -> None:
-    console.print(f"\n{title}", style="bold")
-    console.print(
-        tables.table(
-            [
-                {
-                    "": name,
-                    **{run: tables.plain(v) if v is not None else None for run, v in zip(ids, values, strict=True)},
-                }
-                for name, values in rows.items()
-            ]
-        )
-    )
+    lines = [{"": name, **dict(zip(ids, map(tables.plain, values), strict=True))} for name, values in rows.items()]
+    tables.section(console, title, lines)
 
 
 def _print_examples(console: Console, first: str, entry: Json) -> None:

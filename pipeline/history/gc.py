@@ -223,11 +223,7 @@ def _unknown(folder: Path, artifacts: Iterable[Artifact]) -> list[Path]:
 
 
 def _remove(path: Path, is_version: bool) -> None:
-    """Removes a file or a folder. A version gets a hidden name first, so that a server never sees a part of it.
-
-    Raises:
-        UserError: it cannot be removed.
-    """
+    """Removes a file or a folder. A version gets a hidden name first, so that a server never sees a part of it."""
     try:
         if is_version:
             path = path.rename(path.with_name(f"{_REMOVING}{path.name}"))

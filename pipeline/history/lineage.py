@@ -74,13 +74,8 @@ def show_lineage(args: argparse.Namespace, root: RunRoot) -> Json:
     }
 
 
-def find_version(text: str, root: RunRoot, recorded: Iterable[str | None] = ()) -> Path:
-    """The folder of a version, by its number or its path.
-
-    Args:
-        text: the number or the path.
-        root: where a number is looked up.
-        recorded: folders of versions that may have been removed; a number finds them too.
+def find_version(text: str, root: RunRoot, recorded: Iterable[str | None]) -> Path:
+    """The folder of a version, by its number or its path; `recorded` are those that may have been removed.
 
     Raises:
         UserError: no such version, or several models that have it.
@@ -135,13 +130,10 @@ def print_lineage(console: Console, found: Json) -> None:
     if not found["runs"]:
         console.print(f"\nML Metadata adds nothing: {found['store']}")
         return
-    console.print("\nRuns with this model", style="bold")
-    console.print(tables.table(found["runs"]))
-    console.print("\nArtifacts", style="bold")
-    console.print(tables.table(found["artifacts"]))
+    tables.section(console, "Runs with this model", found["runs"])
+    tables.section(console, "Artifacts", found["artifacts"])
     if found["rollbacks"]:
-        console.print("\nRoll-backs", style="bold")
-        console.print(tables.table(found["rollbacks"]))
+        tables.section(console, "Roll-backs", found["rollbacks"])
 
 
 def _named(title: str, rows: dict[str, Any] | None) -> list[tuple[str, Any]]:

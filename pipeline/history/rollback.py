@@ -105,11 +105,7 @@ def _source(versions: list[Path], wanted: int | None) -> Path:
 
 
 def _check(source: Path, versions: list[Path]) -> None:
-    """Loads the version, so that a damaged one is never served.
-
-    Raises:
-        UserError: it cannot be loaded.
-    """
+    """Loads the version, so that a damaged one is never served."""
     import tensorflow as tf
 
     try:

@@ -1,1 +1,1 @@
-"""The Kubeflow runner: the command, the compiled spec, its submission, and one step in its container."""
+"""The Kubeflow runner: the compiled spec, its submission, and one step in its container."""

@@ -183,8 +183,8 @@ def _problems(config: Config, deployment: Deployment) -> Iterator[str]:
                 " variable, with kubeflow.secrets."
             )
     if deployment.target == "vertex":
-        sections = {"light": kubeflow.light, "beam": kubeflow.beam, "trainer": kubeflow.trainer}
-        unknown = [f"kubeflow.{name}.node_selector" for name, section in sections.items() if section.node_selector]
+        sections = [name for name in ("light", "beam", "trainer") if getattr(kubeflow, name).node_selector]
+        unknown = [f"kubeflow.{name}.node_selector" for name in sections]
         if unknown := [*unknown, *(["kubeflow.secrets"] if kubeflow.secrets else [])]:
             yield f"Vertex AI knows no {' and no '.join(unknown)}: leave it out."
         if kubeflow.trainer.gpus and "/" in kubeflow.trainer.gpu_type:

@@ -125,13 +125,9 @@ def reporting_nodes(pipeline: tfx.dsl.Pipeline, config: Config, data_path: Any) 
 
 
 def make_page(inputs: Mapping[str, types.Artifact], run_id: str, data_path: str, record: Mapping[str, Any]) -> str:
-    """The page, with the addresses of the artifacts where the launcher made copies.
+    """The page, with the addresses of the artifacts where the launcher made copies; see `ReportSpec`.
 
-    Args:
-        inputs: the artifacts by their names in `_SOURCES`.
-        run_id: of the run.
-        data_path: the data folder.
-        record: see `ReportSpec`.
+    `inputs` are the artifacts by their names in `_SOURCES`.
     """
     from pipeline.report.collect import collect
     from pipeline.report.page import render

@@ -37,8 +37,8 @@ HTML = "system.HTML"
 _LOG = "executor-logs"
 
 
-def parse_args(argv: Sequence[str] | None) -> tuple[argparse.Namespace, list[str]]:
-    """The arguments, TFX's by TFX's names, and the rest: Beam's."""
+def main(argv: Sequence[str] | None = None) -> int:
+    """Entry point; the exit codes are run_local's. The arguments are TFX's by TFX's names, and the rest Beam's."""
     parser = argparse.ArgumentParser(
         prog="python -m pipeline.kubeflow.step", description="One step, in its container.", allow_abbrev=False
     )
@@ -49,12 +49,7 @@ def parse_args(argv: Sequence[str] | None) -> tuple[argparse.Namespace, list[str
     parser.add_argument(
         "--copies", metavar="DIR", help="use the launcher's copies of artifacts, which lie under DIR; else their URIs"
     )
-    return parser.parse_known_args(argv)
-
-
-def main(argv: Sequence[str] | None = None) -> int:
-    """Entry point; the exit codes are run_local's."""
-    args, beam_args = parse_args(argv)
+    args, beam_args = parser.parse_known_args(argv)
     os.environ["TF_USE_LEGACY_KERAS"] = "1"
     os.environ.setdefault("TF_CPP_MIN_LOG_LEVEL", "1")
     warnings.simplefilter("ignore", FutureWarning)

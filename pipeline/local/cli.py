@@ -85,11 +85,7 @@ def _run(args: argparse.Namespace) -> int:
 
 
 def _resumed(args: argparse.Namespace) -> Config:
-    """The settings of the last run that did not finish; the other arguments become those of that run.
-
-    Raises:
-        UserError: there is no such run.
-    """
+    """The settings of the last run that did not finish; the other arguments become those of that run."""
     given = load(args.profile, args.set, args.beam_arg)
     run = RunRoot(args.run_root, given).history().unfinished()
     args.resumed, args.profile = run.id, run.record["profile"]

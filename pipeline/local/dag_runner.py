@@ -86,8 +86,7 @@ class LocalRunner(tfx_runner.IrBasedRunner):
 def _check_for_postgresql(nodes: Iterable[pipeline_pb2.PipelineNode]) -> None:
     """Stops before ML Metadata writes a backslash, which it quotes twice, in SQL that PostgreSQL does not understand.
 
-    Raises:
-        SettingsError: a parameter of a step has one; JSON gives one to each quote and to each letter beyond ASCII.
+    JSON gives one to each quote and to each letter beyond ASCII.
     """
     for node in nodes:
         for name, parameter in node.parameters.parameters.items():
@@ -108,3 +107,10 @@ class _Launcher(launcher.Launcher):
         if self._pipeline_node.node_info.id in BEAM_STEPS:
             check_job_server(self.beam)
         return super()._run_executor(*args)
+
+    def _publish_successful_execution(self, execution_id: int, contexts: Any, *results: Any, **named: Any) -> None:
+        try:
+            super()._publish_successful_execution(execution_id, contexts, *results, **named)
+        except Exception:  # TFX would leave the step running in the history
+            self._publish_failed_execution(execution_id, contexts)
+            raise

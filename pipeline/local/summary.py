@@ -11,7 +11,6 @@ from rich.text import Text
 
 if TYPE_CHECKING:
     from components.evaluator.report import Evaluation
-    from components.infra_validator.report import InfraCheck
     from pipeline.runs.records import Run
 
 Row = tuple[str, Text | str]
@@ -31,7 +30,10 @@ def print_summary(
     if evaluation is not None:
         rows += _evaluation(evaluation, run.baseline_version)
     if run.infra is not None and (run.infra.blessed or (evaluation and evaluation.blessed)):
-        rows += [("Infra check", _infra(run.infra)), ("", f"by {run.infra.server}"), ("", run.infra.report)]
+        verdict = Text("passed: served and called over gRPC", "green")
+        if not run.infra.blessed:
+            verdict = Text(f"refused: {run.infra.reason}", "bold red")
+        rows += [("Infra check", verdict), ("", f"by {run.infra.server}"), ("", run.infra.report)]
     if run.pushed_to:
         rows.append(("Pushed", _pushed(run.pushed_to, before, now)))
     elif evaluation is not None:
@@ -69,12 +71,8 @@ def _evaluation(evaluation: Evaluation, baseline_version: str | None) -> Iterato
     yield "Gates", Text("passed: blessed", "green") if blessed else Text("refused: not blessed", "bold red")
     for gate in evaluation.gates:
         yield "", Text.assemble(("✓", "green") if gate.passed else ("✗", "bold red"), f" {gate}")
-
-
-def _infra(infra: InfraCheck) -> Text:
-    if infra.blessed:
-        return Text("passed: served and called over gRPC", "green")
-    return Text(f"refused: {infra.reason}", "bold red")
+    for name in evaluation.untested:
+        yield "", f"– accuracy of class {name}: no test examples, no gate"
 
 
 def _pushed(destination: str, before: set[int], now: set[int]) -> str:

@@ -44,9 +44,8 @@ def connection_config(text: str, file: Path) -> metadata_store_pb2.ConnectionCon
     _fill_in_all(connection)
     kind = connection.WhichOneof("config") or ""
     server: Any = getattr(connection, kind, None)
-    missing = [
-        name for name in _NEEDED.get(kind, ()) if not getattr(server, name) and not _has_other_place(server, name)
-    ]
+    elsewhere = any(getattr(server, name, "") for name in ("hostaddr", "socket"))
+    missing = [n for n in _NEEDED.get(kind, ()) if not getattr(server, n) and not (n == "host" and elsewhere)]
     if missing:
         raise SettingsError(f"metadata.connection gives {kind} no {missing[0]}: add {missing[0]}: '…'.")
     if kind == "postgresql" and server.password:  # ML Metadata puts it into libpq's connection string as it is
@@ -112,17 +111,8 @@ def _check_server(place: str) -> None:
         ) from None
 
 
-def _has_other_place(server: Any, name: str) -> bool:
-    """Whether a server without a host has another address."""
-    return name == "host" and any(getattr(server, other, "") for other in ("hostaddr", "socket"))
-
-
 def _fill_in_all(message: Message) -> None:
-    """Replaces `$NAME` and `${NAME}` in every string of `message`, after it was parsed: a value may hold any character.
-
-    Raises:
-        SettingsError: a variable that is not set.
-    """
+    """Fills in every string of `message`, after it was parsed: a value may hold any character."""
     for field, value in message.ListFields():
         if isinstance(value, str):
             setattr(message, field.name, fill_in(value, "metadata.connection"))

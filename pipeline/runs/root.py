@@ -31,6 +31,7 @@ class RunRoot:
     def __init__(self, path: Path, config: Config) -> None:
         self.path = path.resolve()
         self._config = config
+        self._database, self._lock = self.path / "metadata.db", self.path / "lock"
         self.artifacts = self.path / "artifacts"
         self.serving_dir = self.path / "serving_models" / config.serving.model_name
 
@@ -113,14 +114,6 @@ class RunRoot:
     def report(self, run_id: str) -> Path:
         """The report of a run."""
         return self.path / "reports" / f"{run_id}.html"
-
-    @property
-    def _database(self) -> Path:
-        return self.path / "metadata.db"
-
-    @property
-    def _lock(self) -> Path:
-        return self.path / "lock"
 
     def running(self) -> str | None:
         """The id of the run that a process makes now. This takes no lock, so it is in nobody's way."""

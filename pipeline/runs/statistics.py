@@ -11,12 +11,11 @@ _Z = NormalDist().inv_cdf(0.975)
 def wilson(k: int, n: int) -> tuple[float, float]:
     """The 95 % Wilson score interval of a proportion.
 
-    It stays in [0, 1] and is usable for small n and for proportions near 0 or 1: E. B. Wilson, "Probable inference,
-    the law of succession, and statistical inference", Journal of the American Statistical Association 22 (1927). It
-    is that of scipy.stats.binomtest, without the second that loading SciPy takes.
+    That of scipy.stats.binomtest, without the second that loading SciPy takes: E. B. Wilson, "Probable inference, the
+    law of succession, and statistical inference", Journal of the American Statistical Association 22 (1927).
 
     Args:
-        k: successes, 0 ≤ k ≤ n.
+        k: successes.
         n: trials; 0 gives (0, 1), which says nothing.
 
     Raises:
@@ -35,19 +34,13 @@ def wilson(k: int, n: int) -> tuple[float, float]:
 def mcnemar(b: int, c: int) -> float:
     """The two-sided p-value of the exact McNemar test for two models on the same examples.
 
-    If both models are equally good, each example on which only one is right favours either with probability 1/2:
     Q. McNemar, "Note on the sampling error of the difference between correlated proportions or percentages",
     Psychometrika 12 (1947), with the binomial distribution in place of its χ² approximation.
 
     Args:
         b: examples that only the first model gets right.
-        c: examples that only the second model gets right.
-
-    Returns:
-        A probability; 1 if b = c = 0.
+        c: examples that only the second model gets right; 1 is returned if both are 0.
     """
-    if b + c == 0:
-        return 1.0
     from scipy.stats import binomtest  # type: ignore[import-untyped]
 
-    return float(binomtest(b, b + c, 0.5).pvalue)
+    return float(binomtest(b, b + c, 0.5).pvalue) if b + c else 1.0

@@ -3,13 +3,12 @@
 from __future__ import annotations
 
 import json
-import tomllib
 from collections.abc import Sequence
 from dataclasses import dataclass, replace
 from typing import TYPE_CHECKING, Any
 
 from data.errors import SettingsError
-from pipeline.config import Config, with_overrides
+from pipeline.config import Config, parse_value, with_overrides
 from pipeline.definition import STEP_OF_SECTION
 
 if TYPE_CHECKING:
@@ -70,7 +69,7 @@ def parse_range(text: str) -> Range:
     if key in FIXED:
         raise SettingsError(f"--set-range {text}: {FIXED[key]}.")
     low, dots, high = values.partition("..")
-    found = [_value(part) for part in ((low, high) if dots else values.split(","))]
+    found = [parse_value(part) for part in ((low, high) if dots else values.split(","))]
     plain = all(isinstance(value, str | bool | int | float) for value in found)
     if not dots and plain and len(set(found)) > 1:
         return Range(key, choices=tuple(dict.fromkeys(found)))
@@ -116,10 +115,3 @@ def value_of(config: Config, key: str) -> Any:
     for name in key.split("."):
         found = getattr(found, name)
     return found
-
-
-def _value(text: str) -> Any:
-    try:
-        return tomllib.loads(f"value = {text}")["value"]
-    except tomllib.TOMLDecodeError:
-        return text.strip()

@@ -20,7 +20,7 @@ from pipeline.report.page import templates
 from pipeline.report.svg import FIRST, GRID, SECOND, Chart, canvas, finish
 from pipeline.runs.files import write_file
 from pipeline.runs.settings import dump
-from pipeline.tables import console, plain, table
+from pipeline.tables import console, plain, section
 from pipeline.tune.ranges import Range, override
 from pipeline.tune.study import Search
 
@@ -42,10 +42,8 @@ def write_report(search: Search, study: optuna.Study) -> None:
         | {key: plain(value) for key, value in trial.params.items()}
         for trial in ranked
     ]
-    console().print()
-    console().print(table(rows[:_SHOWN], title=f"The best of {len(trials)} trials"))
-    importance = importances(study)
-    if importance:
+    section(console(), f"The best of {len(trials)} trials", rows[:_SHOWN])
+    if importance := importances(study):
         print("\nImportance  " + "  ".join(f"{key} {share:.0%}" for key, share in importance.items()))
     profile, page = search.folder / "best.toml", search.folder / "report.html"
     write_file(profile_text(search, ranked[0]), profile)

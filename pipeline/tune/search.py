@@ -96,11 +96,7 @@ def next_trial(search: Search, study: optuna.Study) -> tuple[optuna.Trial, IO[st
 
 
 def _train(search: Search, study: optuna.Study, trial: optuna.Trial) -> None:
-    """Trains one trial, and tells the study what came of it.
-
-    Raises:
-        Exception: the training failed. Then the trial is queued again.
-    """
+    """Trains one trial, and tells the study what came of it. If the training fails, the trial is queued again."""
     from pipeline.tune.trial import train_trial
 
     try:

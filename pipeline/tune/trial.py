@@ -44,12 +44,8 @@ def judge(
 ) -> dict[str, float]:
     """Trains as the Trainer does, and returns the val_loss and val_accuracy of the weights that it would keep.
 
-    Args:
-        config: the settings.
-        transform_output: the folder that Transform wrote.
-        examples: the folder that ExampleGen wrote. The test split in it is not read.
-        folder: where an interrupted training leaves its state, and TensorBoard finds its curves.
-        callbacks: of Keras, beside the Trainer's own.
+    `transform_output` and `examples` are as in `Search`; the test split is not read. An interrupted training leaves its
+    state in `folder`, where TensorBoard finds its curves. `callbacks` come beside the Trainer's own.
 
     Raises:
         DivergedError: the training gave no usable weights.

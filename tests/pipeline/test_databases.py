@@ -10,7 +10,7 @@ import pytest
 
 from pipeline.definition import STEPS
 from pipeline.exit_codes import FAILED, PUSHED, WRONG_USE
-from pipeline.history.cli import main as history
+from pipeline.history.__main__ import main as history
 from pipeline.local.cli import main
 from tests.conftest import MNIST, Outcome
 from tests.pipeline import databases

@@ -19,7 +19,7 @@ import pytest
 
 from components.evaluator.predictions import Predictions, read_predictions
 from components.version_folder import PROVENANCE, environment
-from pipeline.history.cli import main
+from pipeline.history.__main__ import main
 from pipeline.history.examples import compare_predictions
 from pipeline.runs.root import RunRoot
 from pipeline.runs.statistics import mcnemar, wilson
@@ -260,7 +260,7 @@ def test_only_rollback_loads_tensorflow(recorded: Recorded) -> None:
         ["gc", "--keep", "1", "--keep-versions", "1", "--dry-run"],
     ]
     code = (
-        "import sys\nfrom pipeline.history.cli import main\n"
+        "import sys\nfrom pipeline.history.__main__ import main\n"
         f"for command in {commands}: assert main([*command, '--run-root', {str(recorded.root)!r}]) == 0, command\n"
         "assert not {'tensorflow', 'tfx', 'tensorflow_model_analysis', 'apache_beam'} & set(sys.modules)"
     )
@@ -270,7 +270,7 @@ def test_only_rollback_loads_tensorflow(recorded: Recorded) -> None:
 
 def test_help_loads_nothing_heavy() -> None:
     code = (
-        "import sys\nfrom pipeline.history.cli import main\ntry: main(['gc', '--help'])\n"
+        "import sys\nfrom pipeline.history.__main__ import main\ntry: main(['gc', '--help'])\n"
         "finally: assert not {'tensorflow', 'ml_metadata', 'numpy', 'pydantic', 'rich'} & set(sys.modules)"
     )
     done = subprocess.run([sys.executable, "-c", code], cwd=ROOT, capture_output=True, text=True, check=False)

@@ -16,7 +16,7 @@ from components.version_folder import read_provenance, same_model
 from data.readers import Images
 from pipeline.config import Config
 from pipeline.exit_codes import PUSHED
-from pipeline.history.cli import main
+from pipeline.history.__main__ import main
 from pipeline.history.gc import size
 from pipeline.runs.root import RunRoot
 from serving.client import Client

@@ -13,7 +13,7 @@ from pathlib import Path
 
 import pytest
 
-from pipeline.kubeflow.cli import main as compile_pipeline
+from pipeline.run_kubeflow import main as compile_pipeline
 from tests.conftest import ROOT
 from tests.pipeline.image import Stage, build, context, pins, structure
 from tests.pipeline.kubeflow_launcher import Launcher

@@ -18,9 +18,9 @@ from kfp.pipeline_spec import pipeline_spec_pb2
 from data.errors import SettingsError
 from pipeline.definition import STEPS
 from pipeline.exit_codes import FAILED, WRONG_USE
-from pipeline.kubeflow.cli import main
 from pipeline.kubeflow.compile import Deployment, unreadable
 from pipeline.kubeflow.report import REPORT, VERDICT, address
+from pipeline.run_kubeflow import main
 from tests.conftest import Outcome
 from tests.pipeline.kubeflow_api import Server, kubeflow_api
 

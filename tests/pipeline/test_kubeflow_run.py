@@ -9,8 +9,8 @@ import tensorflow as tf
 
 from pipeline.definition import STEPS
 from pipeline.exit_codes import DATA_REFUSED, MODEL_REFUSED
-from pipeline.kubeflow.cli import main
 from pipeline.kubeflow.report import REPORT, VERDICT
+from pipeline.run_kubeflow import main
 from tests.conftest import QUICK
 from tests.pipeline.few_digits import SETTINGS, WORSE, few_digits, few_mnist
 from tests.pipeline.kubeflow_launcher import SECRET, Launcher, Step, in_fork, in_new_process

@@ -13,7 +13,7 @@ from moto.server import ThreadedMotoServer
 
 pytest.importorskip("tensorflow_io", reason="there is no tensorflow-io for TensorFlow 2.21")
 
-from pipeline.kubeflow.cli import main
+from pipeline.run_kubeflow import main
 from tests import processes
 from tests.conftest import ROOT
 from tests.pipeline.few_digits import few_mnist

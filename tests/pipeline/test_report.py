@@ -18,7 +18,7 @@ from components.evaluator.report import Evaluation, Gate
 from pipeline.config import Config
 from pipeline.exit_codes import DATA_REFUSED, FAILED, MODEL_REFUSED, PUSHED, WRONG_USE
 from pipeline.report import charts, evaluated
-from pipeline.report.cli import main
+from pipeline.report.__main__ import main
 from pipeline.report.collect import Facts, collect
 from pipeline.report.page import SECTIONS, render
 from pipeline.runs.records import Artifact, Run

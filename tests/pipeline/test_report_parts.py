@@ -87,7 +87,7 @@ def test_a_page_is_replaced_as_a_whole(small_disk: Path) -> None:
 
 
 def test_help_loads_no_library() -> None:
-    code = "import sys, pipeline.report.cli as c\ntry: c.main(['--help'])\nexcept SystemExit: pass\n"
+    code = "import sys, pipeline.report.__main__ as c\ntry: c.main(['--help'])\nexcept SystemExit: pass\n"
     code += "assert not {'tensorflow', 'tfx', 'matplotlib', 'ml_metadata'} & set(sys.modules)"
     done = subprocess.run([sys.executable, "-c", code], cwd=ROOT, capture_output=True, text=True, check=False)
     assert done.returncode == 0 and "RUN" in done.stdout, done.stderr

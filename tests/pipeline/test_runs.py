@@ -18,7 +18,7 @@ from data.errors import SettingsError, UserError
 from pipeline.config import Config
 from pipeline.definition import STEPS
 from pipeline.exit_codes import FAILED, MODEL_REFUSED, PUSHED, WRONG_USE
-from pipeline.history.cli import main as history_main
+from pipeline.history.__main__ import main as history_main
 from pipeline.local.cli import main
 from pipeline.runs.root import RunRoot
 from tests.conftest import MNIST, ROOT, last_run, run_pipeline, versions

@@ -16,7 +16,7 @@ import pytest
 from data.errors import UserError
 from pipeline.config import load
 from pipeline.exit_codes import FAILED, INTERRUPTED, WRONG_USE
-from pipeline.tune.cli import main
+from pipeline.tune.__main__ import main
 from pipeline.tune.ranges import Range, check_ranges, parse_range, value_of
 from pipeline.tune.report import importances, toml
 from pipeline.tune.search import next_trial, work
@@ -149,7 +149,7 @@ def test_a_full_disk_is_a_sentence(small_disk: Path) -> None:
 import sys
 from pathlib import Path
 from pipeline.config import load
-from pipeline.tune.cli import go_on
+from pipeline.tune.__main__ import go_on
 from pipeline.tune.study import Search
 sys.exit(go_on({search}, jobs=1))
 """
