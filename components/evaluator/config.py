@@ -2,6 +2,8 @@
 
 from __future__ import annotations
 
+from collections.abc import Collection
+
 from tensorflow_model_analysis.proto import config_pb2
 
 from components.evaluator.metrics import ExpectedCalibrationError
@@ -23,7 +25,7 @@ def eval_config(gates: Gates, classes: int) -> config_pb2.EvalConfig:
     """Overall and per-class accuracy, cross-entropy, confusion matrix, calibration, with the gates as thresholds.
 
     The per-class accuracy is the accuracy over the slice of examples with that label. Each of `classes` labels has
-    its own threshold: TFMA reports a label without examples as a missing slice, and the model is not blessed.
+    its own threshold.
     """
     every_class = [config_pb2.SlicingSpec(feature_values={LABEL: str(label)}) for label in range(classes)]
     accuracy = config_pb2.MetricConfig(
@@ -51,6 +53,21 @@ def eval_config(gates: Gates, classes: int) -> config_pb2.EvalConfig:
             )
         ],
     )
+
+
+def without_gates(config: config_pb2.EvalConfig, untested: Collection[int]) -> config_pb2.EvalConfig:
+    """The config without the thresholds of the labels in `untested`, which have no examples.
+
+    TFMA would report their slices as missing, and no model would be blessed.
+    """
+    pruned = config_pb2.EvalConfig()
+    pruned.CopyFrom(config)
+    for metric in (metric for spec in pruned.metrics_specs for metric in spec.metrics):
+        for threshold in metric.per_slice_thresholds:
+            kept = [s for s in threshold.slicing_specs if s.feature_values.get(LABEL) not in set(map(str, untested))]
+            del threshold.slicing_specs[:]
+            threshold.slicing_specs.extend(kept)
+    return pruned
 
 
 def _model_spec(name: str) -> config_pb2.ModelSpec:

@@ -10,6 +10,7 @@ from typing import NamedTuple
 import numpy as np
 
 from components.trainer.signatures import PREDICT_ROWS, PROBABILITIES, SERVING_DEFAULT
+from data.errors import UserError
 from data.example import ExampleSpec, input_spec, parse
 
 WORST = 40
@@ -40,8 +41,14 @@ class Predictions(NamedTuple):
     """[≤ WORST, …], their inputs as `data.example.parse` returns them."""
 
 
-def write_predictions(folder: str, files: Sequence[str], model: str, baseline: str | None, spec: ExampleSpec) -> None:
-    """Calls the SavedModels `model` and `baseline` with the examples in `files`, and writes the result to `folder`."""
+def write_predictions(
+    folder: str, files: Sequence[str], model: str, baseline: str | None, spec: ExampleSpec
+) -> Predictions:
+    """Calls the SavedModels `model` and `baseline` with the examples in `files`, and writes the result to `folder`.
+
+    Raises:
+        UserError: an answer of `model` is not finite.
+    """
     import tensorflow as tf
 
     from data.records import read_records
@@ -77,10 +84,16 @@ def write_predictions(folder: str, files: Sequence[str], model: str, baseline: s
         worst=np.array([position for _, position, _ in worst], np.int64),
         worst_inputs=np.array([array for _, _, array in worst]),
     )
+    if unusable := np.count_nonzero(~np.isfinite(predictions.confidence)):
+        raise UserError(
+            f"The model answers {unusable:,} of {len(predictions.confidence):,} test examples with NaN instead of"
+            " probabilities: its training diverged. Lower training.learning_rate or set training.clip_norm."
+        )
     content = io.BytesIO()
     np.savez_compressed(content, **predictions._asdict())
     with tf.io.gfile.GFile(os.path.join(folder, _FILE), "wb") as file:
         file.write(content.getvalue())
+    return predictions
 
 
 def read_predictions(folder: str) -> Predictions:

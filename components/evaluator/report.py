@@ -80,6 +80,11 @@ class Evaluation:
         return _class_name(label, self.labels), accuracy
 
     @property
+    def untested(self) -> list[str]:
+        """The names of the classes without test examples, which have no gate."""
+        return [name for label, name in enumerate(self.labels) if label not in self.class_accuracy]
+
+    @property
     def figures(self) -> dict[str, float]:
         """The numbers that a list of runs shows, by their names in ML Metadata."""
         figures = {"accuracy": self.accuracy, "examples": float(self.examples), "cross_entropy": self.cross_entropy}

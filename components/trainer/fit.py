@@ -92,7 +92,7 @@ def fit(
     hosts writes to `log_dir` and `backup_dir`; all read the latter.
 
     Raises:
-        DivergedError: the loss became NaN or infinite.
+        DivergedError: the loss or the validation loss became NaN or infinite, and no epoch had usable weights.
     """
     finished = finished_epochs(backup_dir)
     if finished:
@@ -123,14 +123,17 @@ def fit(
     if cluster.is_chief and tf.io.gfile.exists(epochs):
         tf.io.gfile.copy(epochs, os.path.join(log_dir, EPOCHS), overwrite=True)
     # A training that was resumed after its last epoch has no history.
-    if not np.isfinite(history.history.get("loss", [0.0])[-1]):
-        if best is None or not np.isfinite(best.best):
-            if cluster.is_chief:
-                tf.io.gfile.rmtree(backup_dir)  # it has the NaN weights: the same command must not continue from them
-            raise DivergedError(
-                "Training diverged: the loss became NaN or infinite and no epoch gave usable weights."
-                " Lower training.learning_rate or set training.clip_norm."
-            )
+    last = {name: values[-1] for name, values in history.history.items()}
+    judged = [best.best] if best else [last.get(name, 0.0) for name in ("loss", "val_loss")]
+    if not np.isfinite(judged).all():
+        if cluster.is_chief:
+            tf.io.gfile.rmtree(backup_dir)  # it has the NaN weights: the same command must not continue from them
+        culprit = "validation loss" if np.isfinite(last.get("loss", 0.0)) else "loss"
+        raise DivergedError(
+            f"Training diverged: the {culprit} became NaN or infinite and no epoch gave usable weights."
+            " Lower training.learning_rate or set training.clip_norm."
+        )
+    if not np.isfinite(last.get("loss", 0.0)):
         log.warning("The loss became NaN or infinite and training stopped; lower training.learning_rate.")
     if best:
         log.info("Kept the weights of epoch %d, validation loss %.4f.", best.best_epoch + 1, best.best)

@@ -16,17 +16,9 @@ if TYPE_CHECKING:
 Row = tuple[str, Text | str]
 
 
-def print_summary(
-    console: Console,
-    run: Run,
-    evaluation: Evaluation | None,
-    report: Path | None,
-    log: Path,
-    before: set[int],
-    now: set[int],
-) -> None:
+def print_summary(console: Console, run: Run, report: Path | None, log: Path, before: set[int], now: set[int]) -> None:
     """Prints the final table of a run; `before` and `now` are the versions under TF Serving's base path."""
-    rows: list[Row] = []
+    rows, evaluation = list[Row](), run.evaluation()
     if evaluation is not None:
         rows += _evaluation(evaluation, run.baseline_version)
     if run.infra is not None and (run.infra.blessed or (evaluation and evaluation.blessed)):
