@@ -79,7 +79,7 @@ def cut(parts: Mapping[str, Images], args: argparse.Namespace) -> dict[str, Imag
         if split in parts and not len(parts[split]):
             raise DataError(f"{source} holds no {split} images: the model could not be judged; add some.")
     seed = args.seed
-    if seed is None and ("test" not in parts or _in_runs(train.labels)) and not {"eval", "test"} <= parts.keys():
+    if seed is None and ("test" not in parts or _in_runs(train.labels)):
         seed = 0
         reason = "it sets no test images apart" if "test" not in parts else "its images come class by class"
         print(f"Shuffles {source} with seed 0, because {reason}. Choose another with --seed.")
@@ -103,7 +103,8 @@ def cut(parts: Mapping[str, Images], args: argparse.Namespace) -> dict[str, Imag
 
 def _in_runs(labels: np.ndarray) -> bool:
     """Whether the examples come class by class, so that the last ones are of few classes."""
-    return len(labels) > 2 * (1 + np.count_nonzero(np.diff(labels))) and len(np.unique(labels)) > 1
+    runs, classes = 1 + np.count_nonzero(np.diff(labels)), len(np.unique(labels))
+    return classes > 1 and runs < 4 * classes and 2 * runs < len(labels)
 
 
 def write(

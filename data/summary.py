@@ -8,6 +8,7 @@ from hashlib import blake2b
 
 import numpy as np
 from rich.console import Console
+from rich.markup import escape
 from rich.table import Table
 
 from data.errors import DataError
@@ -78,7 +79,7 @@ def show(
     counts = {split: np.bincount(splits[split].labels, minlength=len(names)) for split in SPLITS}
     shown = len(names) if len(names) <= _ROWS else _ROWS - 1
     for label, name in enumerate(names[:shown]):
-        table.add_row(name, *(f"{counts[split][label]:,}" for split in SPLITS))
+        table.add_row(escape(name), *(f"{counts[split][label]:,}" for split in SPLITS))
     if shown < len(names):
         table.add_row(f"… and {len(names) - shown} more", *(f"{counts[split][shown:].sum():,}" for split in SPLITS))
     table.add_section()

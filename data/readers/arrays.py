@@ -17,6 +17,7 @@ import numpy as np
 from data.errors import DataError
 from data.labels import plain
 from data.pictures import grey
+from data.readers.idx import is_emnist
 from data.readers.source import Ignored, Images, Pixels, Source, numbered, paired, transposed
 from data.readers.stored import Stored, unpacked
 from data.readers.tree import kind_of, role_of, split_of
@@ -52,7 +53,7 @@ def read_arrays(root: Path, files: list[str], ignored: Ignored, scratch: Path, s
     found = [Found(f"{root / file}//{key}", array) for file in files for key, array in _open(root / file, scratch)]
     images, labels, names = _roles(root, found, ignored)
     parts: dict[str, Images] = {}
-    emnist = all(Path(file).name.lower().startswith("emnist") for file in files) or _is_emnist(found)
+    emnist = all(map(is_emnist, files)) or _is_emnist(found)
     for split, pixels in images.items():
         values = labels.pop(split, None)
         if values is None:

@@ -38,6 +38,7 @@ _REMEDIES = {
     "HDF5 file": "which is not read: save it with np.savez; from MATLAB with save('-v7', …)",
     "web page": "perhaps of a download that failed: fetch the file again",
     "damaged packed file": "cut off or changed: fetch it again",
+    "pointer of Git LFS": "not the file itself: fetch that with git lfs pull",
     "picture": "one picture only: name a folder with one folder of pictures for each class",
 }
 
@@ -116,8 +117,9 @@ def _open_folder(tree: Tree, kind: str | None, scratch: Path, size: tuple[int, i
     found = {name: files for name, files in tree.files.items() if name in KINDS and kind in (None, name)}
     if not found and len(packed := tree.files.get("zip", []) + tree.files.get("tar", [])) == 1 and not folders:
         return open_source(tree.root / packed[0], kind, scratch, size)
-    if damaged := tree.files.get("damaged packed file"):
-        raise DataError(_refusal(tree.root / damaged[0], "damaged packed file", None))
+    for broken in ("damaged packed file", "pointer of Git LFS"):
+        if broken in tree.files:
+            raise DataError(_refusal(tree.root / tree.files[broken][0], broken, None))
     groups = _groups(found)
     if not groups:
         if kind is None and (folders or tree.pictures):

@@ -55,20 +55,19 @@ def read_idx(root: Path, files: list[str], ignored: Ignored, scratch: Path) -> S
         values = stored.whole()
         if values.ndim == 2 and "qmnist" in name:
             values = values[:, 0]
-        part = paired(
-            _pixels(root / file, array, split), plain(values, str(root / name)), *map(str, (root / file, root / name))
-        )
-        parts[split] = transposed(part) if _is_emnist(root, file) else part
+        images_of, labels_of = str(root / file), str(root / name)
+        part = paired(_pixels(root / file, array, split), plain(values, labels_of), images_of, labels_of)
+        parts[split] = transposed(part) if is_emnist(file) else part
     for split, (file, _) in labels.items():
         raise DataError(
             f"There is no file with the images of {root / file}, the labels of {split}: put it beside them."
         )
-    emnist = any(_is_emnist(root, file) for file, _ in images.values())
+    emnist = any(is_emnist(file) for file, _ in images.values())
     found = ", ".join(file for file, _ in images.values())
     return Source(
         f"IDX files: {found}{'; turned upright, as EMNIST is transposed' if emnist else ''}",
         parts,
-        emnist_names(root, group_of(next(iter(images.values()))[0])) if emnist else {},
+        emnist_names(root, next(iter(images.values()))[0]) if emnist else {},
         ignored,
     )
 
@@ -80,9 +79,10 @@ def companions(file: Path) -> list[str]:
     return [name for name in same if kind_of(file.parent / name) == "idx"]
 
 
-def emnist_names(folder: Path, group: str) -> dict[int, str]:
-    """The class names of EMNIST's `…mapping.txt`: a label and the codes of its character in each line."""
-    found = [path for path in sorted(folder.rglob("*mapping.txt")) if group_of(path.stem.lower()) in (group, "")]
+def emnist_names(folder: Path, file: str) -> dict[int, str]:
+    """The class names of the `…mapping.txt` of EMNIST's `file`: a label and the codes of its character in each line."""
+    group = group_of(Path(file).name)
+    found = [path for path in sorted((folder / file).parent.glob("*mapping.txt")) if group_of(path.name) in (group, "")]
     if not found:
         return {}
     lines = [line.split() for line in read_text(found[0]).splitlines() if line.strip()]
@@ -91,8 +91,9 @@ def emnist_names(folder: Path, group: str) -> dict[int, str]:
     return {int(line[0]): chr(int(line[1])) for line in lines}
 
 
-def _is_emnist(root: Path, file: str) -> bool:
-    return Path(root / file).name.lower().startswith("emnist")
+def is_emnist(file: str) -> bool:
+    """Whether a file is named like EMNIST's, whose pictures have rows and columns exchanged."""
+    return Path(file).name.lower().startswith("emnist")
 
 
 def _without_twins(files: list[str], ignored: Ignored) -> list[str]:

@@ -12,6 +12,7 @@ import numpy as np
 from data.errors import DataError
 from data.process import quiet
 from data.readers.arrays import as_picture
+from data.readers.idx import is_emnist
 from data.readers.rows import Rows
 from data.readers.source import Ignored, Source
 from data.readers.tree import kind_of, read_text, split_of
@@ -51,7 +52,7 @@ def read_records(root: Path, files: list[str], ignored: Ignored, scratch: Path, 
                 rows.add_file(split_of(file), image[0], target)
             else:
                 rows.add(split_of(file), _pixels(image, feature, size, where), target)
-    emnist = any(Path(file).name.startswith("emnist") for file in files)
+    emnist = any(map(is_emnist, files))
     kind = f"TFRecords of tf.train.Examples: {keys[0]} and {keys[1]}"
     return rows.source(kind, _names(root, files, keys[1]), ignored, str(root), turned=emnist)
 

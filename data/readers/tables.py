@@ -13,6 +13,7 @@ import numpy as np
 
 from data.errors import DataError
 from data.readers.arrays import as_picture
+from data.readers.idx import emnist_names, is_emnist
 from data.readers.rows import Rows
 from data.readers.source import Ignored, Source
 from data.readers.text_tables import FEW_PIXELS, LABELS, NoPicturesError, few, open_csv
@@ -22,16 +23,17 @@ if TYPE_CHECKING:
     import pyarrow as pa
 
 IMAGES = ("image", "img", "images", "picture", "pixels", "x", "data", "pixel_values", "image_bytes")
+_INDICES = ("", "id", "index", "unnamed: 0", "level_0", "imageid", "image_id")  # columns that number the rows
 _BATCH = 256
 
 
 @dataclass(frozen=True)
 class _Layout:
-    """Where a table has its images and labels. `image` is one column, or `pixels` are many, from first to last."""
+    """The numbers of the columns of labels and images. The images are one column, or `pixels` are many."""
 
     label: int
     image: int | None
-    pixels: tuple[int, int] = (0, 0)
+    pixels: tuple[int, ...] = ()
 
 
 def read_tables(root: Path, files: list[str], ignored: Ignored, scratch: Path, size: tuple[int, int] | None) -> Source:
@@ -57,11 +59,13 @@ def read_tables(root: Path, files: list[str], ignored: Ignored, scratch: Path, s
             ignored.add("tables without labels or pictures", file)
             continue
         kind = kind or _said(path, file, schema, layout)
-        names = names or _names(schema, schema.names[layout.label])
+        names = (
+            names or _names(schema, schema.names[layout.label]) or (emnist_names(root, file) if is_emnist(file) else {})
+        )
         _read(rows, split_of(file), batches, layout, size, path)
     if not kind:
         raise DataError(f"{problems[0]}")
-    emnist = any(Path(file).name.lower().startswith("emnist") for file in files)
+    emnist = any(map(is_emnist, files))
     return rows.source(kind, names, ignored, str(root), turned=emnist)
 
 
@@ -110,12 +114,9 @@ def _read(
                     f"Row {index + labels.index(None)} of {path} has no label: correct it, or leave it out."
                 )
             if layout.image is None:
-                first, last = layout.pixels
-                columns = [
-                    np.asarray(batch.column(at).to_numpy(zero_copy_only=False), np.float32) for at in range(first, last)
-                ]
-                shape = as_picture(last - first, size, str(path))
-                for values, label in zip(np.stack(columns, axis=1), labels, strict=True):
+                columns = [batch.column(at).to_numpy(zero_copy_only=False) for at in layout.pixels]
+                shape = as_picture(len(columns), size, str(path))
+                for values, label in zip(np.stack(columns, axis=1).astype(np.float32), labels, strict=True):
                     rows.add(split, values.reshape(shape), label)
             else:
                 for offset, (image, label) in enumerate(
@@ -155,7 +156,7 @@ def _said(path: Path, file: str, schema: pa.Schema, layout: _Layout) -> str:
     label = f"a column {label}" if not re.fullmatch(r"f\d+", label) else f"labels in column {layout.label + 1}"
     if layout.image is not None:
         return f"{kind}: {label}, and images in {schema.names[layout.image]}"
-    return f"{kind}, like Kaggle's: {label}, and {layout.pixels[1] - layout.pixels[0]} of pixels"
+    return f"{kind}, as on Kaggle: {label}, and {len(layout.pixels)} of pixels"
 
 
 def _layout(schema: pa.Schema, path: Path) -> _Layout:
@@ -171,15 +172,18 @@ def _layout(schema: pa.Schema, path: Path) -> _Layout:
     usual = [name for usual in LABELS for name in others if name.lower() == usual]
     label = hinted or next(iter(labelled + usual), None)
     if image is None:
-        numbers = [at for at, name in enumerate(schema.names) if name != label and _is_number(schema.field(at).type)]
+        numbers = [
+            at
+            for at, name in enumerate(schema.names)
+            if name != label and name.lower() not in _INDICES and _is_number(schema.field(at).type)
+        ]
         if len(numbers) < FEW_PIXELS:
             raise NoPicturesError(
                 f"{path} has no column of images and no columns of pixels: its columns are {few(schema.names)}."
             )
-        first, last = numbers[0], numbers[-1] + 1
-        if label is None or numbers != list(range(first, last)):
+        if label is None:
             raise NoPicturesError(f"{path} has no column of labels among {few(schema.names)}: call one of them label.")
-        return _Layout(schema.names.index(label), None, (first, last))
+        return _Layout(schema.names.index(label), None, tuple(numbers))
     if label is None and len(others) == 1:
         label = others[0]
     if label is None:

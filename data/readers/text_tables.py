@@ -107,6 +107,8 @@ def _label_column(names: list[str], rows: list[list[str]], named: bool, path: Pa
     lowered = [name.lower() for name in names]
     if named and (found := [names[lowered.index(usual)] for usual in LABELS if usual in lowered]):
         return found[0]
+    if named and len(names) < FEW_PIXELS and {"pixels", "image"} & set(lowered):
+        return next((name for name in names if name.lower() not in ("pixels", "image")), names[0])
     if len(names) < FEW_PIXELS:
         raise NoPicturesError(f"{path} has no columns of pixels: its columns are {few(names)}.")
     if named and not any(_is_square(len(names) - 1 - more) for more in (0, 1)) and _is_square(len(names)):

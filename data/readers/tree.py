@@ -125,6 +125,8 @@ def _kind(start: bytes, path: Path) -> str:
         return "idx"
     if re.search(r"\.tfrecords?\b|\.records?$", path.name) or (start[12:13] == b"\x0a" and start[4:8] == bytes(4)):
         return "tfrecord"
+    if start.startswith(b"version https://git-lfs"):
+        return "pointer of Git LFS"
     if start.lstrip()[:100].lower().startswith((b"<!doctype html", b"<html", b"<?xml")):
         return "web page"
     if start[257:262] == b"ustar":
