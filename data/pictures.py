@@ -1,0 +1,171 @@
+"""From a picture file to the pixels that a model reads: one rule for the builder, the client, the demo and batches.
+
+`load` decodes a file, `read` brings the levels and the size into the form of a data set. How a data set's pictures are
+read is a `Reading`: it is in the profile, the Trainer exports it with the model, and the client asks the server for it.
+This file needs NumPy and Pillow only.
+"""
+
+from __future__ import annotations
+
+import math
+import warnings
+from dataclasses import dataclass
+from pathlib import Path
+from typing import TYPE_CHECKING, BinaryIO
+
+import numpy as np
+
+from data import digits
+from data.errors import DataError
+
+if TYPE_CHECKING:
+    from PIL import Image
+
+FITS = ("digit", "letterbox", "stretch")
+BACKGROUNDS = ("any", "dark", "light")
+BLANK = "blank: every pixel has the same level"
+
+
+class PictureError(DataError):
+    """A file that cannot be read as a picture."""
+
+
+@dataclass(frozen=True)
+class Reading:
+    """How the pictures of a data set are read.
+
+    Attributes:
+        size: the rows and columns of the result.
+        fit: "digit" finds the ink and places it as MNIST does, "letterbox" keeps the proportions and fills the rest with
+            the level of the border, "stretch" scales each side by itself.
+        levels: the levels that become 0 and 255. Levels outside are clipped. "digit" does not need them.
+        background: "dark" or "light" inverts a picture whose border is on the other side; "any" inverts none. "digit"
+            does not need it.
+    """
+
+    size: tuple[int, int]
+    fit: str = "letterbox"
+    levels: tuple[float, float] = (0.0, 255.0)
+    background: str = "any"
+
+
+def read(picture: np.ndarray, reading: Reading) -> tuple[np.ndarray, str]:
+    """The pixels of a picture, uint8 of the reading's size, and a note if something is odd about it; else "".
+
+    Args:
+        picture: grey levels, float32 [height, width], as `load` and `grey` give them.
+    """
+    low, high = reading.levels
+    if picture.min() < low or picture.max() > high:  # another unit than the data set's
+        low, high = _full_scale(picture)
+    levels = np.clip((picture - low) * (255 / (high - low)), 0, 255)
+    if np.ptp(levels) == 0:
+        return np.full(reading.size, 0 if reading.fit == "digit" else round(float(levels.flat[0])), np.uint8), BLANK
+    if reading.fit == "digit":
+        return digits.read(levels, reading.size)
+    border = np.concatenate([levels[0], levels[-1], levels[:, 0], levels[:, -1]])
+    if reading.background != "any" and (np.median(border) > 127.5) != (reading.background == "light"):
+        levels, border = 255 - levels, 255 - border
+    if levels.shape != reading.size:
+        levels = _resize(levels, reading, float(np.median(border)))
+    return np.rint(levels).astype(np.uint8), ""
+
+
+def _full_scale(picture: np.ndarray) -> tuple[float, float]:
+    """The usual range that holds the levels of a picture."""
+    lowest, highest = float(picture.min()), float(picture.max())
+    usual = ((0.0, 1.0), (-1.0, 1.0), (0.0, 255.0), (0.0, 65535.0))
+    return next(((low, high) for low, high in usual if low <= lowest and highest <= high), (lowest, highest))
+
+
+def _resize(levels: np.ndarray, reading: Reading, border: float) -> np.ndarray:
+    from PIL import Image
+
+    height, width = rows, columns = reading.size
+    if reading.fit == "letterbox":
+        scale = min(rows / levels.shape[0], columns / levels.shape[1])
+        height, width = (max(1, round(length * scale)) for length in levels.shape)
+    image = Image.fromarray(levels.astype(np.float32)).resize((width, height), Image.Resampling.LANCZOS)
+    canvas = np.full(reading.size, border)
+    top, left = (rows - height) // 2, (columns - width) // 2
+    canvas[top : top + height, left : left + width] = np.clip(np.asarray(image), 0, 255)
+    return canvas
+
+
+def load(
+    file: Path | BinaryIO, name: object = None, formats: tuple[str, ...] | None = None, limit: float = math.inf
+) -> np.ndarray:
+    """The grey levels of a picture file, float32 [height, width].
+
+    - Colours, also CMYK and palettes, become their luma: 0.299 R + 0.587 G + 0.114 B.
+    - 1, 8 and 16 bits are on the scale 0 … 255. Integers of 32 bits and floating-point levels stay as they are.
+    - Transparent pixels lie on white; if what is opaque is light, on black.
+    - The picture is turned upright as its EXIF orientation says. Of several frames or pages, the first counts.
+
+    Args:
+        file: in any format that Pillow reads; HEIC with pillow-heif, the extra `heic`.
+        name: what an error calls the file; None is its path.
+        formats: the formats of Pillow to try; None is every one.
+        limit: the largest number of pixels. More are not decoded.
+
+    Raises:
+        PictureError: it is not a picture of these formats, is damaged, or has too many pixels.
+    """
+    from PIL import Image, ImageOps, UnidentifiedImageError
+
+    name = file if name is None else name
+    try:
+        with warnings.catch_warnings():
+            warnings.simplefilter("ignore")  # such as odd metadata
+            with Image.open(file, formats=formats) as image:
+                if image.width * image.height > limit:
+                    raise PictureError(f"{name} has more than {limit:,} pixels. Make it smaller.")
+                return _levels(ImageOps.exif_transpose(image))
+    except PictureError:
+        raise
+    except UnidentifiedImageError:
+        raise PictureError(f"{name} is not a picture that can be read: give a PNG file.") from None
+    except Exception as error:  # a damaged file raises nearly anything, such as struct.error for a TIFF
+        reason = getattr(error, "strerror", None) or " ".join(str(error).split()) or type(error).__name__
+        raise PictureError(f"{name} cannot be read as a picture: {reason}. Replace it.") from None
+
+
+def _levels(image: Image.Image) -> np.ndarray:
+    from PIL import Image
+
+    if image.mode.startswith("I;16"):
+        return _opaque(np.asarray(image).astype(np.float32) / 257, image.info.get("transparency"), 257)
+    if image.mode in ("I", "F"):
+        return np.asarray(image).astype(np.float32)
+    if image.mode in ("RGBA", "LA", "PA", "P") or "transparency" in image.info:
+        image = image.convert("RGBA")
+        pixels = np.asarray(image.convert("L"), np.float32), np.asarray(image.getchannel("A"), np.float32)
+        light = float(np.average(pixels[0], weights=pixels[1])) > 127.5 if pixels[1].any() else False
+        under = Image.new("RGBA", image.size, "black" if light and pixels[1].min() < 255 else "white")
+        image = Image.alpha_composite(under, image)
+    return np.asarray(image.convert("L"), np.float32)
+
+
+def _opaque(levels: np.ndarray, transparent: object, scale: int) -> np.ndarray:
+    """The levels with white where a level is declared transparent."""
+    if isinstance(transparent, int):
+        levels[levels == np.float32(transparent) / scale] = 255
+    return levels
+
+
+def grey(array: np.ndarray) -> np.ndarray:
+    """The grey levels of an array, float32 [height, width], in the array's own unit.
+
+    Args:
+        array: numbers [height, width], [height, width, 1] or [height, width, 3 or 4]: grey, RGB or RGBA.
+
+    Raises:
+        PictureError: another shape.
+    """
+    if array.ndim == 3 and array.shape[2] == 1:
+        array = array[:, :, 0]
+    if array.ndim == 3 and array.shape[2] in (3, 4):
+        array = array[:, :, :3] @ np.array([0.299, 0.587, 0.114])
+    if array.ndim != 2:
+        raise PictureError(f"An array of the shape {list(array.shape)} is no picture: give [rows, columns].")
+    return array.astype(np.float32)
