@@ -2,6 +2,8 @@
 
 from __future__ import annotations
 
+import re
+
 import grpc
 
 
@@ -56,6 +58,12 @@ class ServerError(ServingError):
 
 
 _REQUEST = (RequestError, "metadata() lists the model's signatures and inputs, status() the available versions.")
+# In the words of TensorFlow Serving and of the stand-in.
+_LABEL = re.compile(r"\bversion label\b|\blabel\b.*\bversions?\b")
+_OF_LABELS = (
+    "Give the version itself, which status() lists, or set the label: version_labels in the server's"
+    " ModelServerConfig, with reload() or --model_config_file. The version of a label must be available."
+)
 _CERTIFICATE = (AuthenticationError, "Give the client a certificate that the server accepts.")
 _KINDS: dict[grpc.StatusCode, tuple[type[ServingError], str]] = {
     grpc.StatusCode.UNAVAILABLE: (
@@ -90,6 +98,8 @@ def from_rpc(error: grpc.RpcError, target: str, not_connected: str | None = None
         code, details = grpc.StatusCode.UNAVAILABLE, not_connected
     details = " ".join(details.split()).rstrip(".!")
     kind, remedy = _KINDS.get(code, (ServerError, "See the server's log."))
+    if kind is RequestError and _LABEL.search(details):
+        remedy = _OF_LABELS
     raised = kind(f"{target}: {code.name}: {details}. {remedy}")
     raised.code = code
     return raised

@@ -14,6 +14,7 @@ import grpc
 from tensorflow_serving.apis import get_model_status_pb2
 from tensorflow_serving.config import model_server_config_pb2
 
+from serving.model_server.base_path import complete_versions, no_version
 from serving.model_server.servable import Servable, StatusError, invalid
 
 State = get_model_status_pb2.ModelVersionStatus.State
@@ -83,7 +84,7 @@ class Manager:
         number, available = self._number(spec), self._available(spec.name)
         number = max(available, default=0) if number is None else number
         if number not in available:
-            raise StatusError(grpc.StatusCode.NOT_FOUND, f"{_title(spec)} is not available")
+            raise StatusError(grpc.StatusCode.NOT_FOUND, f"{_title(spec)} is not available{self._why(spec)}")
         return number, available[number]
 
     def versions(self, spec: Any) -> list[tuple[int, Version]]:
@@ -96,16 +97,27 @@ class Manager:
         known = sorted(self._models.get(spec.name, {}).copy().items())
         found = [entry for entry in known if number in (None, entry[0])]
         if not found:
-            raise StatusError(grpc.StatusCode.NOT_FOUND, f"{_title(spec)} is not known")
+            raise StatusError(grpc.StatusCode.NOT_FOUND, f"{_title(spec)} is not known{self._why(spec)}")
         return found
 
     def _number(self, spec: Any) -> int | None:
         if spec.HasField("version_label"):
-            for model in self._config.model_config_list.config:
-                if model.name == spec.name and spec.version_label in model.version_labels:
-                    return int(model.version_labels[spec.version_label])
-            raise invalid(f"The model {spec.name} has no label {spec.version_label}")
+            labels = [dict(model.version_labels) for model in self._configured(spec.name)]
+            if labels and spec.version_label in labels[0]:
+                return int(labels[0][spec.version_label])
+            known = ", ".join(f"{label} of version {number}" for found in labels for label, number in found.items())
+            no_label = f"The model {spec.name} has no label {spec.version_label}"
+            raise invalid(f"{no_label}; the labels of its versions: {known or 'none'}")
         return int(spec.version.value) if spec.HasField("version") else None
+
+    def _configured(self, name: str) -> list[Any]:
+        """The ModelConfig of this name, or none."""
+        return [model for model in self._config.model_config_list.config if model.name == name]
+
+    def _why(self, spec: Any) -> str:
+        """Why a configured model has no version at all, if so."""
+        models = [] if self._models.get(spec.name) else self._configured(spec.name)
+        return "".join(f": {no_version(model)}" for model in models)
 
     def _available(self, name: str) -> dict[int, Servable]:
         known = self._models.get(name, {}).copy()  # another thread may add a version
@@ -117,7 +129,7 @@ class Manager:
             available = self._available(model.name)
             if not available:
                 errors = [version.error for _, version in sorted(self._models.get(model.name, {}).items())]
-                reason = next(filter(None, reversed(errors)), f"there is no version in {model.base_path}")
+                reason = next(filter(None, reversed(errors)), "") or no_version(model)
                 return StatusError(grpc.StatusCode.UNKNOWN, f"The model {model.name} is not available: {reason}")
             for label, number in model.version_labels.items():
                 if number not in available:
@@ -181,8 +193,7 @@ def _check(config: Any) -> None:
 def _wanted(model: Any) -> dict[int, Path]:
     """The folders of the versions that the policy of a ModelConfig selects, by number; none without the base path."""
     try:
-        folders = [folder for folder in Path(model.base_path).iterdir() if folder.name.isdecimal()]
-        complete = {int(folder.name): folder for folder in folders if (folder / "saved_model.pb").is_file()}
+        complete = complete_versions(Path(model.base_path))
     except OSError:
         return {}
     policy = model.model_version_policy

@@ -11,12 +11,15 @@ from typing import Any
 import grpc
 import numpy as np
 import tensorflow as tf
+from google.protobuf.message import DecodeError
 from tensorflow.core.protobuf import meta_graph_pb2, saved_model_pb2
 from tensorflow_serving.apis import prediction_log_pb2
 
 from serving.tensors import TensorError, decode, strings, type_name
 
 _WARMUP_FILE = Path("assets.extra", "tf_serving_warmup_requests")
+_FRAME = 16
+"""The bytes of a TFRecord around its content: its length and two checksums."""
 
 log = logging.getLogger(__name__)
 
@@ -105,17 +108,25 @@ class Servable:
     def _warm_up(self, file: Path) -> None:
         if not file.exists():
             return
-        count = 0
-        for record in tf.data.TFRecordDataset(str(file)).as_numpy_iterator():
-            entry = prediction_log_pb2.PredictionLog.FromString(record)
-            if entry.HasField("classify_log"):
-                self.classify(entry.classify_log.request)
-            else:
-                self.predict(entry.predict_log.request)
-            count += 1
-        if not count:
+        try:
+            records = list(tf.data.TFRecordDataset(str(file)).as_numpy_iterator())
+            entries = [prediction_log_pb2.PredictionLog.FromString(record) for record in records]
+        except (tf.errors.OpError, DecodeError) as error:
+            raise ValueError(f"{file} is no TFRecord file of PredictionLogs: {_summary(error)}") from None
+        if not entries:
             raise ValueError(f"{file} holds no warm-up request")
-        log.info("Warmed up %s with %d requests.", file.parents[1], count)
+        if sum(len(record) + _FRAME for record in records) != file.stat().st_size:
+            raise ValueError(f"{file} has bytes after its last warm-up request that are no record")
+        for number, entry in enumerate(entries):
+            calls = {"predict_log": self.predict, "classify_log": self.classify}
+            kind = entry.WhichOneof("log_type") or "none"
+            if kind not in calls:
+                raise ValueError(f"{file}, record {number}: the log type is {kind}, not one of {', '.join(calls)}")
+            try:
+                calls[kind](getattr(entry, kind).request)
+            except StatusError as error:
+                raise ValueError(f"{file}, record {number}: the warm-up request fails: {error}") from None
+        log.info("Warmed up %s with %d requests.", file.parents[1], len(entries))
 
 
 def _summary(error: Exception) -> str:

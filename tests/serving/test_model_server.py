@@ -96,8 +96,12 @@ def test_who_is_not_there(rpc: Rpc) -> None:
         ({"name": ""}, NOT_FOUND, "The model  is not available"),
         ({"version": 8}, NOT_FOUND, "Version 8 of the model half_plus_two is not available"),
         ({"version": 0}, NOT_FOUND, "Version 0 of the model half_plus_two is not available"),
-        ({"version_label": "x"}, INVALID, "The model half_plus_two has no label x"),
-        ({"name": "mnist", "version_label": ""}, INVALID, "The model mnist has no label "),
+        ({"version_label": "x"}, INVALID, "The model half_plus_two has no label x; the labels of its versions: none"),
+        (
+            {"name": "mnist", "version_label": ""},
+            INVALID,
+            "The model mnist has no label ; the labels of its versions: stable of version 1, canary of version 2",
+        ),
         (
             {"signature_name": "no"},
             INVALID,
