@@ -24,7 +24,7 @@ if TYPE_CHECKING:
 
 IMAGES = ("image", "img", "images", "picture", "pixels", "x", "data", "pixel_values", "image_bytes")
 _INDICES = ("", "id", "index", "unnamed: 0", "level_0", "imageid", "image_id")  # columns that number the rows
-_BATCH = 256
+_BATCH = 64
 
 
 @dataclass(frozen=True)
@@ -114,18 +114,20 @@ def _read(
                     f"Row {index + labels.index(None)} of {path} has no label: correct it, or leave it out."
                 )
             if layout.image is None:
-                columns = [batch.column(at).to_numpy(zero_copy_only=False) for at in layout.pixels]
+                columns = [_floats(batch.column(at)) for at in layout.pixels]
                 shape = as_picture(len(columns), size, str(path))
-                for values, label in zip(np.stack(columns, axis=1).astype(np.float32), labels, strict=True):
+                for values, label in zip(np.stack(columns, axis=1), labels, strict=True):
                     rows.add(split, values.reshape(shape), label)
             else:
-                for offset, (image, label) in enumerate(
-                    zip(batch.column(layout.image).to_pylist(), labels, strict=True)
-                ):
-                    _add(rows, split, image, label, size, f"row {index + offset} of {path}")
+                for offset, (image, label) in enumerate(zip(batch.column(layout.image), labels, strict=True)):
+                    _add(rows, split, image.as_py(), label, size, f"row {index + offset} of {path}")
             index += len(labels)
     except (pa.ArrowException, OSError) as error:
         raise _damaged(path, error) from None
+
+
+def _floats(column: pa.Array) -> np.ndarray:
+    return np.asarray(column.to_numpy(zero_copy_only=False), np.float32)
 
 
 def _add(rows: Rows, split: str | None, image: Any, label: Any, size: tuple[int, int] | None, where: str) -> None:

@@ -7,7 +7,7 @@ import math
 import tempfile
 from collections import Counter
 from collections.abc import Iterator
-from itertools import islice
+from itertools import chain, islice
 from pathlib import Path
 from typing import TYPE_CHECKING
 
@@ -48,18 +48,20 @@ def open_csv(path: Path, scratch: Path) -> tuple[pa.Schema, Iterator[pa.RecordBa
         skipped = 0
     with file.open(encoding="utf-8-sig", errors="replace", newline="") as opened:
         reader = csv.reader(islice(opened, skipped, None), delimiter=delimiter)
-        sample = list(islice(filter(None, reader), _SAMPLED))
-    named = sum(not _is_number(cell) for cell in sample[0]) > 1 or (not skipped and _counts(sample[0]))
-    names = [name.strip() for name in sample[0]] if named else [f"f{at}" for at in range(len(sample[0]))]
-    if len(set(names)) < len(names):
-        names = [f"{name}.{at}" if name in names[:at] else name for at, name in enumerate(names)]
-    label = _label_column(names, sample[1:] if named else sample, named, path)
+        first = next(filter(None, reader))
+        named = sum(not _is_number(cell) for cell in first) > 1 or (not skipped and _counts(first))
+        names = [name.strip() for name in first] if named else [f"f{at}" for at in range(len(first))]
+        if len(set(names)) < len(names):
+            names = [f"{name}.{at}" if name in names[:at] else name for at, name in enumerate(names)]
+        rows = islice(reader if named else chain([first], reader), _SAMPLED)
+        ends = [(row[0], row[-1]) for row in rows if len(row) == len(names)]
+    label = _label_column(names, ends, named, path)
     types = {name: pa.float64() for name in names} | {label: pa.string()}
     if len(names) < FEW_PIXELS:
         types = {label: pa.string()}
     stream = pacsv.open_csv(
         file,
-        pacsv.ReadOptions(column_names=names, skip_rows=skipped + named, block_size=1 << 22),
+        pacsv.ReadOptions(column_names=names, skip_rows=skipped + named, block_size=1 << 20),
         pacsv.ParseOptions(delimiter=delimiter),
         pacsv.ConvertOptions(column_types=types),
     )
@@ -102,7 +104,7 @@ def _counts(cells: list[str]) -> bool:
     )
 
 
-def _label_column(names: list[str], rows: list[list[str]], named: bool, path: Path) -> str:
+def _label_column(names: list[str], ends: list[tuple[str, str]], named: bool, path: Path) -> str:
     """The column of labels: by its name, or the first or last one, whichever has values that look like classes."""
     lowered = [name.lower() for name in names]
     if named and (found := [names[lowered.index(usual)] for usual in LABELS if usual in lowered]):
@@ -117,11 +119,11 @@ def _label_column(names: list[str], rows: list[list[str]], named: bool, path: Pa
         raise NoPicturesError(f"{path} has {len(names)} columns of pixels, and no column of labels: add one.")
 
     def largest_share(at: int) -> float:  # corner pixels are nearly always paper
-        values = Counter(row[at] for row in rows if len(row) == len(names))
+        values = Counter(row[at] for row in ends)
         whole = all(not _is_number(value) or float(value).is_integer() for value in values)
         return max(values.values(), default=1) / max(1, sum(values.values())) if whole and len(values) > 1 else 2.0
 
-    return names[-1] if largest_share(len(names) - 1) < largest_share(0) else names[0]
+    return names[-1] if largest_share(-1) < largest_share(0) else names[0]
 
 
 def _is_square(count: int) -> bool:
