@@ -36,8 +36,8 @@ class Reading:
 
     Attributes:
         size: the rows and columns of the result.
-        fit: "digit" finds the ink and places it as MNIST does, "letterbox" keeps the proportions and fills the rest with
-            the level of the border, "stretch" scales each side by itself.
+        fit: "digit" finds the ink and places it as MNIST does, "letterbox" keeps the proportions and fills the rest
+            with the level of the border, "stretch" scales each side by itself.
         levels: the levels that become 0 and 255. Levels outside are clipped. "digit" does not need them.
         background: "dark" or "light" inverts a picture whose border is on the other side; "any" inverts none. "digit"
             does not need it.
