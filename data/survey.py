@@ -144,7 +144,7 @@ def choose(found: Survey, train: Images, names: Iterable[str], wish: Wish, sourc
     )
     fit, reason = (wish.fit, "as told") if wish.fit else sample.fit()
     chosen = wish.size or one
-    if fit == "digit" and not wish.size and (one is None or sample.kept < _UNCHANGED):
+    if fit == "digit" and not wish.size and (one is None or not sample.kept):
         chosen = (28, 28)
     if chosen is None:
         raise DataError(_sizes(found, source))
@@ -154,6 +154,19 @@ def choose(found: Survey, train: Images, names: Iterable[str], wish: Wish, sourc
 def _limited(sample: Pixels, found: Survey) -> Pixels:
     largest = max((rows * columns for rows, columns in found.sizes), default=0)
     return sample if largest <= 256 * 256 else sample[: SAMPLE // 10]
+
+
+@dataclass
+class _Misses:
+    """How many of `total` are not as they should be, and whether the share of the others still reaches `share`."""
+
+    total: int
+    share: float
+    count: int = 0
+
+    @property
+    def few(self) -> bool:
+        return self.count <= (1 - self.share) * self.total
 
 
 class _Sample:
@@ -169,26 +182,26 @@ class _Sample:
     ) -> None:
         self._encoded, self._characters = pixels.encoded, characters
         low, high = levels
-        kept, inked, borders = [], [], []
+        small = one is not None and min(one) >= 8 and max(one) <= _SMALL
+        changed, lost, borders = _Misses(len(pixels), _UNCHANGED), _Misses(len(pixels), _AGREED), []
         for raw in pixels:
             picture = np.clip(raw, low, high)
             border = np.concatenate([picture[0], picture[-1], picture[:, 0], picture[:, -1]])
             borders.append((np.median(border) - low) / (high - low))
-            if one and min(one) >= 8 and max(one) <= _SMALL:
-                kept.append(_kept(picture, levels))
-            if characters and pixels.encoded:
-                inked.append(not read(picture, Reading((28, 28), "digit", levels))[1])
-        self.kept = sum(kept) / max(1, len(kept))
-        self._inked, self._borders = sum(inked) / max(1, len(inked)), np.asarray(borders)
+            if small and changed.few:
+                changed.count += not _kept(picture, levels)
+            if characters and pixels.encoded and lost.few:
+                lost.count += bool(read(picture, Reading((28, 28), "digit", levels))[1])
+        self.kept, self._inked, self._borders = small and changed.few, lost.few, np.asarray(borders)
 
     def fit(self) -> tuple[str, str]:
         """The fit, and why."""
-        if self.kept >= _UNCHANGED:
+        if self.kept:
             return "digit", "they lie as MNIST's digits do"
         if self._encoded and self._characters:
-            if self._inked >= _AGREED:
+            if self._inked:
                 return "digit", "each class is a character, whose ink is found"
-            return "letterbox", f"one character was found in {self._inked:.0%} of a sample only"
+            return "letterbox", "many pictures show more than one character, or no ink"
         return "letterbox", "they are no digits as MNIST has them"
 
     def background(self) -> str:

@@ -1,4 +1,4 @@
-"""Reader of NumPy's .npz and .npy files and of MATLAB's .mat: arrays with nearly any names and layouts."""
+"""Reader of NumPy's .npz and .npy files, MATLAB's .mat, and HDF5: arrays with nearly any names and layouts."""
 
 from __future__ import annotations
 
@@ -70,7 +70,7 @@ def read_arrays(root: Path, files: list[str], ignored: Ignored, scratch: Path, s
     for split, left in labels.items():
         raise DataError(f"{left.name} has labels, but no array holds the images of {split}; {_said(found)}: {_REMEDY}.")
     used = ", ".join(found.path.rpartition("//")[2] for found in images.values())
-    kind = {".npz": "an .npz archive", ".npy": "NumPy arrays", ".mat": "a MATLAB file"}.get(
+    kind = {".npz": "an .npz archive", ".npy": "NumPy arrays", ".mat": "a MATLAB file", ".h5": "an HDF5 file"}.get(
         Path(files[0]).suffix, "arrays"
     )
     turned = "; turned upright, as EMNIST is transposed" if emnist else ""
@@ -202,6 +202,8 @@ def _open(path: Path, scratch: Path) -> Iterator[tuple[str, Any]]:
 
             content = loadmat(file, struct_as_record=False, squeeze_me=False)
             yield from _flat({key: value for key, value in content.items() if not key.startswith("__")})
+        elif kind == "hdf5":
+            yield from _open_hdf5(file)
         else:
             raise DataError(
                 f"{path} is no file of arrays, but a {kind}: name an .npz, .npy or .mat file, or fetch it again."
@@ -237,6 +239,23 @@ def _open_npz(file: Path, path: Path, scratch: Path) -> Iterator[tuple[str, Any]
                 yield key, _stored(copy, f"{key} of {path}")
             except ValueError as error:
                 raise ValueError(f"{key}: {error}") from None
+
+
+def _open_hdf5(file: Path) -> list[tuple[str, np.ndarray]]:
+    """All arrays of a file, in memory, with their paths. MATLAB's have their axes in the opposite order."""
+    import h5py  # type: ignore[import-untyped]
+
+    with file.open("rb") as opened:
+        matlab = opened.read(6) == b"MATLAB"
+    found: list[tuple[str, np.ndarray]] = []
+
+    def visit(name: str, item: Any) -> None:
+        if isinstance(item, h5py.Dataset) and item.shape and not name.startswith("#"):
+            found.append((name, item[()].T if matlab else item[()]))
+
+    with h5py.File(file, "r") as content:
+        content.visititems(visit)
+    return found
 
 
 def _stored(file: Path, name: object) -> Any:

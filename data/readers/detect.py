@@ -27,15 +27,15 @@ KINDS = {
     "npz": "an .npz archive, or several",
     "npy": "NumPy's .npy files",
     "mat": "MATLAB's .mat files",
+    "hdf5": "HDF5 files of arrays, also MATLAB's of version 7.3",
     "csv": "tables of pixels, such as Kaggle's",
     "parquet": "Parquet or Arrow files, such as Hugging Face's",
     "tfrecord": "TFRecords, such as TensorFlow Datasets'",
     "folder": "picture files, one folder for each class",
 }
-_ARRAYS = ("npz", "npy", "mat")
+_ARRAYS = ("npz", "npy", "mat", "hdf5")
 _REMEDIES = {
     "pickle": "which could run any program: save it with np.savez(path, x_train=…, y_train=…, x_test=…, y_test=…)",
-    "HDF5 file": "which is not read: save it with np.savez; from MATLAB with save('-v7', …)",
     "web page": "perhaps of a download that failed: fetch the file again",
     "damaged packed file": "cut off or changed: fetch it again",
     "pointer of Git LFS": "not the file itself: fetch that with git lfs pull",

@@ -33,7 +33,7 @@ _ROLES = {
     "names": r"names|classnames|labelnames|targetnames|mapping|categories",
 }
 _ANY = "|".join(_ROLES.values())
-_NOISE = re.compile(r"\d+|of|idx\d|ubyte|int|uint8|float32|npy|npz|gz|csv|mat|parquet|arrow|tfrecords?|txt|bin")
+_NOISE = re.compile(r"\d+|of|idx\d|ubyte|int|uint8|float32|npy|npz|gz|csv|mat|hdf5|h5|parquet|arrow|tfrecords?|txt|bin")
 
 
 @dataclass
@@ -120,7 +120,7 @@ def _kind(start: bytes, path: Path) -> str:
     if start.startswith(b"MATLAB 5.0"):
         return "mat"
     if start.startswith((b"MATLAB 7.3", b"\x89HDF")):
-        return "HDF5 file"
+        return "hdf5"
     if start[:2] == b"\0\0" and start[2:3] in b"\x08\x09\x0b\x0c\x0d\x0e" and start[3:4] in b"\1\2\3\4":
         return "idx"
     if re.search(r"\.tfrecords?\b|\.records?$", path.name) or (start[12:13] == b"\x0a" and start[4:8] == bytes(4)):

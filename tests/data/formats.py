@@ -532,6 +532,18 @@ def mat_of_columns(folder: Path, digits: Digits) -> Path:
     return folder / "mnist-original.mat"
 
 
+@form()
+def hdf5(folder: Path, digits: Digits) -> Path:
+    """As the digits of the US Postal Service on Kaggle."""
+    import h5py
+
+    with h5py.File(folder / "usps.h5", "w") as file:
+        for split in ("train", "test"):
+            file[f"{split}/data"] = (digits[split].pixels.reshape(-1, 784) / 255).astype(np.float32)
+            file[f"{split}/target"] = digits[split].labels
+    return folder / "usps.h5"
+
+
 @form(names=tuple(map(str, range(1, 11))))
 def mat_of_colours(folder: Path, digits: Digits) -> Path:
     """As the Street View House Numbers: [rows, columns, colours, N]."""

@@ -5,6 +5,7 @@ from collections.abc import Callable
 from pathlib import Path
 
 import numpy as np
+import pyarrow.csv  # noqa: F401  # its import does not count
 import pytest
 from PIL import Image
 
