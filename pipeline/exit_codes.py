@@ -12,9 +12,9 @@ from data.errors import SettingsError, causes
 PUSHED, FAILED, WRONG_USE, MODEL_REFUSED, DATA_REFUSED, INTERRUPTED = 0, 1, 2, 3, 4, 130
 
 
-def leave(code: int) -> NoReturn:
-    """Ends the process. After an interruption it does not wait for threads: one of Beam's may wait without end."""
-    if code == INTERRUPTED:
+def leave(code: int, at_once: bool = False) -> NoReturn:
+    """Ends the process; `at_once` also after an interruption, without threads: one of Beam's may wait without end."""
+    if code == INTERRUPTED or at_once:
         sys.stdout.flush()
         sys.stderr.flush()
         os._exit(code)

@@ -8,15 +8,12 @@ import sys
 import warnings
 from collections.abc import Sequence
 from importlib.util import find_spec
-from typing import TYPE_CHECKING, Any
+from pathlib import Path
 
 from data.errors import SettingsError, UserError, storage_problem
 from pipeline.arguments import add_beam, add_settings, run_command
-from pipeline.config import Config, load
+from pipeline.config import load
 from pipeline.engines.options import check_options
-
-if TYPE_CHECKING:
-    from pipeline.kubeflow.compile import Target
 
 
 def main(argv: Sequence[str] | None = None) -> int:
@@ -51,6 +48,7 @@ def main(argv: Sequence[str] | None = None) -> int:
     compiling = commands.add_parser("compile", parents=[common], help="write the spec")
     compiling.add_argument("--target", choices=["kubeflow", "vertex"], default="kubeflow", help="default: kubeflow")
     compiling.add_argument("-o", "--output", default="pipeline.yaml", metavar="FILE", help="default: pipeline.yaml")
+    compiling.set_defaults(parameter=[], cron=None)
 
     submitting = commands.add_parser("submit", parents=[common], help="upload the spec to Kubeflow and start a run")
     submitting.add_argument("--host", required=True, metavar="URL", help="URL of the Kubeflow Pipelines API")
@@ -63,6 +61,7 @@ def main(argv: Sequence[str] | None = None) -> int:
     submitting.add_argument(
         "--cron", metavar="EXPRESSION", help="start runs by this schedule, six fields with seconds: '0 0 3 * * *'"
     )
+    submitting.set_defaults(target="kubeflow")
     args = parser.parse_args(argv)
     os.environ.setdefault("TF_CPP_MIN_LOG_LEVEL", "3")
     warnings.simplefilter("ignore", FutureWarning)
@@ -70,54 +69,33 @@ def main(argv: Sequence[str] | None = None) -> int:
 
 
 def _run(args: argparse.Namespace) -> int:
+    """Compiles the spec, and writes it; or uploads it as a version of the pipeline, and starts a run or a schedule."""
     config = load(args.profile, args.set, args.beam_arg)
     check_options(config.beam)
-    return compile_to(args, config) if args.command == "compile" else submit(args, config)
-
-
-def compile_to(args: argparse.Namespace, config: Config) -> int:
-    """Writes the spec, and prints what is in it."""
-    documents = _documents(args, config, args.target, cache=args.cache is not False)
-    try:
-        with open(args.output, "w", encoding="utf-8") as file:
-            file.write(as_yaml(documents))
-    except OSError as error:
-        raise UserError(f"{args.output} cannot be written: {storage_problem(error) or error.strerror}.") from None
-    tasks = documents[0]["root"]["dag"]["tasks"]
-    print(f"{args.output}: {len(tasks)} steps for {args.target}, image {args.image}, artifacts in {args.pipeline_root}")
-    return 0
-
-
-def submit(args: argparse.Namespace, config: Config) -> int:
-    """Uploads the spec as a version of the pipeline, and starts a run or a schedule."""
-    from pipeline.kubeflow.submit import submit
-
-    parameters = dict(_parameter(text) for text in args.parameter)
-    cache = args.cache if args.cache is not None else not args.cron
-    documents = _documents(args, config, "kubeflow", cache, parameters.get("data_path", ""))
-    print(submit(args, config.name, as_yaml(documents), parameters))
-    return 0
-
-
-def _documents(
-    args: argparse.Namespace, config: Config, target: Target, cache: bool, data_path: str = ""
-) -> list[dict[str, Any]]:
-    """The spec. A data folder that the steps cannot read, the run's own or the profile's, is said on standard error."""
     if find_spec("kfp") is None or find_spec("kfp.kubernetes") is None:
         raise UserError("The packages kfp and kfp-kubernetes are missing: they come with make setup.")
-    from pipeline.kubeflow.compile import Deployment, compile_spec, unreadable
-
-    deployment = Deployment(args.image, args.pipeline_root, target, args.volume, args.serving_dir, cache)
-    documents = compile_spec(config, deployment)
-    if warning := unreadable(data_path or config.data.path, deployment):
-        print(f"run_kubeflow: {warning}", file=sys.stderr)
-    return documents
-
-
-def as_yaml(documents: list[dict[str, Any]]) -> str:
     import yaml
 
-    return yaml.safe_dump_all(documents, sort_keys=True, allow_unicode=True, width=120)
+    from pipeline.kubeflow.compile import Deployment, compile_spec, unreadable
+    from pipeline.kubeflow.submit import submit
+
+    parameters = dict(map(_parameter, args.parameter))
+    cache = args.cache if args.cache is not None else not args.cron
+    deployment = Deployment(args.image, args.pipeline_root, args.target, args.volume, args.serving_dir, cache)
+    documents = compile_spec(config, deployment)
+    if warning := unreadable(parameters.get("data_path", config.data.path), deployment):
+        print(f"run_kubeflow: {warning}", file=sys.stderr)
+    package = yaml.safe_dump_all(documents, sort_keys=True, allow_unicode=True, width=120)
+    if args.command == "submit":
+        print(submit(args, config.name, package, parameters))
+        return 0
+    try:
+        Path(args.output).write_text(package, encoding="utf-8")
+    except OSError as error:
+        raise UserError(f"{args.output} cannot be written: {storage_problem(error) or error.strerror}.") from None
+    steps = len(documents[0]["root"]["dag"]["tasks"])
+    print(f"{args.output}: {steps} steps for {args.target}, image {args.image}, artifacts in {args.pipeline_root}")
+    return 0
 
 
 def _parameter(text: str) -> tuple[str, str]:

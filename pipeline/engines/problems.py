@@ -10,6 +10,7 @@ from pathlib import Path
 import grpc
 
 from data.errors import SettingsError, UserError, causes
+from pipeline.engines.options import check_options, options_of
 from pipeline.engines.settings import Beam
 
 BEAM_STEPS = ("ExampleGen", "StatisticsGen", "Transform", "Evaluator")
@@ -21,14 +22,16 @@ _PYTHON_ERROR = re.compile(r"Traceback \(most recent call last\):\n(?:[ \t].*\n|
 
 
 def check_job_server(beam: Beam) -> None:
-    """Stops before a job is made if no job server answers, or if its .jar cannot be started.
+    """Stops before a job is made if no job server answers or it has not all options, or if its .jar cannot be started.
 
     Raises:
-        SettingsError: there is no such .jar, or no Java to start it.
+        SettingsError: an option that neither Beam nor the server has, no such .jar, or no Java to start it.
         UserError: see `check_endpoint`.
     """
     if not beam.has_jar:
         check_endpoint(beam.job_server)
+        if beam.args and beam.job_server:
+            check_options(beam, options_of(beam.job_server))
     elif "://" not in beam.job_server and not Path(beam.job_server).is_file():
         raise SettingsError(f"beam.job_server = {beam.job_server}: there is no such file.")
     elif not any(arg.startswith("--job_server_java_launcher") for arg in beam.args) and not shutil.which("java"):

@@ -25,7 +25,7 @@ from typing import TYPE_CHECKING
 
 from data.errors import UserError, causes, storage_problem
 from pipeline.engines.problems import check_endpoint, engine_problem, job_problem
-from pipeline.exit_codes import MODEL_REFUSED, exit_code
+from pipeline.exit_codes import MODEL_REFUSED, exit_code, leave
 
 if TYPE_CHECKING:
     from kfp.pipeline_spec.pipeline_spec_pb2 import ArtifactList, ComponentInputsSpec, ExecutorInput, ExecutorOutput
@@ -172,10 +172,5 @@ def _each(*maps: dict[str, ArtifactList]) -> Iterator:
 
 
 if __name__ == "__main__":
-    code = main()
-    if "tensorflow_io" in sys.modules:
-        # Its S3 client aborts a process that ends in the usual way.
-        sys.stdout.flush()
-        sys.stderr.flush()
-        os._exit(code)
-    sys.exit(code)
+    # The S3 client of tensorflow_io aborts a process that ends in the usual way.
+    leave(main(), at_once="tensorflow_io" in sys.modules)

@@ -19,15 +19,9 @@ if TYPE_CHECKING:
 
 
 def submit(args: argparse.Namespace, name: str, package: str, parameters: dict[str, str]) -> str:
-    """Uploads a compiled spec, and starts a run of it, or a schedule.
+    """Uploads the spec `package`, YAML, of the pipeline `name`, and starts a run with `parameters`, or a schedule.
 
     Credentials come from the environment only: KFP_TOKEN, a bearer token, or KFP_COOKIE, a session's cookie.
-
-    Args:
-        args: of the command submit.
-        name: of the pipeline.
-        package: the spec, as YAML.
-        parameters: of the run.
 
     Returns:
         A sentence with the run's or the schedule's address.

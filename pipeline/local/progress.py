@@ -73,7 +73,9 @@ class ProgressReporter(logging.Handler):
             return
         if state != "stopped":
             self._check()
-        self._console.print(_line(self.step, state, time.monotonic() - self._start))
+        mark, style = {"done": ("✓", "green"), "cached": ("=", "cyan")}.get(state, ("✗", "red"))
+        seconds = f" {time.monotonic() - self._start:6.1f} s"
+        self._console.print(Text.assemble((mark, style), f" {self.step:<18} ", (f"{state:<8}", style), seconds))
         self.step = None
         self._bar.update(self._task, visible=False)
 
@@ -82,29 +84,15 @@ class ProgressReporter(logging.Handler):
         self._console.print(f"    {text}")
 
     def emit(self, record: logging.LogRecord) -> None:
-        message = record.getMessage()
-        if hasattr(record, "progress"):
+        if progress := getattr(record, "progress", None):
             self._check()
-            self._update_bar(record.progress)
+            shown = {key: progress[key] for key in ("epoch", "epochs", "loss", "accuracy")}
+            self._bar.update(self._task, visible=True, total=progress["steps"], completed=progress["step"], **shown)
         elif record.name.startswith("components.") and record.levelno >= logging.INFO:
-            self.note(message)
-
-    def _update_bar(self, progress: dict[str, Any]) -> None:
-        self._bar.update(
-            self._task,
-            visible=True,
-            total=progress["steps"],
-            completed=progress["step"],
-            **{key: progress[key] for key in ("epoch", "epochs", "loss", "accuracy")},
-        )
+            self.note(record.getMessage())
 
     def _render(self) -> Group:
         if self.step is None:
             return Group()
         self._spinner.update(text=f"{self.step:<18} running  {time.monotonic() - self._start:6.1f} s")
         return Group(self._spinner, self._bar)
-
-
-def _line(step: str, state: str, seconds: float) -> Text:
-    mark, style = {"done": ("✓", "green"), "cached": ("=", "cyan")}.get(state, ("✗", "red"))
-    return Text.assemble((mark, style), f" {step:<18} ", (f"{state:<8}", style), f" {seconds:6.1f} s")

@@ -72,7 +72,7 @@ def run(args: argparse.Namespace, config: Config) -> int:
             else:
                 ended, code, explanation = result, _exit_code(result), ""
                 report = _write_report(root, result)
-                print_summary(console, result, result.evaluation(), report, log, versions, root.versions())
+                print_summary(console, result, report, log, versions, root.versions())
             if config.notify.url:
                 content = {"run": run_id, "pipeline": config.name, "profile": args.profile, "exit_code": code}
                 content |= {"error": explanation, "report": str(report) if report else "", "log": str(log)}

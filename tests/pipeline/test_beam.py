@@ -24,6 +24,7 @@ from apache_beam.portability.python_urns import EMBEDDED_PYTHON_LOOPBACK
 from apache_beam.runners import create_runner
 from apache_beam.runners.dataflow.internal.apiclient import get_container_image_from_options
 from apache_beam.runners.portability.flink_runner import FlinkJarJobServer
+from apache_beam.runners.portability.local_job_service import LocalJobServicer
 from apache_beam.runners.portability.spark_runner import SparkJarJobServer
 from apache_beam.transforms.environments import Environment
 from tfx.utils import dependency_utils
@@ -130,6 +131,18 @@ def test_the_options_of_an_engine_pass() -> None:
     check_options(load("default", PRESETS["dataflow"], ["--machine_type=n2-standard-4", "--an_option"]).beam)
     with pytest.raises(SettingsError, match="--parallelism: invalid int value"):
         check_options(load("default", PRESETS["flink-jar-external"], ["--parallelism=all"]).beam)
+
+
+def test_a_job_server_says_which_options_it_has() -> None:
+    server = LocalJobServicer()
+    endpoint = [*PRESETS["flink-running-external"], f"beam.job_server=localhost:{server.start_grpc_server()}"]
+    try:
+        check_job_server(load("default", endpoint, ["--parallelism=2"]).beam)
+        with pytest.raises(SettingsError, match=r"Beam has no option '--state_backend': correct --beam-arg"):
+            check_job_server(load("default", endpoint, ["--state_backend=rocksdb"]).beam)
+        check_options(load("default", endpoint, ["--state_backend", "rocksdb"]).beam, ["--state_backend"])
+    finally:
+        server.stop()
 
 
 def test_the_image_has_the_project_version() -> None:
