@@ -96,6 +96,8 @@ def to_classes(
         raise DataError(
             f"{source} holds {len(values)} classes ({_few(values)}), more than --classes {count}: correct that."
         )
+    if len(names) == len(values) and numbers and not set(values.tolist()) <= names.keys():  # as for labels from 1
+        names = dict(zip(values.tolist(), names.values(), strict=True))
     called = [names.get(int(value), str(value)) if numbers else str(value) for value in values]
     return Classes(tuple(called), {split: np.searchsorted(values, labels) for split, labels in splits.items()})
 

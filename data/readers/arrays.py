@@ -57,7 +57,7 @@ def read_arrays(root: Path, files: list[str], ignored: Ignored, scratch: Path, s
     for split, pixels in images.items():
         values = labels.pop(split, None)
         if values is None:
-            if split == "train":
+            if split == "train" or len(images) == 1:
                 raise DataError(
                     f"{pixels.name} has images, but no array holds their labels; {_said(found)}: {_REMEDY}."
                 )
@@ -108,8 +108,6 @@ def _roles(
             for item in items:
                 if item is not best:
                     ignored.add("arrays that are neither images nor labels", item.name)
-    if "train" not in chosen["images"] and len(chosen["images"]) > 0:
-        raise DataError(f"{root} has no training images; {_said(found)}: {_REMEDY}.")
     if not chosen["images"]:
         raise DataError(f"{root} has no array of images; {_said(found)}: {_REMEDY}.")
     return chosen["images"], chosen["labels"], names

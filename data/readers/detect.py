@@ -72,7 +72,7 @@ def open_source(path: Path, kind: str | None, scratch: Path, size: tuple[int, in
         return source
     if found not in KINDS or (kind is not None and kind != found):
         raise DataError(_refusal(path, found, kind))
-    return _read(found, path.parent, _beside(path, found), Ignored(), scratch, size)
+    return _checked(path, _read(found, path.parent, _beside(path, found), Ignored(), scratch, size))
 
 
 def _refusal(path: Path, found: str, kind: str | None) -> str:
@@ -135,7 +135,24 @@ def _open_folder(tree: Tree, kind: str | None, scratch: Path, size: tuple[int, i
         )
     ((name, files),) = groups
     _ignore_rest(tree, set(files))
-    return _read(name, tree.root, files, tree.ignored, scratch, size)
+    return _checked(tree.root, _read(name, tree.root, files, tree.ignored, scratch, size))
+
+
+def _checked(path: Path, source: Source) -> Source:
+    """The source without splits whose labels are all -1, as Hugging Face marks unknown ones. A lone split is "train".
+
+    Raises:
+        DataError: several splits, but none to train on.
+    """
+    for split, part in list(source.parts.items()):
+        if split != "train" and part.labels.dtype.kind == "i" and len(part) and (part.labels == -1).all():
+            source.ignored.add("images without labels (all are -1)", f"the {split} split", len(part))
+            del source.parts[split]
+    if len(source.parts) == 1:
+        source.parts = {"train": next(iter(source.parts.values()))}
+    if "train" not in source.parts:
+        raise DataError(f"{path} holds {' and '.join(source.parts)} images, but none to train on: add them.")
+    return source
 
 
 def _groups(found: dict[str, list[str]]) -> list[tuple[str, list[str]]]:

@@ -60,17 +60,10 @@ class Rows:
         parts: dict[str, Images] = {}
         for split, part in self._parts.items():
             labels = plain(_array(part.labels), f"the labels of {split} in {name}")
-            if split != "train" and labels.dtype.kind == "i" and (labels == -1).all():
-                ignored.add("images without labels (all are -1)", f"the {split} split", len(labels))
-                continue
             images = Images(_pixels(part, split), labels)
             parts[split] = transposed(images) if turned else images
         if not parts:
             raise DataError(f"{name} holds no examples with labels: fetch it again.")
-        if "train" not in parts:
-            if len(parts) > 1:
-                raise DataError(f"{name} holds {' and '.join(parts)} examples, but none to train on: add them.")
-            parts = {"train": next(iter(parts.values()))}
         return Source(kind + ("; turned upright, as EMNIST is transposed" if turned else ""), parts, names, ignored)
 
 
