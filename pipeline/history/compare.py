@@ -32,12 +32,14 @@ def compare_runs(args: argparse.Namespace, root: RunRoot) -> Json:
     runs = [history.run(identifier) for identifier in (args.first, *args.others)]
     if len({run.id for run in runs}) < len(runs):
         raise UserError("One run is given twice: name different runs.")
+    files = [run.data_files for run in runs]
+    known = None if None in files else differences([names or {} for names in files])
     return {
         "runs": [run_json(run, False, set()) for run in runs],
         "settings": differences([flatten(run.settings) for run in runs]),
         "code": differences([run.fingerprints for run in runs]),
         "packages": differences([run.packages for run in runs]),
-        "data": _data(runs),
+        "data": {"digest": [run.data_digest for run in runs], "files": known},
         "not_recorded": {
             "settings": [run.id for run in runs if not run.settings],
             "packages": [run.id for run in runs if not run.packages],
@@ -101,12 +103,6 @@ def _print_examples(console: Console, first: str, entry: Json) -> None:
     hidden = entry["right_to_wrong"] + entry["wrong_to_right"] - len(changes)
     if hidden:
         console.print(f"… and {hidden} more: --limit shows them.")
-
-
-def _data(runs: list[Run]) -> Json:
-    digests, files = [run.data_digest for run in runs], [run.data_files for run in runs]
-    known = None if None in files else differences([names or {} for names in files])
-    return {"digest": digests, "files": known}
 
 
 def _examples(runs: list[Run], limit: int) -> list[Json]:
