@@ -14,7 +14,7 @@ from typing import Any
 
 import numpy as np
 
-from data.errors import DataError
+from data.errors import DataError, storage_problem
 from data.labels import plain
 from data.pictures import grey
 from data.readers.idx import is_emnist
@@ -216,6 +216,8 @@ def _open(path: Path, scratch: Path) -> Iterator[tuple[str, Any]]:
         TypeError,
         NotImplementedError,
     ) as error:
+        if storage_problem(error):
+            raise
         reason = " ".join(str(error).split())
         if "Object arrays" in reason or "pickled" in reason.lower():
             raise DataError(

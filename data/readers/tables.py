@@ -11,7 +11,7 @@ from typing import TYPE_CHECKING, Any
 
 import numpy as np
 
-from data.errors import DataError
+from data.errors import DataError, storage_problem
 from data.readers.arrays import as_picture
 from data.readers.idx import emnist_names, is_emnist
 from data.readers.rows import Rows
@@ -90,7 +90,9 @@ def _open(path: Path, scratch: Path) -> tuple[pa.Schema, Iterator[pa.RecordBatch
         raise _damaged(path, error) from None
 
 
-def _damaged(path: Path, error: Exception) -> DataError:
+def _damaged(path: Path, error: Exception) -> Exception:
+    if storage_problem(error):
+        return error
     reason = " ".join(str(error).split())
     return DataError(f"{path} cannot be read as a table ({reason[:300]}): correct it, or fetch it again.")
 
