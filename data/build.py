@@ -6,11 +6,13 @@ Pictures stay in their files, or go into a scratch file: each is read when it is
 from __future__ import annotations
 
 import argparse
+import contextlib
 import functools
 import os
+import re
 import sys
 import tempfile
-from collections.abc import Iterable, Iterator, Mapping
+from collections.abc import Callable, Iterable, Iterator, Mapping
 from pathlib import Path
 from typing import Any
 
@@ -22,7 +24,7 @@ from data.pictures import FITS, Reading, read
 from data.process import Interruption, interruptible, quiet, screens
 from data.profile import check_example, class_names, command, profile
 from data.readers.detect import KINDS, open_source
-from data.readers.source import Images, Pixels
+from data.readers.source import Images, Pixels, transposed
 from data.splits import SPLITS, pattern_problem
 from data.summary import Notes, Written, show
 from data.survey import Track, Wish, choose, survey
@@ -46,6 +48,7 @@ def parse(argv: list[str] | None) -> argparse.Namespace:
     parser.add_argument("--size", type=_size, metavar="ROWSxCOLUMNS", help="resize the pictures to this")
     parser.add_argument("--fit", choices=FITS, help="how a picture comes to its size; MNIST's convention is digit")
     parser.add_argument("--levels", type=_levels, metavar="LOW,HIGH", help="the levels that become 0 and 255")
+    parser.add_argument("--transpose", action="store_true", help="exchange rows and columns of each picture")
     parser.add_argument("--allow-blank", action="store_true", help="take pictures whose pixels all have one level")
     number = functools.partial(parser.add_argument, type=functools.partial(_whole, least=1), metavar="N")
     number("--classes", help="class count (default: the classes that occur)")
@@ -140,10 +143,12 @@ def build(args: argparse.Namespace, folder: Path, interruption: Interruption) ->
     from rich.console import Console
     from rich.progress import BarColumn, MofNCompleteColumn, Progress, TextColumn, TimeRemainingColumn
 
-    notes = Notes(args.allow_blank)
-    with tempfile.TemporaryDirectory(dir=folder, prefix="scratch") as scratch:
+    with tempfile.TemporaryDirectory(dir=folder, prefix="scratch") as scratch, _named(scratch, args.source) as name:
+        notes = Notes(args.allow_blank, name)
         source = open_source(args.source, args.kind, Path(scratch), args.size)
         print(f"Takes {args.source} for {source.kind}.")
+        if args.transpose:
+            source.parts = {split: transposed(part) for split, part in source.parts.items()}
         labels = {split: part.labels for split, part in source.parts.items()}
         classes = to_classes(args.source, labels, source.names, args.classes)
         parts = {split: Images(part.pixels, classes.labels[split]) for split, part in source.parts.items()}
@@ -193,6 +198,19 @@ def main(argv: list[str] | None = None) -> int:
         return 1
     print(f"Run it with: {command(args.out)}")
     return 0
+
+
+@contextlib.contextmanager
+def _named(scratch: str, source: Path) -> Iterator[Callable[[str], str]]:
+    """Lets errors name the source instead of what was unpacked from it; gives the function that does so."""
+
+    def original(text: str) -> str:
+        return re.sub(rf"{re.escape(scratch)}/[^/\s]+", lambda _: str(source), text)
+
+    try:
+        yield original
+    except DataError as error:
+        raise DataError(original(str(error))) from None
 
 
 def say(reading: Reading, reason: str, args: argparse.Namespace) -> None:

@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from collections.abc import Mapping, Sequence
+from collections.abc import Callable, Mapping, Sequence
 from dataclasses import dataclass, field
 from hashlib import blake2b
 
@@ -47,8 +47,8 @@ class Written:
 class Notes:
     """What is odd about pictures: how many, and the first one's name."""
 
-    def __init__(self, allow_blank: bool) -> None:
-        self._allow_blank = allow_blank
+    def __init__(self, allow_blank: bool, named: Callable[[str], str] = str) -> None:
+        self._allow_blank, self._named = allow_blank, named
         self.found = Ignored()
 
     def see(self, image: np.ndarray, note: str, name: str) -> None:
@@ -61,7 +61,7 @@ class Notes:
                 )
             note = "blank"
         if note:
-            self.found.add(note, name)
+            self.found.add(note, self._named(name))
 
 
 def show(
@@ -94,16 +94,18 @@ def show(
 
 
 def _absent(counts: Mapping[str, np.ndarray], names: Sequence[str]) -> list[str]:
-    """A sentence for each split that lacks classes."""
-    lines = []
+    """A sentence about the splits that lack classes; empty if there are none."""
+    found = []
     for split in SPLITS:
         if lacking := [names[label] for label in np.flatnonzero(counts[split] == 0)]:
-            listed = ", ".join(lacking[:5]) + (f" and {len(lacking) - 5} more" if len(lacking) > 5 else "")
-            lines.append(
-                f"No {split} image shows {listed}. The data gate refuses classes without examples, unless"
-                " validation.min_class_examples is 0 in the profile."
-            )
-    return lines
+            more = f" and {len(lacking) - 5} more" if len(lacking) > 5 else ""
+            found.append(f"no {split} image shows {', '.join(lacking[:5])}{more}")
+    if not found:
+        return []
+    return [
+        f"Classes without examples: {'; '.join(found)}. The data gate refuses that, unless validation.min_class_examples"
+        " is 0 in the profile."
+    ]
 
 
 def copies(splits: Mapping[str, Written]) -> list[str]:

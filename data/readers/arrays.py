@@ -73,8 +73,10 @@ def read_arrays(root: Path, files: list[str], ignored: Ignored, scratch: Path, s
     kind = {".npz": "an .npz archive", ".npy": "NumPy arrays", ".mat": "a MATLAB file", ".h5": "an HDF5 file"}.get(
         Path(files[0]).suffix, "arrays"
     )
+    rows = Path(files[0]).suffix == ".mat" and any(found.array.ndim == 2 for found in images.values())
+    order = "; each is read row by row, column by column with --transpose" if rows and not emnist else ""
     turned = "; turned upright, as EMNIST is transposed" if emnist else ""
-    return Source(f"{kind} with the images {used}{turned}", parts, names, ignored)
+    return Source(f"{kind} with the images {used}{turned}{order}", parts, names, ignored)
 
 
 def _roles(

@@ -66,13 +66,18 @@ def open_source(path: Path, kind: str | None, scratch: Path, size: tuple[int, in
     if found.startswith("packed "):
         return open_source(unpacked(path, scratch), kind, scratch, size)
     if found in ("zip", "tar"):
-        tree = walk(_unpack(path, found, scratch))
-        source = _open_folder(tree, None if kind == found else kind, scratch, size)
-        source.kind = f"an archive of {source.kind}"
+        folder = Path(tempfile.mkdtemp(dir=scratch))
+        _unpack(path, found, folder)
+        source = _open_folder(walk(folder), kind, scratch, size)
+        source.kind = f"an archive with {source.kind}"
         return source
     if found not in KINDS or (kind is not None and kind != found):
         raise DataError(_refusal(path, found, kind))
-    return _checked(path, _read(found, path.parent, _beside(path, found), Ignored(), scratch, size))
+    files = _beside(path, found)
+    source = _checked(path, _read(found, path.parent, files, Ignored(), scratch, size))
+    if others := [name for name in files if name != path.name]:
+        source.kind += f"; with {', '.join(others[:3])}{', …' if len(others) > 3 else ''} beside it"
+    return source
 
 
 def _refusal(path: Path, found: str, kind: str | None) -> str:
@@ -86,16 +91,14 @@ def _beside(path: Path, kind: str) -> list[str]:
     """The file's name, and those of the files beside it that its data set needs."""
     if kind == "idx":
         return companions(path)
-    if kind not in _ARRAYS or (split_of(path.name) is None and role_of(path.name) is None):
+    if split_of(path.name) != "train" and (kind not in _ARRAYS or role_of(path.name) is None):
         return [path.name]
-    if kind == "npz" and role_of(path.name) is None:
-        return [path.name]
-    names = sorted(entry.name for entry in path.parent.iterdir() if entry.is_file() and entry.suffix == path.suffix)
-    return [name for name in names if group_of(name) == group_of(path.name)]
+    beside = (entry for entry in path.parent.iterdir() if entry.is_file() and entry.stat().st_size)
+    same = sorted(entry.name for entry in beside if group_of(entry.name) == group_of(path.name))
+    return [name for name in same if kind_of(path.parent / name) == kind]
 
 
-def _unpack(path: Path, kind: str, scratch: Path) -> Path:
-    folder = Path(tempfile.mkdtemp(dir=scratch)) / path.name.partition(".")[0]
+def _unpack(path: Path, kind: str, folder: Path) -> None:
     try:
         if kind == "zip":
             with zipfile.ZipFile(path) as archive:
@@ -107,7 +110,6 @@ def _unpack(path: Path, kind: str, scratch: Path) -> Path:
         raise DataError(
             f"{path} is a damaged or locked {kind} archive ({error}): fetch it again, or unpack it."
         ) from None
-    return folder
 
 
 def _open_folder(tree: Tree, kind: str | None, scratch: Path, size: tuple[int, int] | None) -> Source:
@@ -115,8 +117,8 @@ def _open_folder(tree: Tree, kind: str | None, scratch: Path, size: tuple[int, i
     if kind == "folder":
         return read_folders(tree)
     found = {name: files for name, files in tree.files.items() if name in KINDS and kind in (None, name)}
-    if not found and len(packed := tree.files.get("zip", []) + tree.files.get("tar", [])) == 1 and not folders:
-        return open_source(tree.root / packed[0], kind, scratch, size)
+    if not found and not folders and tree.archives():
+        return _open_folder(_unpacked_archives(tree, scratch), kind, scratch, size)
     for broken in ("damaged packed file", "pointer of Git LFS"):
         if broken in tree.files:
             raise DataError(_refusal(tree.root / tree.files[broken][0], broken, None))
@@ -126,13 +128,11 @@ def _open_folder(tree: Tree, kind: str | None, scratch: Path, size: tuple[int, i
             return read_folders(tree)
         raise DataError(_nothing(tree, kind))
     if len(groups) + bool(folders) > 1:
-        listed = [f"{name} files such as {files[0]}" for name, files in groups] + ["class folders of pictures"] * bool(
-            folders
-        )
-        raise DataError(
-            f"{tree.root} holds several data sets: {'; '.join(listed[:6])}. Name the one to read, or its"
-            f" kind, such as --{groups[0][0]}."
-        )
+        listed = [f"{name} files such as {files[0]}" for name, files in groups]
+        listed += ["class folders of pictures"] * bool(folders)
+        kinds = sorted({name for name, _ in groups} | ({"folder"} if folders else set()))
+        hint = f", or its kind: --{' or --'.join(kinds)}" if len(kinds) > 1 else "; unpack an archive before"
+        raise DataError(f"{tree.root} holds several data sets: {'; '.join(listed[:6])}. Name the one to read{hint}.")
     ((name, files),) = groups
     _ignore_rest(tree, set(files))
     return _checked(tree.root, _read(name, tree.root, files, tree.ignored, scratch, size))
@@ -153,6 +153,15 @@ def _checked(path: Path, source: Source) -> Source:
     if "train" not in source.parts:
         raise DataError(f"{path} holds {' and '.join(source.parts)} images, but none to train on: add them.")
     return source
+
+
+def _unpacked_archives(tree: Tree, scratch: Path) -> Tree:
+    """The content of all archives of a folder that holds nothing else, each in a folder that is called like it."""
+    folder = Path(tempfile.mkdtemp(dir=scratch))
+    for kind, files in tree.archives().items():
+        for file in files:
+            _unpack(tree.root / file, kind, folder / file.partition(".")[0])
+    return walk(folder)
 
 
 def _groups(found: dict[str, list[str]]) -> list[tuple[str, list[str]]]:

@@ -27,12 +27,12 @@ class _Folders:
                 if above.name:
                     inner.setdefault(_key(above.parent), set()).add(above.name)
         self.inner = {folder: sorted(names) for folder, names in inner.items()}
-        self._direct = tree.pictures
+        self.direct = tree.pictures
 
     def only(self, folder: str) -> str | None:
         """The folder that `folder` wraps: the only one in it, if no pictures lie beside it."""
         inner = self.inner.get(folder, [])
-        return _join(folder, inner[0]) if len(inner) == 1 and folder not in self._direct else None
+        return _join(folder, inner[0]) if len(inner) == 1 and folder not in self.direct else None
 
 
 def class_folders(tree: Tree) -> Splits:
@@ -53,7 +53,7 @@ def class_folders(tree: Tree) -> Splits:
             return _splits(folders, bases)
         if (wrapped := folders.only(top)) is None:
             classes = _classes(folders, [top])
-            return {"train": classes} if len(classes) > 1 else {}
+            return _splits_inside(folders, classes) or {"train": classes} if len(classes) > 1 else {}
         top = wrapped
     return {}
 
@@ -67,6 +67,19 @@ def _splits(folders: _Folders, bases: dict[str, list[str]]) -> Splits:
         return {}
     # One folder that is no class, or none, is a heap of pictures without labels.
     return {split: classes for split, classes in found.items() if len(classes) > 1 or classes.keys() & train.keys()}
+
+
+def _splits_inside(folders: _Folders, classes: dict[str, list[str]]) -> Splits:
+    """The splits if each class has folders for them; empty if one has not."""
+    found: Splits = {}
+    for name, tops in classes.items():
+        for top in tops:
+            inner = {split_of(part): _join(top, part) for part in folders.inner.get(top, [])}
+            if None in inner or "train" not in inner or top in folders.direct:
+                return {}
+            for split, folder in inner.items():
+                found.setdefault(str(split), {}).setdefault(name, []).append(folder)
+    return found if len(found) > 1 else {}
 
 
 def _classes(folders: _Folders, tops: list[str]) -> dict[str, list[str]]:

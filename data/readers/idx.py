@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import filecmp
 import math
 from pathlib import Path
 
@@ -40,6 +41,9 @@ def read_idx(root: Path, files: list[str], ignored: Ignored, scratch: Path) -> S
                 f"{root / file} holds {list(array.shape)} values, so no {role}: check that images and labels were not"
                 " swapped, or fetch it again."
             )
+        if split in kind and filecmp.cmp(root / file, root / kind[split][0], shallow=False):
+            ignored.add("copies of files that are here", file)
+            continue
         if split in kind:
             raise DataError(
                 f"{root} holds two IDX files with the {'images' if kind is images else 'labels'} of one split,"
@@ -102,7 +106,7 @@ def _without_twins(files: list[str], ignored: Ignored) -> list[str]:
     kept = []
     for file in files:
         if file.lower().endswith(".gz") and file.lower()[:-3] in stems:
-            ignored.add("packed copies of files that are here", file)
+            ignored.add("copies of files that are here", file)
         else:
             kept.append(file)
     return kept

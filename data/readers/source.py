@@ -58,6 +58,17 @@ class Pixels:
                 height, width = self._read(int(index)).shape
                 yield height, width, True
 
+    def turned(self) -> Pixels:
+        """The pictures with rows and columns exchanged."""
+        read, head = self._read, self._head
+
+        def turned_head(index: int) -> tuple[int, int, bool]:
+            assert head is not None
+            height, width, raw = head(index)
+            return width, height, raw
+
+        return Pixels(lambda index: read(index).T, self._name, self._order, turned_head if head else None)
+
     @property
     def encoded(self) -> bool:
         """Whether these are picture files: of any size each, with a unit of levels that the file knows."""
@@ -140,8 +151,7 @@ def transposed(images: Images) -> Images:
     """The pictures with rows and columns exchanged."""
     pixels = images.pixels
     assert isinstance(pixels, Pixels)
-    flipped = Pixels(lambda index: pixels._read(index).T, pixels._name, pixels._order, pixels._head)
-    return Images(flipped, images.labels)
+    return Images(pixels.turned(), images.labels)
 
 
 def paired(pixels: Pixels, labels: np.ndarray, pixels_from: str, labels_from: str) -> Images:

@@ -23,8 +23,8 @@ SUFFIXES = frozenset(
 _SYSTEM = frozenset(("__macosx", "thumbs.db", "desktop.ini", "icon\r", "@eadir", "$recycle.bin"))
 # What a name says: which split, and whether it holds images or labels. Digits at the end count the parts of a set.
 _SPLITS = {
-    "train": r"train|training|trainset|tra|tr",
-    "test": r"test|testing|testset|t10k|tes|te",
+    "train": r"train(?:ing)?(?:set)?|tra|tr",
+    "test": r"test(?:ing)?(?:set)?|t10k|tes|te",
     "eval": r"val|valid|validation|eval|evaluation|dev",
 }
 _ROLES = {
@@ -49,6 +49,10 @@ class Tree:
     files: dict[str, list[str]] = field(default_factory=dict)
     pictures: dict[str, list[str]] = field(default_factory=dict)
     ignored: Ignored = field(default_factory=Ignored)
+
+    def archives(self) -> dict[str, list[str]]:
+        """The .zip and .tar files."""
+        return {kind: self.files[kind] for kind in ("zip", "tar") if kind in self.files}
 
 
 def walk(root: Path) -> Tree:
@@ -200,6 +204,7 @@ def _said(path: str, meanings: dict[str, str], around: str) -> str | None:
 
 def group_of(path: str) -> str:
     """What is left of a name without split, role and number: files of one data set have the same."""
+    path = re.sub(r"\d+-of-\d+.*", "", path)  # what follows differs with each file
     kept = [_rest(level) for level in path.split("/")]
     return " ".join(filter(None, kept))
 

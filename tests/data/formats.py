@@ -178,8 +178,8 @@ def hugging_face(folder: Path, digits: Digits) -> Path:
     half = len(digits["train"]) // 2
     shards = digits["train"].take(slice(0, half)), digits["train"].take(slice(half, None))
     for number, images in enumerate(shards):
-        write_parquet(folder / "data" / f"train-{number:05d}-of-00002.parquet", images, WORDS)
-    write_parquet(folder / "data" / "test-00000-of-00001.parquet", digits["test"], WORDS)
+        write_parquet(folder / "data" / f"train-{number:05d}-of-00002-{number}b4ac1e.parquet", images, WORDS)
+    write_parquet(folder / "data" / "test-00000-of-00001-5b3d.parquet", digits["test"], WORDS)
     (folder / "README.md").write_text("---\nlicense: mit\n---\n")
     (folder / ".gitattributes").write_text("*.parquet filter=lfs\n")
     return folder
@@ -339,6 +339,16 @@ def idx_wrapped_with_copies(folder: Path, digits: Digits) -> Path:
     raw.mkdir(parents=True)
     idx_files(raw, digits, "t10k-images-idx3-ubyte", "t10k-labels-idx1-ubyte")
     idx_files(raw, digits, "t10k-images-idx3-ubyte.gz", "t10k-labels-idx1-ubyte.gz")
+    return folder
+
+
+@form()
+def idx_twice(folder: Path, digits: Digits) -> Path:
+    """As on Kaggle: each file once more, in a folder that is called like it."""
+    idx_files(folder, digits, "t10k-images.idx3-ubyte", "t10k-labels.idx1-ubyte")
+    for file in list(folder.iterdir()):
+        (inner := folder / file.name.replace(".", "-")).mkdir()
+        shutil.copy(file, inner / inner.name)
     return folder
 
 
@@ -598,6 +608,21 @@ def folders_with_an_unlabelled_test(folder: Path, digits: Digits) -> Path:
 def folders_in_classes(folder: Path, digits: Digits) -> Path:
     class_tree(folder, digits["train"], lambda label: f"{label}/writer {label % 3}/a")
     class_tree(folder, digits["train"].take(slice(0, 0)))
+    return folder
+
+
+@form()
+def folders_with_splits_inside(folder: Path, digits: Digits) -> Path:
+    for split in ("train", "test"):
+        class_tree(folder, digits[split], lambda label, split=split: f"{label}/{split}")
+    return folder
+
+
+@form()
+def folders_in_two_archives(folder: Path, digits: Digits) -> Path:
+    for split in ("train", "test"):
+        shutil.make_archive(str(folder / split), "gztar", class_tree(folder.parent / "unpacked" / split, digits[split]))
+    shutil.rmtree(folder.parent / "unpacked")
     return folder
 
 

@@ -125,7 +125,10 @@ def test_bad_idx_files_get_a_sentence(
         ({"x_train": np.zeros((60, 35))}, "has rows of 35 pixels, which make no square: say what they are with --size"),
         ({"x_train": np.full((60, 5, 7), np.nan)}, "A pixel of training example 0 is nan"),
         ({"y_train": np.zeros(59, np.int64)}, "holds 60 images, but"),
-        ({"y_test": np.asarray([-1] + [0, 1, 2] * 3 + [0, 1])}, "label -1 of test example 0 never occurs among the training"),
+        (
+            {"y_test": np.asarray([-1] + [0, 1, 2] * 3 + [0, 1])},
+            "label -1 of test example 0 never occurs among the training",
+        ),
         ({"y_train": np.full(60, 0.5)}, "y_train of"),
         ({"y_train": np.ones((60, 3))}, "row 0 is not one-hot: 1.0, 1.0, 1.0"),
         ({"y_train": np.asarray([None] * 60)}, "holds Python objects, which could run any program"),

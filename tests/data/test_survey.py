@@ -187,7 +187,7 @@ def test_labels_that_only_test_has_get_a_sentence(
     first = int(np.flatnonzero(some["test"].labels == 7)[0])
     assert f"label 7 of test example {first} never occurs among the training images" in capsys.readouterr().err
     assert built(source, "--classes", "10")["classes"] == 10
-    assert "No train image shows 7. The data gate refuses" in capsys.readouterr().out
+    assert "no train image shows 7; no eval image" in capsys.readouterr().out
 
 
 def test_splits_of_sources_that_set_none_apart(
