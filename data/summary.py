@@ -103,8 +103,8 @@ def _absent(counts: Mapping[str, np.ndarray], names: Sequence[str]) -> list[str]
     if not found:
         return []
     return [
-        f"Classes without examples: {'; '.join(found)}. The data gate refuses that, unless validation.min_class_examples"
-        " is 0 in the profile."
+        f"Classes without examples: {'; '.join(found)}. The data gate refuses that, unless"
+        " validation.min_class_examples is 0 in the profile."
     ]
 
 

@@ -79,6 +79,40 @@ def read_arrays(root: Path, files: list[str], ignored: Ignored, scratch: Path, s
     return Source(f"{kind} with the images {used}{turned}{order}", parts, names, ignored)
 
 
+def read_class_arrays(
+    root: Path, files: list[str], ignored: Ignored, scratch: Path, size: tuple[int, int] | None
+) -> Source:
+    """Reads .npy files that hold the images of one class each, which is called like the file.
+
+    Args:
+        files: paths relative to `root`.
+        size: rows and columns of images that are rows of pixels; None is a square.
+
+    Raises:
+        DataError: shapes that are no images, a damaged file.
+    """
+    found = [Found(str(root / file), next(_open(root / file, scratch))[1]) for file in files]
+    pixels = [_pixels(item, len(item.array), "train", size) for item in found]
+    starts = np.cumsum([0, *map(len, pixels)])
+
+    def at(index: int) -> tuple[int, int]:
+        file = int(np.searchsorted(starts, index, "right")) - 1
+        return file, index - int(starts[file])
+
+    def read(index: int) -> np.ndarray:
+        file, position = at(index)
+        return next(iter(pixels[file][position : position + 1]))
+
+    def name(index: int) -> str:
+        file, position = at(index)
+        return f"image {position} of {found[file].path}"
+
+    labels = np.repeat(np.arange(len(files)), np.diff(starts))
+    images = Images(Pixels(read, name, np.arange(len(labels))), labels)
+    names = {label: Path(file).stem for label, file in enumerate(files)}
+    return Source(f"NumPy arrays, one for each of {len(files)} classes", {"train": images}, names, ignored)
+
+
 def _roles(
     root: Path, found: list[Found], ignored: Ignored
 ) -> tuple[dict[str, Found], dict[str, Found], dict[int, str]]:

@@ -10,9 +10,10 @@ from collections.abc import Callable
 from pathlib import Path
 
 from data.errors import DataError
-from data.readers.arrays import read_arrays
+from data.readers.arrays import read_arrays, read_class_arrays
 from data.readers.folders import class_folders, read_folders
 from data.readers.idx import companions, read_idx
+from data.readers.listed import find_list, read_listed
 from data.readers.records import read_records
 from data.readers.source import Ignored, Source
 from data.readers.stored import unpacked
@@ -31,7 +32,7 @@ KINDS = {
     "csv": "tables of pixels, such as Kaggle's",
     "parquet": "Parquet or Arrow files, such as Hugging Face's",
     "tfrecord": "TFRecords, such as TensorFlow Datasets'",
-    "folder": "picture files, one folder for each class",
+    "folder": "picture files, in a folder for each class or listed in a table",
 }
 _ARRAYS = ("npz", "npy", "mat", "hdf5")
 _REMEDIES = {
@@ -114,19 +115,24 @@ def _unpack(path: Path, kind: str, folder: Path) -> None:
 
 def _open_folder(tree: Tree, kind: str | None, scratch: Path, size: tuple[int, int] | None) -> Source:
     folders = class_folders(tree) if kind in (None, "folder") else {}
-    if kind == "folder":
-        return read_folders(tree)
     found = {name: files for name, files in tree.files.items() if name in KINDS and kind in (None, name)}
     if not found and not folders and tree.archives():
         return _open_folder(_unpacked_archives(tree, scratch), kind, scratch, size)
     for broken in ("damaged packed file", "pointer of Git LFS"):
-        if broken in tree.files:
+        if broken in tree.files and not folders:
             raise DataError(_refusal(tree.root / tree.files[broken][0], broken, None))
-    groups = _groups(found)
+    tables = find_list(tree) if kind in (None, "folder") and not folders else []
+    groups = [(name, files) for name, files in _groups(found) if not set(files) & set(tables)]
+    if tables and not groups:
+        return _checked(tree.root, read_listed(tree, tables))
     if not groups:
-        if kind is None and (folders or tree.pictures):
+        if kind == "folder" or (kind is None and tree.pictures):
             return read_folders(tree)
         raise DataError(_nothing(tree, kind))
+    files = [file for _, (file, *_) in groups]
+    if len(groups) > 1 and not folders and all(_is_class(*group) for group in groups):
+        _ignore_rest(tree, set(files))
+        return read_class_arrays(tree.root, files, tree.ignored, scratch, size)
     if len(groups) + bool(folders) > 1:
         listed = [f"{name} files such as {files[0]}" for name, files in groups]
         listed += ["class folders of pictures"] * bool(folders)
@@ -136,6 +142,11 @@ def _open_folder(tree: Tree, kind: str | None, scratch: Path, size: tuple[int, i
     ((name, files),) = groups
     _ignore_rest(tree, set(files))
     return _checked(tree.root, _read(name, tree.root, files, tree.ignored, scratch, size))
+
+
+def _is_class(kind: str, files: list[str]) -> bool:
+    """Whether an .npy file has the name of a class rather than of a split, as in Google's QuickDraw."""
+    return kind == "npy" and len(files) == 1 and split_of(files[0]) is None and role_of(files[0]) is None
 
 
 def _checked(path: Path, source: Source) -> Source:

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import sys
 from collections.abc import Mapping
 from pathlib import Path
 from typing import Any
@@ -49,7 +50,7 @@ class Rows:
             part.shapes.append(shape)
             part.starts.append(len(part.spool))
         part.spool.add(content)
-        part.labels.append(label)
+        part.labels.append(sys.intern(label) if isinstance(label, str) else label)
 
     def source(self, kind: str, names: Mapping[int, str], ignored: Ignored, name: str, turned: bool = False) -> Source:
         """The source. With `turned`, rows and columns are exchanged.

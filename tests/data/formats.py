@@ -509,6 +509,15 @@ def npy_in_folders(folder: Path, digits: Digits) -> Path:
     return folder
 
 
+@form("train", names=WORDS)
+def npy_for_each_class(folder: Path, digits: Digits) -> Path:
+    """As Google's QuickDraw."""
+    train = digits["train"]
+    for label, word in enumerate(WORDS):
+        np.save(folder / f"{word}.npy", train.pixels[train.labels == label].reshape(-1, 784))
+    return folder
+
+
 @form("train")
 def npy_file(folder: Path, digits: Digits) -> Path:
     np.save(folder / "images.npy", digits["train"].pixels)
@@ -623,6 +632,28 @@ def folders_in_two_archives(folder: Path, digits: Digits) -> Path:
     for split in ("train", "test"):
         shutil.make_archive(str(folder / split), "gztar", class_tree(folder.parent / "unpacked" / split, digits[split]))
     shutil.rmtree(folder.parent / "unpacked")
+    return folder
+
+
+@form(names=WORDS)
+def pictures_listed_in_tables(folder: Path, digits: Digits) -> Path:
+    for split in ("train", "test"):
+        (folder / f"{split}_images").mkdir()
+        rows: list[list[object]] = [["id", "writer", "label"]]
+        for at, (pixels, label) in enumerate(zip(digits[split].pixels, digits[split].labels, strict=True)):
+            Image.fromarray(pixels).save(folder / f"{split}_images" / f"{split}{at}.png")
+            rows.append([f"{split}{at}", "w", WORDS[label]])
+        write_csv(folder / f"{split}.csv", rows)
+    return folder
+
+
+@form("train")
+def pictures_listed_in_a_text(folder: Path, digits: Digits) -> Path:
+    lines = []
+    for at, (pixels, label) in enumerate(zip(digits["train"].pixels, digits["train"].labels, strict=True)):
+        Image.fromarray(pixels).save(folder / f"{at}.png")
+        lines.append(f"{at}.png {label}\n")
+    (folder / "labels.txt").write_text("".join(lines))
     return folder
 
 

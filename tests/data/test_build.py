@@ -295,7 +295,7 @@ def test_help_is_quick_and_needs_no_tensorflow() -> None:
 
 def stop_a_build(folder: Path, *numbers: signal.Signals) -> tuple[int, str]:
     """Sends signals to a build that writes its first shards; returns its exit code and its messages."""
-    npz = save_npz(folder / "data.npz", (random_images(300_000, 5, 7, 3), random_images(5, 5, 7, 3)))
+    npz = save_npz(folder / "data.npz", (random_images(100_000, 5, 7, 3), random_images(5, 5, 7, 3)))
     command = [sys.executable, "-m", "data.build", "--npz", str(npz), "--out", str(folder / "out")]
     with subprocess.Popen(command, cwd=ROOT, stdout=subprocess.DEVNULL, stderr=subprocess.PIPE, text=True) as process:
         while not list(folder.glob(".out.unfinished-*/train-*")):
