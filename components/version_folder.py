@@ -9,7 +9,7 @@ import hashlib
 import json
 import os
 import platform
-from collections.abc import Sequence
+from collections.abc import Iterable, Sequence
 from importlib.metadata import distributions
 from typing import TYPE_CHECKING, Any
 
@@ -63,21 +63,20 @@ def read_labels(folder: str) -> tuple[str, ...]:
     return tuple(_read(folder, LABELS).decode().splitlines())
 
 
-def write_model_id(folder: str, weights: Sequence[np.ndarray], predictions: np.ndarray, labels: Sequence[str]) -> None:
-    """Writes SHA-256 over the weights, the predictions for the reference inputs, and the names of the classes.
+def write_model_id(folder: str, arrays: Iterable[np.ndarray]) -> None:
+    """Writes SHA-256 over all that the model answers from, as its id.
 
     A training that is repeated gives the same id. TensorFlow's fingerprint of a SavedModel differs then: it covers
     numbers in the names of functions, which count what the process had traced before.
 
     Args:
         folder: of the SavedModel.
-        weights: of the network.
-        predictions: float32 [N, classes], through the whole graph, so that they cover the preprocessing.
-        labels: by class id.
+        arrays: the weights; rounded predictions, which cover the preprocessing; what the model says of itself.
     """
-    digest = hashlib.sha256("\n".join(labels).encode())
-    for array in (*weights, predictions.round(5)):
-        digest.update(f"{array.dtype} {array.shape}".encode() + array.tobytes())
+    digest = hashlib.sha256()
+    for array in arrays:
+        content = "\0".join(map(repr, array.ravel())).encode() if array.dtype == object else array.tobytes()
+        digest.update(f"{array.dtype} {array.shape}".encode() + content)
     _write(folder, MODEL_ID, digest.hexdigest() + "\n")
 
 

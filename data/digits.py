@@ -89,8 +89,8 @@ def _ink(levels: np.ndarray) -> tuple[np.ndarray, float]:
     counts = np.bincount(border.astype(int), minlength=256)
     common: np.ndarray | float = float(np.argmax(np.convolve(counts, np.ones(3), "same")))
     share = (np.abs(border - common) < 3).mean()
-    if min(levels.shape) < 0.35 * max(levels.shape) and share < 0.97 and (ends := _cropped_stroke(levels)):
-        common = ends
+    if min(levels.shape) < 0.35 * max(levels.shape) and (found := _cropped_stroke(levels)) is not None:
+        common = found
     elif share < 0.3 and min(levels.shape) >= _SMALL:
         common = _surface(levels)
     difference = levels - common
@@ -101,13 +101,16 @@ def _ink(levels: np.ndarray) -> tuple[np.ndarray, float]:
     return np.maximum(difference if light > dark else -difference, 0), grain
 
 
-def _cropped_stroke(levels: np.ndarray) -> float:
-    """The background of a narrow picture whose middle is ink from end to end, such as a 1 without margins; else 0."""
+def _cropped_stroke(levels: np.ndarray) -> float | None:
+    """The background of a narrow picture whose middle is ink from end to end, such as a 1 without margins; else None."""
     height, width = levels.shape
-    middle = levels[height // 3 : height - height // 3, width // 3 : width - width // 3]
-    dark, light = np.quantile(levels, (0.02, 0.98))
-    share = (middle < (dark + light) / 2).mean()
-    return light if share > 0.8 else dark if share < 0.2 else 0
+    ends = np.quantile(levels, (0.02, 0.98))
+    dark = levels < ends.mean()
+    middle = dark[height // 3 : height - height // 3, width // 3 : width - width // 3].mean()
+    outside = _border(dark).mean()  # is what the middle is not, more than the rest of the picture
+    if middle > 0.8 and outside < dark.mean():
+        return float(ends[1])
+    return float(ends[0]) if middle < 0.2 and outside > dark.mean() else None
 
 
 def _surface(levels: np.ndarray) -> np.ndarray:

@@ -13,7 +13,7 @@ needed, because the command line reads `ExampleSpec` before it loads TensorFlow.
 from __future__ import annotations
 
 from collections.abc import Iterator
-from typing import TYPE_CHECKING
+from typing import TYPE_CHECKING, Literal
 
 import numpy as np
 from pydantic import Field, model_validator
@@ -35,6 +35,17 @@ class ExampleSpec(Section):
     columns: int = Field(28, ge=1)
     classes: int = Field(10, ge=2)
     class_names: tuple[str, ...] = Field((), strict=False, description="by label; empty: the labels themselves")
+    fit: Literal["digit", "letterbox", "stretch"] = Field("digit", description="how a picture becomes an image")
+    levels: tuple[float, float] = Field((0.0, 255.0), strict=False, description="of a picture, that become 0 and 255")
+    background: Literal["any", "dark", "light"] = Field(
+        "any", description="dark or light: a picture whose border is on the other side is inverted; not used by digit"
+    )
+
+    @model_validator(mode="after")
+    def _levels_rise(self) -> ExampleSpec:
+        if self.levels[0] >= self.levels[1]:
+            raise ValueError("the second of levels must be above the first")
+        return self
 
     @model_validator(mode="after")
     def _names_fit(self) -> ExampleSpec:
@@ -73,6 +84,26 @@ def parse(record: bytes, spec: ExampleSpec) -> tuple[np.ndarray, int]:
     feature = tf.train.Example.FromString(record).features.feature
     image = np.frombuffer(feature[IMAGE].bytes_list.value[0], np.uint8).reshape(spec.rows, spec.columns)
     return image, feature[LABEL].int64_list.value[0]
+
+
+def reading(spec: ExampleSpec, images: np.ndarray) -> dict[str, np.ndarray]:
+    """What a caller must know to make an image of a picture, as `data.pictures.Reading` has it.
+
+    Args:
+        images: of the training, uint8 [N, rows, columns].
+
+    Returns:
+        `size` int64 [2], `fit` and `background` bytes, `levels` float32 [2], and `ink` float32 [2]: the least and the
+        greatest mean level of an image of the training.
+    """
+    means = images.mean(axis=(1, 2))
+    return {
+        "size": np.array([spec.rows, spec.columns], np.int64),
+        "fit": np.array(spec.fit.encode(), object),
+        "levels": np.array(spec.levels, np.float32),
+        "background": np.array(spec.background.encode(), object),
+        "ink": np.array([means.min(), means.max()], np.float32),
+    }
 
 
 def draw(values: np.ndarray, spec: ExampleSpec) -> np.ndarray:

@@ -15,7 +15,6 @@ from typing import TYPE_CHECKING, BinaryIO
 
 import numpy as np
 
-from data import digits
 from data.errors import DataError
 
 if TYPE_CHECKING:
@@ -41,12 +40,14 @@ class Reading:
         levels: the levels that become 0 and 255. Levels outside are clipped. "digit" does not need them.
         background: "dark" or "light" inverts a picture whose border is on the other side; "any" inverts none. "digit"
             does not need it.
+        ink: the least and the greatest mean level of an image of the training.
     """
 
     size: tuple[int, int]
     fit: str = "letterbox"
     levels: tuple[float, float] = (0.0, 255.0)
     background: str = "any"
+    ink: tuple[float, float] = (0.0, 255.0)
 
 
 def read(picture: np.ndarray, reading: Reading) -> tuple[np.ndarray, str]:
@@ -55,20 +56,28 @@ def read(picture: np.ndarray, reading: Reading) -> tuple[np.ndarray, str]:
     Args:
         picture: grey levels, float32 [height, width], as `load` and `grey` give them.
     """
+    from data import digits  # only files need Pillow
+
     low, high = reading.levels
-    if picture.min() < low or picture.max() > high:  # another unit than the data set's
+    if picture.min() < low or picture.max() > high or picture.max() <= 255 < high:  # another unit than the data set's
         low, high = _full_scale(picture)
-    levels = np.clip((picture - low) * (255 / (high - low)), 0, 255)
-    if np.ptp(levels) == 0:
-        return np.full(reading.size, 0 if reading.fit == "digit" else round(float(levels.flat[0])), np.uint8), BLANK
-    if reading.fit == "digit":
-        return digits.read(levels, reading.size)
+    levels = np.clip((picture - low) * (255 / (high - low or 1)), 0, 255)
+    pixels, note = digits.read(levels, reading.size) if reading.fit == "digit" else _fitted(levels, reading)
+    mean = float(pixels.mean())
+    if not note and not reading.ink[0] * 0.9 <= mean <= reading.ink[1] * 1.1:
+        least, most = (f"{level / 255:.2f}" for level in reading.ink)
+        note = f"unlike the training: {mean / 255:.2f} of it is ink, there {least} to {most}"
+    return pixels, note
+
+
+def _fitted(levels: np.ndarray, reading: Reading) -> tuple[np.ndarray, str]:
     border = np.concatenate([levels[0], levels[-1], levels[:, 0], levels[:, -1]])
     if reading.background != "any" and (np.median(border) > 127.5) != (reading.background == "light"):
         levels, border = 255 - levels, 255 - border
+    note = BLANK if np.ptp(levels) == 0 else ""
     if levels.shape != reading.size:
-        levels = _resize(levels, reading, float(np.median(border)))
-    return np.rint(levels).astype(np.uint8), ""
+        levels = _resized(levels, reading, float(np.median(border)))
+    return np.rint(levels).astype(np.uint8), note
 
 
 def _full_scale(picture: np.ndarray) -> tuple[float, float]:
@@ -78,7 +87,7 @@ def _full_scale(picture: np.ndarray) -> tuple[float, float]:
     return next(((low, high) for low, high in usual if low <= lowest and highest <= high), (lowest, highest))
 
 
-def _resize(levels: np.ndarray, reading: Reading, border: float) -> np.ndarray:
+def _resized(levels: np.ndarray, reading: Reading, border: float) -> np.ndarray:
     from PIL import Image
 
     height, width = rows, columns = reading.size
@@ -104,7 +113,7 @@ def load(
 
     Args:
         file: in any format that Pillow reads; HEIC with pillow-heif, the extra `heic`.
-        name: what an error calls the file; None is its path.
+        name: what an error calls the file; None is its path, or "The picture".
         formats: the formats of Pillow to try; None is every one.
         limit: the largest number of pixels. More are not decoded.
 
@@ -113,7 +122,7 @@ def load(
     """
     from PIL import Image, ImageOps, UnidentifiedImageError
 
-    name = file if name is None else name
+    name = name or (file if isinstance(file, Path) else "The picture")
     try:
         with warnings.catch_warnings():
             warnings.simplefilter("ignore")  # such as odd metadata
@@ -124,10 +133,43 @@ def load(
     except PictureError:
         raise
     except UnidentifiedImageError:
-        raise PictureError(f"{name} is not a picture that can be read: give a PNG file.") from None
+        heic = _is_heic(file)
+        if heic and _with_heic():
+            return load(file, name, formats, limit)
+        install = "is a HEIC picture: install pillow-heif (the extra heic), or save it as PNG or JPEG"
+        unknown = "is not a picture that can be read: give a PNG file"
+        raise PictureError(f"{name} {install if heic and not formats else unknown}.") from None
     except Exception as error:  # a damaged file raises nearly anything, such as struct.error for a TIFF
-        reason = getattr(error, "strerror", None) or " ".join(str(error).split()) or type(error).__name__
-        raise PictureError(f"{name} cannot be read as a picture: {reason}. Replace it.") from None
+        if isinstance(error, OSError) and error.strerror:
+            raise PictureError(f"{name} cannot be read: {error.strerror}.") from None
+        reason = " ".join(str(error).split()) or type(error).__name__
+        raise PictureError(f"{name} cannot be read as a picture: {reason.rstrip('.')}. Replace it.") from None
+
+
+def _is_heic(file: Path | BinaryIO) -> bool:
+    """Whether the file has the mark of HEIC, which Pillow reads with pillow-heif only."""
+    if isinstance(file, Path):
+        with file.open("rb") as opened:
+            start = opened.read(32)
+    else:
+        file.seek(0)
+        start = file.read(32)
+        file.seek(0)
+    return start[4:8] == b"ftyp" and any(brand in start[8:] for brand in (b"heic", b"heix", b"heif", b"hevc", b"mif1"))
+
+
+def _with_heic() -> bool:
+    """Teaches Pillow to read HEIC; False if it knows it already, or pillow-heif is not installed."""
+    from PIL import Image
+
+    if "HEIF" in Image.OPEN:
+        return False
+    try:
+        from pillow_heif import register_heif_opener
+    except ImportError:
+        return False
+    register_heif_opener()
+    return True
 
 
 def _levels(image: Image.Image) -> np.ndarray:

@@ -14,7 +14,7 @@ from tensorflow_serving.apis import prediction_log_pb2
 from tfx.utils import path_utils
 
 from components.trainer.reference import ReferencePredictions
-from components.trainer.signatures import CLASSIFY_EXAMPLES, PREDICT_IMAGES, PREDICT_ROWS, SERVING_DEFAULT
+from components.trainer.signatures import CLASSIFY_EXAMPLES, DESCRIBE, PREDICT_IMAGES, PREDICT_ROWS, SERVING_DEFAULT
 from data.example import serialize
 from serving.client.calls import Calls
 
@@ -35,6 +35,7 @@ def write_warmup(folder: str, model_name: str, signatures: Sequence[str], refere
                 PREDICT_IMAGES: calls.predict_images(inputs),
                 PREDICT_ROWS: calls.predict_rows(inputs),
                 CLASSIFY_EXAMPLES: calls.classify_examples(examples),
+                DESCRIBE: calls.describe(),
             }
             for signature in signatures:
                 log = prediction_log_pb2.PredictionLog()

@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from collections.abc import Sequence
+from collections.abc import Mapping, Sequence
 
 import numpy as np
 import tensorflow as tf
@@ -16,6 +16,7 @@ from components.trainer.signatures import (
     CLASS_IDS,
     CLASSES,
     CLASSIFY_EXAMPLES,
+    DESCRIBE,
     PREDICT_IMAGES,
     PREDICT_ROWS,
     PROBABILITIES,
@@ -24,11 +25,18 @@ from components.trainer.signatures import (
 )
 from components.transform import SEQUENCE
 from components.version_folder import write_labels
-from data.example import LABEL, ExampleSpec, input_spec, pack, parse
+from data.example import LABEL, ExampleSpec, input_spec, pack, parse, reading
 from data.records import read_records
 
 
-def export(weights: list, transform: tft.TFTransformOutput, settings: Model, spec: ExampleSpec, folder: str) -> None:
+def export(
+    weights: list,
+    transform: tft.TFTransformOutput,
+    settings: Model,
+    spec: ExampleSpec,
+    described: Mapping[str, np.ndarray],
+    folder: str,
+) -> None:
     """Writes the SavedModel of a model with `weights` to `folder`.
 
     signature            input                                          output
@@ -39,6 +47,7 @@ def export(weights: list, transform: tft.TFTransformOutput, settings: Model, spe
     classify_examples    `inputs` string [N], serialized tf.Examples    `classes`, and `scores` float32 [N, classes]
     predict_rows         `images` uint8 [N, rows, columns]              `probabilities` float32 [N, rows, classes]:
                                                                         after each row
+    describe             `about` string [N], of any content             N times the constants `described`
     """
     model = build_model(settings, spec, serving=True)
     model.set_weights(weights)
@@ -75,11 +84,18 @@ def export(weights: list, transform: tft.TFTransformOutput, settings: Model, spe
     def predict_rows(images: tf.Tensor) -> dict[str, tf.Tensor]:
         return {PROBABILITIES: predict(pack(images, spec))}
 
+    # TF Serving's batching needs an input and outputs that have the batch as their first dimension.
+    @tf.function(input_signature=[tf.TensorSpec([None], tf.string, "about")], autograph=False)
+    def describe(about: tf.Tensor) -> dict[str, tf.Tensor]:
+        constants = {name: tf.constant(value[np.newaxis]) for name, value in described.items()}
+        return {name: tf.repeat(value, tf.shape(about)[0], axis=0) for name, value in constants.items()}
+
     signatures = {
         SERVING_DEFAULT: serve_tf_examples_fn,
         PREDICT_IMAGES: predict_images,
         CLASSIFY_EXAMPLES: classify_examples,
         PREDICT_ROWS: predict_rows,
+        DESCRIBE: describe,
     }
     signatures = {name: signatures[name] for name in signature_names(settings)}
     tf.saved_model.save(module, folder, signatures=signatures)
@@ -88,6 +104,15 @@ def export(weights: list, transform: tft.TFTransformOutput, settings: Model, spe
     updater.replace_method_name(CLASSIFY_EXAMPLES, tf.compat.v1.saved_model.CLASSIFY_METHOD_NAME, tags="serve")
     updater.save()
     write_labels(folder, spec.labels)
+
+
+def describe_inputs(spec: ExampleSpec, files: Sequence[str]) -> dict[str, np.ndarray]:
+    """What the signature `describe` answers: the names of the classes, and the reading of the first 4,096 inputs."""
+    inputs = [parse(record, spec)[0] for record in read_records(files).take(4096).as_numpy_iterator()]
+    return {
+        "class_names": np.array([label.encode() for label in spec.labels], object),
+        **reading(spec, np.stack(inputs)),
+    }
 
 
 def predict_reference(

@@ -15,7 +15,7 @@ from pydantic import BaseModel
 
 from components.fingerprint import fingerprint
 from components.trainer.cluster import Cluster, connect, launch, with_precision
-from components.trainer.export import export, predict_reference
+from components.trainer.export import describe_inputs, export, predict_reference
 from components.trainer.fit import compile_model, fit
 from components.trainer.input import SplitDataset, read_splits
 from components.trainer.model import build_model
@@ -80,10 +80,13 @@ def train(job: TrainingJob | None) -> None:
         model, validation = learn(job, transform, cluster)
     if cluster.is_chief:
         model = in_float32(model, settings.training.precision, settings.model, spec, validation)
-        export(model.get_weights(), transform, settings.model, spec, job.serving_model_dir)
+        described = describe_inputs(spec, job.train_files)
+        export(model.get_weights(), transform, settings.model, spec, described, job.serving_model_dir)
         reference = predict_reference(model, transform, spec, job.eval_files)
         reference.write(job.model_run_dir)
-        write_model_id(job.serving_model_dir, model.get_weights(), reference.probabilities, spec.labels)
+        write_model_id(
+            job.serving_model_dir, [*model.get_weights(), reference.probabilities.round(5), *described.values()]
+        )
     cluster.finish()
     if cluster.is_chief:
         tf.io.gfile.rmtree(job.backup_dir)

@@ -15,12 +15,21 @@
 from serving.client.async_client import AsyncClient
 from serving.client.channel import Tls
 from serving.client.client import Client
-from serving.client.results import Classification, Metadata, Prediction, Signature, TensorSpec, VersionStatus
+from serving.client.results import (
+    Classification,
+    Description,
+    Metadata,
+    Prediction,
+    Signature,
+    TensorSpec,
+    VersionStatus,
+)
 
 __all__ = [
     "AsyncClient",
     "Classification",
     "Client",
+    "Description",
     "Metadata",
     "Prediction",
     "Signature",

@@ -16,11 +16,12 @@ from rich.console import Console
 from rich.table import Table
 from rich.text import Text
 
+from data.pictures import FITS
 from serving.arguments import parse_count, parse_positive
 from serving.client.async_client import AsyncClient
 from serving.client.channel import Tls
 from serving.client.client import CHUNK, TIMEOUT, Client
-from serving.client.images import image_size, random_images, read_images
+from serving.client.images import image_size, random_images, read_images, reading_of, unknown_reading
 from serving.client.load import Load, closed_loop, open_loop
 from serving.errors import ServingError
 
@@ -66,8 +67,7 @@ def _parser() -> argparse.ArgumentParser:
 
     predict = commands.add_parser("predict", parents=[common], help="classify images")
     predict.add_argument("images", nargs="+", metavar="IMAGE", help="PNG or other image files")
-    predict.add_argument("--resize", action="store_true", help="scale images of another size")
-    predict.add_argument("--invert", action="store_true", help="for dark digits on a light background")
+    predict.add_argument("--fit", choices=FITS, help="how pictures are read (default: as in the training)")
     predict.add_argument("--chunk", type=parse_count, default=CHUNK, help="images per request (default %(default)s)")
     predict.set_defaults(run=_predict)
     status = commands.add_parser("status", parents=[common], help="show the versions and their states")
@@ -98,11 +98,11 @@ def _client_arguments(options: argparse.Namespace) -> dict[str, Any]:
 
 def _predict(options: argparse.Namespace) -> Any:
     with Client(**_client_arguments(options)) as client:
-        size = image_size(client.metadata())
-        images = read_images(options.images, size, resize=options.resize, invert=options.invert)
-        prediction = client.predict(images, chunk=options.chunk)
+        prediction = client.predict(options.images, fit=options.fit, chunk=options.chunk)
     labels = prediction.labels or tuple(map(str, range(prediction.probabilities.shape[1])))
-    rows = zip(options.images, prediction.class_ids.tolist(), prediction.probabilities, strict=True)
+    noted = any(prediction.notes)
+    columns = options.images, prediction.class_ids.tolist(), prediction.probabilities, prediction.notes
+    rows = zip(*columns, strict=True)
     if options.json:
         return [
             {
@@ -110,8 +110,9 @@ def _predict(options: argparse.Namespace) -> Any:
                 "class": class_id,
                 "label": labels[class_id],
                 "probabilities": probabilities.tolist(),
+                "note": note,
             }
-            for image, class_id, probabilities in rows
+            for image, class_id, probabilities, note in rows
         ]
     return [
         {
@@ -119,8 +120,9 @@ def _predict(options: argparse.Namespace) -> Any:
             "class": labels[class_id],
             "probability": f"{probabilities[class_id]:.4f}",
             "next best": "  ".join(f"{labels[i]}: {probabilities[i]:.4f}" for i in np.argsort(-probabilities)[1:3]),
+            **({"note": note} if noted else {}),
         }
-        for image, class_id, probabilities in rows
+        for image, class_id, probabilities, note in rows
     ]
 
 
@@ -176,12 +178,13 @@ def _bench(options: argparse.Namespace) -> Any:
 
 async def _measure(options: argparse.Namespace) -> Load:
     async with AsyncClient(**_client_arguments(options)) as client:
-        size = image_size(await client.metadata())
+        metadata = await client.metadata()
         if options.images:
-            images = read_images(options.images, size, resize=True)
+            reading = reading_of(await client.describe()) if "describe" in metadata.signatures else None
+            images, _ = read_images(options.images, reading or unknown_reading(metadata))
             images = np.resize(images, (options.batch, *images.shape[1:]))  # repeats them
         else:
-            images = random_images(options.batch, size)
+            images = random_images(options.batch, image_size(metadata))
         await client.predict(images, chunk=options.batch)
         if options.rate:
             return await open_loop(client, images, options.rate, options.seconds)

@@ -5,6 +5,7 @@ from __future__ import annotations
 import asyncio
 from collections import deque
 from collections.abc import AsyncIterator, Awaitable, Callable, Iterable
+from dataclasses import replace
 from typing import Any, Concatenate, ParamSpec, TypeVar
 
 import grpc
@@ -13,9 +14,9 @@ import numpy as np
 from serving.client.calls import Call, CallMetadata, check_count, chunks
 from serving.client.channel import why_not_connected_async
 from serving.client.client import CHUNK, IN_FLIGHT, BaseClient, Client, Images
-from serving.client.images import check_images, image_size, read_images
+from serving.client.images import check_images, read_images, reading_of, unknown_reading
 from serving.client.results import Prediction, merge_predictions
-from serving.errors import from_rpc
+from serving.errors import RequestError, from_rpc
 
 _Arguments = ParamSpec("_Arguments")
 _Result = TypeVar("_Result")
@@ -36,19 +37,25 @@ class AsyncClient(BaseClient):
     call = _awaitable(Client.call)
     predict_examples = _awaitable(Client.predict_examples)
     classify_examples = _awaitable(Client.classify_examples)
+    describe = _awaitable(Client.describe)
     metadata = _awaitable(Client.metadata)
     status = _awaitable(Client.status)
     reload = _awaitable(Client.reload)
 
     async def predict(
-        self, images: Images, *, chunk: int = CHUNK, timeout: float | None = None, metadata: CallMetadata = ()
+        self,
+        images: Images,
+        *,
+        fit: str | None = None,
+        chunk: int = CHUNK,
+        timeout: float | None = None,
+        metadata: CallMetadata = (),
     ) -> Prediction:
         """See `Client.predict`."""
-        array = await self._array(images, timeout, metadata)
-        if len(array) <= check_count("chunk", chunk):
-            return await self._invoke(self._calls.predict_images(array), timeout, metadata)
+        array, notes = await self._array(images, fit, timeout, metadata)
+        check_count("chunk", chunk)
         parts = self.stream(array, chunk=chunk, timeout=timeout, metadata=metadata)
-        return merge_predictions([part async for part in parts])
+        return replace(merge_predictions([part async for part in parts]), notes=notes)
 
     async def stream(
         self,
@@ -78,7 +85,7 @@ class AsyncClient(BaseClient):
         self, images: Images, *, timeout: float | None = None, metadata: CallMetadata = ()
     ) -> np.ndarray:
         """See `Client.predict_rows`."""
-        array = await self._array(images, timeout, metadata)
+        array, _ = await self._array(images, None, timeout, metadata)
         return await self._invoke(self._calls.predict_rows(array), timeout, metadata)
 
     async def close(self) -> None:
@@ -92,10 +99,16 @@ class AsyncClient(BaseClient):
     async def __aexit__(self, *error: object) -> None:
         await self.close()
 
-    async def _array(self, images: Images, timeout: float | None, metadata: CallMetadata) -> np.ndarray:
+    async def _array(
+        self, images: Images, fit: str | None, timeout: float | None, metadata: CallMetadata
+    ) -> tuple[np.ndarray, tuple[str, ...]]:
         if isinstance(images, np.ndarray):
-            return check_images(images)
-        return read_images(images, image_size(await self.metadata(timeout=timeout, metadata=metadata)))
+            return check_images(images), ()
+        try:
+            reading = reading_of(await self.describe(timeout=timeout, metadata=metadata))
+        except RequestError:  # of another project
+            reading = unknown_reading(await self.metadata(timeout=timeout, metadata=metadata))
+        return read_images(images, reading, fit)
 
     async def _invoke(self, call: Call, timeout: float | None, metadata: CallMetadata) -> Any:
         options = self._options(timeout, metadata)

@@ -14,6 +14,7 @@ from serving import protos, textformat
 from serving.client.images import check_images
 from serving.client.results import (
     parse_classifications,
+    parse_description,
     parse_metadata,
     parse_outputs,
     parse_prediction,
@@ -110,6 +111,10 @@ class Calls:
         request = protos.ClassificationRequest(model_spec=self._model_spec("classify_examples"))
         request.input.example_list.examples.extend(array.tolist())
         return Call("PredictionService/Classify", request, partial(parse_classifications, count=len(array)))
+
+    def describe(self) -> Call:
+        """Predict with the signature `describe`, once."""
+        return self.call("describe", {"about": strings([b""])}, parse=parse_description)
 
     def metadata(self) -> Call:
         """GetModelMetadata."""

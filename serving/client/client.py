@@ -4,6 +4,7 @@ from __future__ import annotations
 
 from collections import deque
 from collections.abc import Callable, Iterable, Iterator, Mapping, Sequence
+from dataclasses import replace
 from pathlib import Path
 from typing import Any
 
@@ -12,9 +13,9 @@ import numpy as np
 
 from serving.client.calls import METHODS, Call, CallMetadata, Calls, check_count, check_metadata, check_timeout, chunks
 from serving.client.channel import Tls, open_channel, why_not_connected
-from serving.client.images import check_images, image_size, read_images
-from serving.client.results import Classification, Metadata, Prediction, VersionStatus, merge_predictions
-from serving.errors import ClosedError, from_rpc
+from serving.client.images import check_images, read_images, reading_of, unknown_reading
+from serving.client.results import Classification, Description, Metadata, Prediction, VersionStatus, merge_predictions
+from serving.errors import ClosedError, RequestError, from_rpc
 
 TIMEOUT = 10.0
 """Seconds until the deadline of a request."""
@@ -118,21 +119,28 @@ class Client(BaseClient):
         return self._invoke(self._calls.call(signature, inputs, output_filter), timeout, metadata)
 
     def predict(
-        self, images: Images, *, chunk: int = CHUNK, timeout: float | None = None, metadata: CallMetadata = ()
+        self,
+        images: Images,
+        *,
+        fit: str | None = None,
+        chunk: int = CHUNK,
+        timeout: float | None = None,
+        metadata: CallMetadata = (),
     ) -> Prediction:
         """Classifies images.
 
         Args:
-            images: uint8 [N, rows, columns], or the paths of image files of the model's size.
+            images: uint8 [N, rows, columns], or the paths of picture files, which are read as the model says.
+            fit: how files are read, instead: "digit", "letterbox" or "stretch".
             chunk: the number of images in one request. More images go into several requests.
 
         Raises:
-            ImageError: another dtype or rank, or a file that is not an image of the model's size.
+            ImageError: another dtype or rank, or a file that is not a picture.
         """
-        array = self._array(images, timeout, metadata)
-        if len(array) <= check_count("chunk", chunk):
-            return self._invoke(self._calls.predict_images(array), timeout, metadata)
-        return merge_predictions(list(self.stream(array, chunk=chunk, timeout=timeout, metadata=metadata)))
+        array, notes = self._array(images, fit, timeout, metadata)
+        check_count("chunk", chunk)
+        parts = [*self.stream(array, chunk=chunk, timeout=timeout, metadata=metadata)]
+        return replace(merge_predictions(parts), notes=notes)
 
     def stream(
         self,
@@ -178,12 +186,12 @@ class Client(BaseClient):
         """The class probabilities after each row of the images, float32 [N, rows, classes].
 
         Args:
-            images: uint8 [N, rows, columns], or the paths of image files of the model's size.
+            images: uint8 [N, rows, columns], or the paths of picture files, which are read as the model says.
 
         Raises:
             ImageError: as `predict`.
         """
-        array = self._array(images, timeout, metadata)
+        array, _ = self._array(images, None, timeout, metadata)
         return self._invoke(self._calls.predict_rows(array), timeout, metadata)
 
     def predict_examples(
@@ -197,6 +205,14 @@ class Client(BaseClient):
     ) -> list[Classification]:
         """Classifies N serialized tf.train.Examples with TensorFlow Serving's method Classify."""
         return self._invoke(self._calls.classify_examples(examples), timeout, metadata)
+
+    def describe(self, *, timeout: float | None = None, metadata: CallMetadata = ()) -> Description:
+        """What the model says of itself: the names of its classes, and how its inputs are made.
+
+        Raises:
+            RequestError: the model has no signature `describe`.
+        """
+        return self._invoke(self._calls.describe(), timeout, metadata)
 
     def metadata(self, *, timeout: float | None = None, metadata: CallMetadata = ()) -> Metadata:
         """The model's version and signatures."""
@@ -235,10 +251,17 @@ class Client(BaseClient):
     def __exit__(self, *error: object) -> None:
         self.close()
 
-    def _array(self, images: Images, timeout: float | None, metadata: CallMetadata) -> np.ndarray:
+    def _array(
+        self, images: Images, fit: str | None, timeout: float | None, metadata: CallMetadata
+    ) -> tuple[np.ndarray, tuple[str, ...]]:
+        """The images, uint8 [N, rows, columns], and a note for each file."""
         if isinstance(images, np.ndarray):
-            return check_images(images)
-        return read_images(images, image_size(self.metadata(timeout=timeout, metadata=metadata)))
+            return check_images(images), ()
+        try:
+            reading = reading_of(self.describe(timeout=timeout, metadata=metadata))
+        except RequestError:  # of another project
+            reading = unknown_reading(self.metadata(timeout=timeout, metadata=metadata))
+        return read_images(images, reading, fit)
 
     def _invoke(self, call: Call, timeout: float | None, metadata: CallMetadata) -> Any:
         options = self._options(timeout, metadata)

@@ -7,16 +7,15 @@ from __future__ import annotations
 
 import math
 from collections.abc import Iterable, Sequence
+from dataclasses import replace
 from pathlib import Path
-from typing import TYPE_CHECKING, BinaryIO
+from typing import BinaryIO
 
 import numpy as np
 
-from serving.client.results import Metadata
-from serving.errors import ConfigError, ImageError
-
-if TYPE_CHECKING:
-    from PIL import Image
+from data.pictures import FITS, PictureError, Reading, load, read
+from serving.client.results import Description, Metadata
+from serving.errors import ConfigError, ImageError, ServerError
 
 
 def check_images(images: np.ndarray) -> np.ndarray:
@@ -60,104 +59,75 @@ def random_images(count: int, size: tuple[int, int]) -> np.ndarray:
     return np.random.default_rng(0).integers(0, 256, (count, *size), np.uint8)
 
 
-def read_images(
-    paths: str | Path | Sequence[str | Path], size: tuple[int, int], *, resize: bool = False, invert: bool = False
-) -> np.ndarray:
-    """Reads image files as grey levels, uint8 [N, rows, columns].
-
-    serving/README.md says what becomes of each mode of Pillow. Of several frames the first counts. An image lies as its
-    EXIF orientation says.
-
-    Args:
-        paths: image files in a format that Pillow reads.
-        size: rows and columns.
-        resize: scales images of another size. The proportions stay, and the image is centred.
-        invert: turns dark on light into light on dark, as in MNIST.
+def reading_of(description: Description) -> Reading:
+    """How the model's pictures are read, as its training read them.
 
     Raises:
-        ImageError: `paths` are not paths, a file is not an image or is damaged, or it has another size and `resize` is
-            False.
+        ServerError: the description is not that of a model of images.
+    """
+    try:
+        inputs = description.inputs
+        return Reading(
+            size=(int(inputs["size"][0]), int(inputs["size"][1])),
+            fit=inputs["fit"].decode(),
+            levels=(float(inputs["levels"][0]), float(inputs["levels"][1])),
+            background=inputs["background"].decode(),
+            ink=(float(inputs["ink"][0]), float(inputs["ink"][1])),
+        )
+    except (KeyError, IndexError, AttributeError, ValueError) as error:
+        raise ServerError(
+            f"Version {description.version} does not say how its pictures are read ({error!r}): give them as an array."
+        ) from None
+
+
+def unknown_reading(metadata: Metadata) -> Reading:
+    """The reading of a model without the signature `describe`, which only takes pictures of its own size."""
+    return Reading(image_size(metadata), fit="")
+
+
+def read_images(
+    paths: str | Path | Sequence[str | Path], reading: Reading, fit: str | None = None
+) -> tuple[np.ndarray, tuple[str, ...]]:
+    """Reads picture files by the rule of `data.pictures`, which is that of the training.
+
+    Args:
+        paths: picture files in a format that Pillow reads.
+        reading: the model's. Without a fit, as a model of another project has it, the size must be right.
+        fit: another fit than the model's: "digit", "letterbox" or "stretch".
+
+    Returns:
+        uint8 [N, rows, columns], and a note for each file; "" if nothing is odd about it.
+
+    Raises:
+        ImageError: `paths` are not paths, or a file is not a picture, is damaged, or has a wrong size.
     """
     files = [paths] if isinstance(paths, (str, Path)) or not isinstance(paths, Iterable) else [*paths]
     if not all(isinstance(file, (str, Path)) for file in files):
         raise ImageError("Give the images as one uint8 array [N, rows, columns] or as paths of image files.")
-    images = [_read(Path(file), size, resize, invert) for file in files]
-    return np.stack(images) if images else np.zeros((0, *size), np.uint8)
+    if fit not in (None, *FITS):
+        raise ImageError(f"fit = {fit!r} is none of {', '.join(FITS)}.")
+    reading = replace(reading, fit=fit or reading.fit)
+    found = [read_image(Path(file), reading) for file in files]
+    images = np.stack([pixels for pixels, _ in found]) if found else np.zeros((0, *reading.size), np.uint8)
+    return images, tuple(note for _, note in found)
 
 
-def _read(path: Path, size: tuple[int, int], resize: bool, invert: bool) -> np.ndarray:
-    image = read_grey(path, path)
-    rows, columns = size
-    if invert:
-        image = image.point([255 - level for level in range(256)])
-    if image.size != (columns, rows):
-        if not resize:
-            raise ImageError(
-                f"{path} has {image.height} × {image.width} pixels, but the model needs {rows} × {columns}. Give an"
-                " image of that size, or use --resize (in Python: read_images(…, resize=True))."
-            )
-        image = _fit(image, size)
-    return np.asarray(image, np.uint8)
-
-
-def read_grey(
-    file: Path | BinaryIO, name: object, formats: tuple[str, ...] | None = None, limit: float = math.inf
-) -> Image.Image:
-    """Reads one image in mode L, by the rules of `read_images`.
-
-    Args:
-        file: the file, which an error calls `name`.
-        formats: the formats of Pillow to try; None is every one.
-        limit: the largest number of pixels. More are not decoded.
+def read_image(
+    file: Path | BinaryIO, reading: Reading, formats: tuple[str, ...] | None = None, limit: float = math.inf
+) -> tuple[np.ndarray, str]:
+    """Reads one picture file: uint8 [rows, columns] and a note. `data.pictures.load` has the arguments.
 
     Raises:
-        ImageError: it is not an image of these formats, is damaged, or has too many pixels.
+        ImageError: as `read_images`.
     """
-    from PIL import Image, ImageOps, UnidentifiedImageError  # only files need Pillow
-
     try:
-        with Image.open(file, formats=formats) as image:
-            if image.width * image.height > limit:
-                raise ImageError(f"has more than {limit:,} pixels. Make it smaller.")
-            return _grey(ImageOps.exif_transpose(image))
-    except UnidentifiedImageError:
-        raise ImageError(f"{name} is not an image. Give a PNG file.") from None
-    except ImageError as error:
-        raise ImageError(f"{name} {error}") from None
-    except Exception as error:  # a damaged file raises whatever Pillow's decoder meets
-        reason = getattr(error, "strerror", None) or str(error) or type(error).__name__
-        raise ImageError(f"{name} cannot be read: {reason}.") from None
-
-
-def _grey(image: Image.Image) -> Image.Image:
-    from PIL import Image
-
-    if image.mode == "F":
-        raise ImageError("has floating-point pixels, whose range is not known. Give a PNG file.")
-    if image.mode.startswith("I"):  # Pillow's convert would clip at 255
-        levels, transparent = np.array(image, np.int64), image.info.get("transparency")
-        if levels.min() < 0 or levels.max() > 65535:
-            raise ImageError(f"has levels from {levels.min()} to {levels.max()}, not 0 to 65535. Give a PNG file.")
-        if isinstance(transparent, int):
-            levels[levels == transparent] = 65535
-        return Image.fromarray((levels // 257).astype(np.uint8))
-    if image.mode in ("RGBA", "LA", "PA", "P") or "transparency" in image.info:
-        image = image.convert("RGBA")
-        image = Image.alpha_composite(Image.new("RGBA", image.size, "white"), image)
-    return image.convert("L")
-
-
-def _fit(image: Image.Image, size: tuple[int, int]) -> Image.Image:
-    """Scales an image into `size` and centres it. The rest gets the median level of the image's border."""
-    from PIL import Image
-
-    rows, columns = size
-    pixels = np.asarray(image)
-    border = int(np.median(np.concatenate([pixels[0], pixels[-1], pixels[:, 0], pixels[:, -1]])))
-    scale = min(rows / image.height, columns / image.width)
-    small = image.resize(
-        (max(1, round(image.width * scale)), max(1, round(image.height * scale))), Image.Resampling.LANCZOS
-    )
-    canvas = Image.new("L", (columns, rows), border)
-    canvas.paste(small, ((columns - small.width) // 2, (rows - small.height) // 2))
-    return canvas
+        picture = load(file, formats=formats, limit=limit)
+    except PictureError as error:
+        raise ImageError(str(error)) from None
+    if not reading.fit and picture.shape != reading.size:
+        raise ImageError(
+            f"{file} has {picture.shape[0]} × {picture.shape[1]} pixels, but the model needs {reading.size[0]} ×"
+            f" {reading.size[1]}, and it does not say how pictures are read. Choose with --fit (in Python: fit=…), or"
+            " give a picture of that size."
+        )
+    return read(picture, reading)

@@ -24,12 +24,27 @@ class Prediction:
     """`probabilities` float32 [N, classes], `class_ids` int64 [N], and the model versions that computed them.
 
     `labels` are the names of the classes by class id. They are empty if the model does not name them, or if N is 0.
+    `notes` has a word for each picture file: that it is blank, or unlike the training's; "" if nothing is odd. It is
+    empty for arrays.
     """
 
     probabilities: np.ndarray
     class_ids: np.ndarray
     versions: tuple[int, ...]
     labels: tuple[str, ...] = ()
+    notes: tuple[str, ...] = ()
+
+
+@dataclass(frozen=True)
+class Description:
+    """What a model says of itself: the version, the names of its classes, and what a caller must know to make inputs.
+
+    `inputs` has the constants of `reading` in data/example.py, by name.
+    """
+
+    version: int
+    class_names: tuple[str, ...]
+    inputs: dict[str, Any]
 
 
 @dataclass(frozen=True)
@@ -119,6 +134,15 @@ def parse_prediction(response: Any, count: int | None = None) -> Prediction:
     names: Any = _check(outputs, "classes", object, probabilities.shape) if "classes" in outputs else []
     labels = tuple(name.decode(errors="replace") for name in names[0]) if len(names) else ()
     return Prediction(probabilities, class_ids, (response.model_spec.version.value,), labels)
+
+
+def parse_description(response: Any) -> Description:
+    """The Description of a PredictResponse to one request of the signature `describe`."""
+    outputs = parse_outputs(response, ("class_names",))
+    _check(outputs, "class_names", object, (1, None))
+    constants = {name: array[0] for name, array in outputs.items() if array.shape[:1] == (1,)}
+    names = tuple(name.decode(errors="replace") for name in constants.pop("class_names"))
+    return Description(response.model_spec.version.value, names, constants)
 
 
 def parse_rows(response: Any, count: int, rows: int) -> np.ndarray:

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import base64
+import io
 import math
 import time
 from collections.abc import AsyncIterator, Callable, Iterable
@@ -22,15 +23,25 @@ from starlette.routing import Mount, Route
 from starlette.staticfiles import StaticFiles
 from starlette.types import ASGIApp
 
+from data.pictures import Reading
 from serving.client import AsyncClient, Metadata
-from serving.client.images import image_size
+from serving.client.images import image_size, read_image, reading_of
 from serving.demo import digits
 from serving.demo.guard import guard
-from serving.demo.normalize import decode, normalize
-from serving.errors import DeadlineError, ImageError, NotFoundError, ServerError, ServingError, UnavailableError
+from serving.errors import (
+    DeadlineError,
+    ImageError,
+    NotFoundError,
+    RequestError,
+    ServerError,
+    ServingError,
+    UnavailableError,
+)
 
 PAGE = Path(__file__).with_name("page")
 MAX_BYTES = 4 * 2**20
+MAX_PIXELS = 2**24
+FORMATS = ("PNG", "JPEG", "GIF", "BMP", "WEBP")
 _ROWS = "predict_rows"
 _FAILURES: dict[type[BaseException], tuple[int, str]] = {
     ImageError: (400, ""),
@@ -121,10 +132,14 @@ async def _read(request: Request) -> Response:
     metadata: Metadata = await client.metadata()
     size = image_size(metadata)
     if kind.startswith("image/"):
-        decoders = request.app.state.decoders
-        pixels = await anyio.to_thread.run_sync(lambda: normalize(decode(content), size), limiter=decoders)
+        reading, decoders = await _reading(client, size), request.app.state.decoders
+        pixels, note = await anyio.to_thread.run_sync(
+            lambda: read_image(io.BytesIO(content), reading, FORMATS, MAX_PIXELS), limiter=decoders
+        )
+        if note.startswith("blank"):
+            raise ImageError(f"The picture is {note}. Draw a digit first.")
     elif len(content) == math.prod(size):
-        pixels = np.frombuffer(content, np.uint8).reshape(size)
+        pixels, note = np.frombuffer(content, np.uint8).reshape(size), ""
     else:
         raise HTTPException(400, f"The model needs {size[0]} × {size[1]} bytes, not {len(content)}.")
     started = time.perf_counter()
@@ -142,9 +157,18 @@ async def _read(request: Request) -> Response:
             "by_row": None if rows is None else rows.tolist(),
             "version": str(prediction.versions[0]),
             "milliseconds": round(milliseconds, 2),
+            "note": note,
             **_pixels(pixels),
         }
     )
+
+
+async def _reading(client: AsyncClient, size: tuple[int, int]) -> Reading:
+    """How the model's pictures are read; MNIST's convention for a model that does not say it."""
+    try:
+        return reading_of(await client.describe())
+    except (RequestError, ServerError):
+        return Reading(size, "digit")
 
 
 async def _body(request: Request) -> bytes:

@@ -14,7 +14,7 @@ from typing import NamedTuple
 
 import numpy as np
 
-from serving.demo.normalize import FIELD, normalize
+from data.digits import FIELD, read
 
 FILE = Path(__file__).with_name("digits.npz")
 
@@ -30,5 +30,5 @@ class Digits(NamedTuple):
 def load(size: tuple[int, int] = (FIELD, FIELD)) -> Digits:
     """The digits of the file, in the size of a model."""
     with np.load(FILE) as file:
-        pixels = np.stack([normalize(image, size) for image in file["pixels"]])
+        pixels = np.stack([read(image.astype(np.float32), size)[0] for image in file["pixels"]])
         return Digits(pixels, file["labels"], file["positions"])

@@ -36,7 +36,7 @@ def crop(page: np.ndarray, level: float = 0.3) -> np.ndarray:
 
 def light(height: int, width: int, random: np.random.Generator) -> np.ndarray:
     """Paper in uneven light: a gradient from one side and a darker corner, 100 to 240."""
-    y, x = np.mgrid[0:1 : height * 1j, 0:1 : width * 1j]
+    y, x = np.mgrid[0 : 1 : height * 1j, 0 : 1 : width * 1j]
     angle = random.uniform(0, 2 * np.pi)
     slope = np.cos(angle) * (x - 0.5) + np.sin(angle) * (y - 0.5)
     corner = (x - random.integers(2)) ** 2 + (y - random.integers(2)) ** 2
@@ -72,7 +72,10 @@ def _skeleton(mask: np.ndarray) -> np.ndarray:
     while True:
         changed = False
         for step in (0, 1):
-            p = [np.roll(mask, shift, (0, 1)) for shift in ((1, 0), (1, -1), (0, -1), (-1, -1), (-1, 0), (-1, 1), (0, 1), (1, 1))]
+            p = [
+                np.roll(mask, shift, (0, 1))
+                for shift in ((1, 0), (1, -1), (0, -1), (-1, -1), (-1, 0), (-1, 1), (0, 1), (1, 1))
+            ]
             count = sum(p)
             turns = sum((p[i] == 0) & (p[(i + 1) % 8] == 1) for i in range(8))
             n, e, s, w = p[0], p[2], p[4], p[6]

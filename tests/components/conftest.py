@@ -9,7 +9,7 @@ import pytest
 import tensorflow_transform as tft
 import tf_keras
 
-from components.trainer.export import export, predict_reference
+from components.trainer.export import describe_inputs, export, predict_reference
 from components.trainer.model import build_model
 from components.trainer.settings import Model
 from data.example import ExampleSpec
@@ -55,7 +55,8 @@ def exported(
     transform: tft.TFTransformOutput, example_files: dict[str, list[str]], tmp_path_factory: pytest.TempPathFactory
 ) -> Exported:
     found = Exported(Model(units=16), build_model(Model(units=16), ExampleSpec()), tmp_path_factory.mktemp("exported"))
-    export(found.network.get_weights(), transform, found.settings, ExampleSpec(), str(found.saved_model))
+    described = describe_inputs(ExampleSpec(), example_files["train"])
+    export(found.network.get_weights(), transform, found.settings, ExampleSpec(), described, str(found.saved_model))
     (found.folder / "run").mkdir()
     reference = predict_reference(found.network, transform, ExampleSpec(), example_files["eval"])
     reference.write(str(found.folder / "run"))

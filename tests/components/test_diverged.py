@@ -95,7 +95,7 @@ def test_a_model_that_answers_nan_is_refused_with_a_sentence(
 ) -> None:
     weights = [array.copy() for array in exported.network.get_weights()]
     weights[-1][3] = np.nan
-    export(weights, transform, exported.settings, ExampleSpec(), str(tmp_path / "model" / "Format-Serving"))
+    export(weights, transform, exported.settings, ExampleSpec(), {}, str(tmp_path / "model" / "Format-Serving"))
     images = Images(digits["test"].pixels[:20], digits["test"].labels[:20])
     with pytest.raises(UserError, match=r"^The model answers 20 of 20 test examples with NaN .* Lower training"):
         evaluate(tmp_path / "model", tmp_path, images, Gates())

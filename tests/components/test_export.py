@@ -45,7 +45,7 @@ def test_the_signatures_agree_with_the_network_and_each_other(
         model, folder = exported.settings, exported.saved_model
     else:
         network = build_model(model, SPEC)
-        export(network.get_weights(), transform, model, SPEC, str(folder))
+        export(network.get_weights(), transform, model, SPEC, {}, str(folder))
     signatures = tf.saved_model.load(str(folder)).signatures
     truth = tf.nn.softmax(network(images.pixels.astype(np.float32) / 255, training=False)).numpy()
     records = [serialize(p, y) for p, y in zip(images.pixels, images.labels, strict=True)]
@@ -69,6 +69,15 @@ def test_the_signatures_agree_with_the_network_and_each_other(
     half[:, 14:] = 0
     upper = call(signatures, "predict_rows", images=tf.constant(half))["probabilities"]
     np.testing.assert_allclose(upper[:, :14], rows[:, :14], atol=1e-5)
+
+
+def test_the_model_says_how_its_inputs_are_made(signatures, digits: dict[str, Images]) -> None:
+    found = call(signatures, "describe", about=tf.constant([b"", b"anything"]))
+    assert {name: array.shape[0] for name, array in found.items()} == dict.fromkeys(found, 2)
+    assert found["class_names"][1].tolist() == [str(digit).encode() for digit in range(10)]
+    assert (found["size"][0].tolist(), found["fit"][0], found["background"][0]) == ([28, 28], b"digit", b"any")
+    means = digits["train"].pixels.mean(axis=(1, 2))
+    np.testing.assert_allclose(found["ink"][1], [means.min(), means.max()], rtol=1e-6)
 
 
 def test_no_gpu_only_kernel(exported: Exported) -> None:

@@ -105,7 +105,8 @@ def test_a_good_model_is_blessed_and_its_stamped_copy_is_warmed_up(check: Check,
     assert asked == set(signature_names(Model()))
     report = (folder / "report.md").read_text()
     assert "# Infra check: blessed" in report and "✗" not in report
-    for signature in asked:
+    assert "describe, classes" in report
+    for signature in asked - {"describe"}:
         assert f"{signature}, the Trainer's predictions" in report
     assert "latency of one image" in report and "size of the model" in report
 
@@ -134,7 +135,7 @@ def test_a_model_that_answers_nan(check: Check, server: Infra, tmp_path: Path) -
 
 def test_a_model_without_one_of_its_signatures(check: Check) -> None:
     reason = refused(check(signatures="predict_images,predict_columns"))
-    found = "classify_examples, predict_images, predict_rows, serving_default"
+    found = "classify_examples, describe, predict_images, predict_rows, serving_default"
     assert f"signatures: predict_columns missing, there are {found}" in reason
 
 
@@ -213,7 +214,7 @@ def test_a_model_server_at_a_configured_address_is_taken(
     assert f"Model server: {server.server}" in (Path(blessing.uri) / "report.md").read_text()
     # The same server is asked about another model the next time, and must not answer with the former.
     other = [weight + 0.5 for weight in exported.network.get_weights()]
-    export(other, transform, exported.settings, ExampleSpec(), str(tmp_path / "other" / "Format-Serving"))
+    export(other, transform, exported.settings, ExampleSpec(), {}, str(tmp_path / "other" / "Format-Serving"))
     assert "the Trainer's predictions" in refused(check(tmp_path / "other", infra=server))
 
 

@@ -198,8 +198,8 @@ def test_what_is_no_picture_is_named_with_its_reason(tmp_path: Path) -> None:
         ("notes.txt", "is not a picture"),
         ("empty.png", "is not a picture"),
         ("phone.heic", "is a HEIC picture: install pillow-heif|cannot be read as a picture"),
-        ("", "cannot be read as a picture: Is a directory"),
-        ("missing.png", "cannot be read as a picture: No such file or directory"),
+        ("", "cannot be read: Is a directory"),
+        ("missing.png", "cannot be read: No such file or directory"),
     ):
         with pytest.raises(PictureError, match=f"{name} ({reason})"):
             load(tmp_path / name)

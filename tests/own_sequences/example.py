@@ -60,6 +60,11 @@ def parse(record: bytes, spec: ExampleSpec) -> tuple[np.ndarray, int]:
     return values, feature[LABEL].int64_list.value[0]
 
 
+def reading(spec: ExampleSpec, sequences: np.ndarray) -> dict[str, np.ndarray]:
+    """What a caller must know to make a sequence: steps and features."""
+    return {"size": np.array(spec.sequence_shape, np.int64)}
+
+
 def draw(values: np.ndarray, spec: ExampleSpec) -> np.ndarray:
     """The picture of one parsed example, uint8 [steps, features]: from its least number, black, to its greatest."""
     low, high = values.min(), values.max()

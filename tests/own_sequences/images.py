@@ -4,10 +4,11 @@ from __future__ import annotations
 
 from collections.abc import Sequence
 from pathlib import Path
+from typing import BinaryIO
 
 import numpy as np
 
-from serving.client.results import Metadata
+from serving.client.results import Description, Metadata
 from serving.errors import ImageError
 
 
@@ -35,9 +36,25 @@ def random_images(count: int, size: tuple[int, int]) -> np.ndarray:
     return np.random.default_rng(0).normal(size=(count, *size)).astype(np.float32)
 
 
+def reading_of(description: Description) -> tuple[int, int]:
+    """Steps and features, which the model says."""
+    steps, features = description.inputs["size"]
+    return int(steps), int(features)
+
+
+def unknown_reading(metadata: Metadata) -> tuple[int, int]:
+    """Steps and features of a model that does not say them."""
+    return image_size(metadata)
+
+
 def read_images(
-    paths: str | Path | Sequence[str | Path], size: tuple[int, int], *, resize: bool = False, invert: bool = False
-) -> np.ndarray:
-    """Reads one sequence from each .npy file; `resize` and `invert` mean nothing here."""
+    paths: str | Path | Sequence[str | Path], reading: tuple[int, int], fit: str | None = None
+) -> tuple[np.ndarray, tuple[str, ...]]:
+    """Reads one sequence from each .npy file; `fit` means nothing here."""
     files = [paths] if isinstance(paths, (str, Path)) else [*paths]
-    return np.stack([np.load(file).astype(np.float32).reshape(size) for file in files])
+    return np.stack([np.load(file).astype(np.float32).reshape(reading) for file in files]), ("",) * len(files)
+
+
+def read_image(file: BinaryIO, reading: tuple[int, int], formats: tuple[str, ...], limit: float) -> None:
+    """The demo draws pictures, and these are none."""
+    raise ImageError("This model does not read pictures.")

@@ -28,7 +28,7 @@ from tensorflow_serving.apis.prediction_service_pb2_grpc import (
 from serving.client import Client
 from serving.client.channel import OPTIONS
 from serving.launch import ModelServer, model_server
-from tests.conftest import MNIST, install_package
+from tests.conftest import MNIST, install_package, read_images
 from tests.serving.clients import BlockingAsyncClient, Connect
 from tests.serving.models import save_digits, save_half_plus_two, save_odd
 from tests.serving.rpc import Rpc, config_of, fill, model_of
@@ -38,8 +38,8 @@ Writer = Callable[..., Path]
 
 @pytest.fixture(scope="session")
 def images() -> np.ndarray:
-    """Random images, uint8 [1000, 28, 28]."""
-    return np.random.default_rng(5).integers(0, 256, (1000, 28, 28), np.uint8)
+    """The first test digits, uint8 [1000, 28, 28]."""
+    return np.asarray(read_images(MNIST, "test", count=1000).pixels)
 
 
 @pytest.fixture(scope="session")

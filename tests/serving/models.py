@@ -75,11 +75,25 @@ def save_digits(folder: Path, seed: int) -> None:
         scores = probabilities(parse(inputs))[:, -1]
         return {"classes": tf.repeat(tf.constant([LABELS]), tf.shape(scores)[0], axis=0), "scores": scores}
 
+    @tf.function(input_signature=[tf.TensorSpec([None], tf.string, "about")], autograph=False)
+    def describe(about: tf.Tensor) -> dict[str, tf.Tensor]:
+        constants = {
+            "class_names": list(LABELS),
+            "size": np.array([28, 28]),
+            "fit": "digit",
+            "background": "any",
+            "levels": np.float32([0, 255]),
+            "ink": np.float32([8, 80]),
+        }
+        count = tf.shape(about)[0]
+        return {name: tf.repeat(tf.constant(value)[tf.newaxis], count, axis=0) for name, value in constants.items()}
+
     functions = {
         "serving_default": predict_examples,
         "predict_images": predict_images,
         "predict_rows": predict_rows,
         "classify_examples": classify_examples,
+        "describe": describe,
     }
     tf.saved_model.save(module, str(folder), signatures=functions)
     _set_classify_method(folder, "classify_examples")

@@ -119,23 +119,25 @@ def test_predict_prints_file_names_as_they_are(
         assert done.code == 0 and str(path) in done.text
 
 
-def test_predict_resizes_and_inverts_only_when_asked(
+def test_predict_reads_a_picture_as_the_model_says_and_has_a_word_for_odd_ones(
     command: Command, server: ModelServer, digit: np.ndarray, tmp_path: Path
 ) -> None:
-    paper, large = tmp_path / "paper.png", tmp_path / "large.png"
-    Image.fromarray(255 - digit).save(paper)
-    Image.fromarray(np.kron(255 - digit, np.ones((10, 10), np.uint8))).save(large)
+    paper, white, two = tmp_path / "paper.png", tmp_path / "white.png", tmp_path / "two.png"
+    Image.fromarray(np.pad(np.kron(255 - digit, np.ones((10, 10), np.uint8)), 50, constant_values=255)).save(paper)
+    Image.new("L", (300, 200), 255).save(white)
+    Image.fromarray(np.hstack([digit, digit])).save(two)
     with Client(server.address) as client:
         expected = client.predict(digit[None])
-    to = ("--target", server.address, "--json")
-    for path, options, near in ((paper, ("--invert",), 1e-6), (large, ("--invert", "--resize"), 0.2)):
-        (answer,) = json.loads(command("predict", path, *options, *to).text)
-        np.testing.assert_allclose(answer["probabilities"], expected.probabilities[0], atol=near)
-    (upside,) = json.loads(command("predict", paper, *to).text)
-    assert np.abs(np.array(upside["probabilities"]) - expected.probabilities[0]).max() > 1e-3
-    refused = command("predict", large, *to)
-    assert refused.code == 1
-    assert "280 × 280 pixels, but the model needs 28 × 28" in refused.text and "--resize" in refused.text
+        assert client.predict([paper, white]).notes == ("", "blank: there is no ink")
+    to = ("--target", server.address)
+    answers = json.loads(command("predict", paper, white, two, *to, "--json").text)
+    np.testing.assert_allclose(answers[0]["probabilities"], expected.probabilities[0], atol=0.2)
+    assert [answer["note"] for answer in answers] == ["", "blank: there is no ink", "more than one character"]
+    assert "note" not in command("predict", paper, *to).text
+    assert "blank: there is no ink" in command("predict", paper, white, *to).text
+    (stretched,) = json.loads(command("predict", paper, *to, "--fit", "stretch", "--json").text)
+    assert stretched["note"].startswith("unlike the training: 0.")
+    assert stretched["probabilities"] != answers[0]["probabilities"]
 
 
 def test_status_and_metadata(command: Command, server: ModelServer) -> None:
@@ -239,7 +241,7 @@ def test_what_goes_wrong_is_one_line_and_exit_code_1(command: Command, server: M
     to = ("--target", server.address)
     for arguments, message in (
         (("predict", tmp_path / "none.png", *to), "none.png cannot be read: No such file or directory."),
-        (("predict", tmp_path / "text.png", *to), "text.png is not an image. Give a PNG file."),
+        (("predict", tmp_path / "text.png", *to), "text.png is not a picture that can be read: give a PNG file."),
         (("predict", tmp_path / "none.png", *to, "--model", "half_plus_two"), "no signature predict_images"),
         (
             ("status", *to, "--version", 2**63),

@@ -70,7 +70,7 @@ def test_predict_takes_files(
         )  # one path, not a sequence of letters
         assert client.predict_rows(paths).shape == (3, 28, 10)
         assert client.predict([]).probabilities.shape == (0, 10)
-        with pytest.raises(errors.ImageError, match="is not an image"):
+        with pytest.raises(errors.ImageError, match="is not a picture"):
             (tmp_path / "text.png").write_text("text")
             client.predict([paths[0], tmp_path / "text.png"])
         with pytest.raises(errors.ImageError, match=r"one uint8 array .* or as paths of image files"):
@@ -97,7 +97,13 @@ def test_metadata_names_the_signatures(connect: Connect, server: ModelServer) ->
     with connect(server.address) as client:
         found = client.metadata()
     assert found.version == 2
-    assert list(found.signatures) == ["classify_examples", "predict_images", "predict_rows", "serving_default"]
+    assert list(found.signatures) == [
+        "classify_examples",
+        "describe",
+        "predict_images",
+        "predict_rows",
+        "serving_default",
+    ]
     images = found.signatures["predict_images"]
     assert images.inputs == {"images": TensorSpec("uint8", (-1, 28, 28))}
     assert images.outputs == {
@@ -108,6 +114,7 @@ def test_metadata_names_the_signatures(connect: Connect, server: ModelServer) ->
     assert found.signatures["serving_default"].inputs == {"examples": TensorSpec("string", (-1,))}
     assert {name: signature.method.rpartition("/")[2] for name, signature in found.signatures.items()} == {
         "classify_examples": "classify",
+        "describe": "predict",
         "predict_images": "predict",
         "predict_rows": "predict",
         "serving_default": "predict",

@@ -7,9 +7,11 @@ import io
 import re
 import signal
 import socket
+import struct
 import subprocess
 import sys
 import urllib.request
+import zlib
 from collections.abc import Iterable, Iterator
 from contextlib import contextmanager
 from pathlib import Path
@@ -20,11 +22,14 @@ import pytest
 from PIL import Image
 from starlette.testclient import TestClient
 
+from data.digits import read
+from data.pictures import Reading
 from serving.client import AsyncClient, Client
+from serving.client.images import read_image
 from serving.demo.__main__ import main
-from serving.demo.app import MAX_BYTES, create_app
+from serving.demo.app import FORMATS, MAX_BYTES, MAX_PIXELS, create_app
 from serving.demo.digits import load
-from serving.demo.normalize import normalize
+from serving.errors import ImageError
 from serving.launch import ModelServer, free_port
 from tests.conftest import MNIST, ROOT
 from tests.serving.demos import demo, save_both_directions
@@ -200,9 +205,9 @@ def test_the_answer_is_the_models(server: ModelServer) -> None:
         Image.new("L", (90, 90), 255).save(white, "PNG")
         for content, headers, words in (
             (b"x" * 783, GREY, "The model needs 28 × 28 bytes, not 783."),
-            (b"<b>no</b>", PNG, "The picture is not an image."),
+            (b"<b>no</b>", PNG, "The picture is not a picture"),
             (seven[:200], PNG, "The picture cannot be read"),
-            (b"", PNG, "The picture is not an image."),
+            (b"", PNG, "The picture is not a picture"),
             (white.getvalue(), PNG, "The picture is blank"),
         ):
             refused = app.post("/api/read", content=content, headers=headers)
@@ -220,4 +225,44 @@ def test_a_model_of_another_size_without_names_and_rows(rpc: Rpc, changing_serve
         found = app.post("/api/read", content=(MNIST / "seven.png").read_bytes(), headers=PNG).json()
         assert found["size"] == [20, 32] and found["by_row"] is None and found["labels"] == ["0", "1", "2"]
         digits = app.get("/api/digits").json()
-        assert base64.b64decode(digits[3]["pixels"]) == normalize(load().pixels[3], (20, 32)).tobytes()
+        assert base64.b64decode(digits[3]["pixels"]) == read(load().pixels[3].astype(np.float32), (20, 32))[0].tobytes()
+
+
+def test_the_page_has_each_digit_twice() -> None:
+    digits = load()
+    assert digits.labels.tolist() == [*range(10), *range(10)] and len(set(digits.positions.tolist())) == 20
+    assert digits.pixels.shape == (20, 28, 28) and load((32, 24)).pixels.shape == (20, 32, 24)
+
+
+@pytest.mark.slow
+def test_the_digits_are_those_of_the_shards() -> None:
+    from tests.serving.demo_digits import pick
+
+    digits = load()
+    pixels, labels = pick(digits.positions.tolist())
+    assert np.array_equal(pixels, digits.pixels) and np.array_equal(labels, digits.labels)
+
+
+@pytest.mark.parametrize("side", [2**12 + 1, 2**16, 2**30])
+def test_a_picture_with_too_many_pixels_is_not_decoded(side: int, monkeypatch: pytest.MonkeyPatch) -> None:
+    def chunk(name: bytes, content: bytes) -> bytes:
+        return struct.pack(">I", len(content)) + name + content + struct.pack(">I", zlib.crc32(name + content))
+
+    header = chunk(b"IHDR", struct.pack(">IIBBBBB", side, side, 8, 0, 0, 0, 0))
+    bomb = b"\x89PNG\r\n\x1a\n" + header + chunk(b"IDAT", zlib.compress(b"")) + chunk(b"IEND", b"")
+    monkeypatch.setattr("PIL.ImageFile.ImageFile.load", lambda self: pytest.fail("it was decoded"))
+    with pytest.raises(ImageError, match=f"The picture has more than {MAX_PIXELS:,} pixels|exceeds limit"):
+        read_image(io.BytesIO(bomb), Reading((28, 28)), FORMATS, MAX_PIXELS)
+
+
+def test_what_is_no_picture_gets_a_sentence() -> None:
+    files = {}
+    for kind in ("PNG", "TIFF"):
+        files[kind] = io.BytesIO()
+        Image.fromarray(np.random.default_rng(3).integers(0, 256, (50, 50), np.uint8)).save(files[kind], kind)
+    whole, other = (file.getvalue() for file in files.values())
+    postscript = b"%!PS-Adobe-3.0 EPSF-3.0\n%%BoundingBox: 0 0 10 10\n%%EndComments\n"
+    for content in (b"", b"text", whole[:30], whole[:200], other, postscript):
+        with pytest.raises(ImageError) as caught:
+            read_image(io.BytesIO(content), Reading((28, 28)), FORMATS, MAX_PIXELS)
+        assert str(caught.value).endswith(".") and "/" not in str(caught.value)

@@ -4,7 +4,7 @@
  * @typedef {{target: string, version: string, size: [number, number], by_row: boolean, max_bytes: number}} Status
  * @typedef {{size: [number, number], pixels: string}} Pixels size is height and width; pixels is base64
  * @typedef {Pixels & {position: number, truth: number, answer: number | null}} Digit
- * @typedef {Pixels & {labels: string[], class: number, probabilities: number[], by_row: number[][] | null,
+ * @typedef {Pixels & {labels: string[], class: number, probabilities: number[], by_row: number[][] | null, note: string,
  *   version: string, milliseconds: number}} Reading
  */
 

@@ -55,7 +55,7 @@ async function read(content, source, truth) {
   try {
     const reading = await api.read(content, signal);
     if (signal.aborted) return false;
-    say("");
+    say(reading.note && `Look at the picture: ${reading.note}.`);
     tell(reader, reading, truth);
     from = `${reading.size.join(" × ")} pixels, from ${source}.`;
     if (reading.version !== version) await start();
