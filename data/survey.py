@@ -16,6 +16,7 @@ from data.readers.source import Images, Pixels
 
 SAMPLE = 500
 _UNCHANGED, _AGREED = 0.99, 0.95
+_ALIKE = 0.4  # of the range of levels: so much of it a split may leave unused at an end
 _SMALL = 64  # pixels of a side: larger pictures are never in MNIST's convention
 
 
@@ -25,8 +26,7 @@ class Survey:
 
     sizes: Counter[tuple[int, int]] = field(default_factory=Counter)
     firsts: dict[tuple[int, int], str] = field(default_factory=dict)  # the first picture of each size
-    lowest: float = math.inf
-    highest: float = -math.inf
+    spans: dict[str, tuple[float, float]] = field(default_factory=dict)  # the lowest and the highest, by split
     whole: bool = True
     raw: str = ""  # the first picture with levels of no fixed unit
     fixed: str = ""  # the first picture whose levels are 0 to 255
@@ -45,23 +45,23 @@ def survey(parts: Mapping[str, Images], track: Track = lambda items, *_: items) 
         DataError: a pixel that is not a number, with the name of its picture.
     """
     found = Survey()
-    for part in parts.values():
+    for split, part in parts.items():
         pixels = part.pixels
         assert isinstance(pixels, Pixels)
         if not pixels.encoded:
             for position, picture in enumerate(track(pixels, len(pixels), "looking")):
-                _measure(found, picture, pixels, position)
+                _measure(found, split, picture, pixels, position)
             continue
         for position, (height, width, raw) in enumerate(track(pixels.heads(), len(pixels), "looking")):
             if raw:
-                _measure(found, next(iter(pixels[position : position + 1])), pixels, position)
+                _measure(found, split, next(iter(pixels[position : position + 1])), pixels, position)
             else:
                 _count(found, (height, width), pixels, position)
                 found.fixed = found.fixed or pixels.name(position)
     return found
 
 
-def _measure(found: Survey, picture: np.ndarray, pixels: Pixels, position: int) -> None:
+def _measure(found: Survey, split: str, picture: np.ndarray, pixels: Pixels, position: int) -> None:
     if not np.isfinite(picture).all():
         odd = picture[~np.isfinite(picture)][0]
         raise DataError(
@@ -70,8 +70,8 @@ def _measure(found: Survey, picture: np.ndarray, pixels: Pixels, position: int) 
     _count(found, picture.shape, pixels, position)
     found.raw = found.raw or pixels.name(position)
     if picture.size:
-        found.lowest = min(found.lowest, float(picture.min()))
-        found.highest = max(found.highest, float(picture.max()))
+        low, high = found.spans.get(split, (math.inf, -math.inf))
+        found.spans[split] = min(low, float(picture.min())), max(high, float(picture.max()))
         found.whole = found.whole and bool((picture == np.rint(picture)).all())
 
 
@@ -86,7 +86,7 @@ def levels_of(found: Survey) -> tuple[float, float]:
     """The levels that become 0 and 255, from those of the data set as a whole.
 
     Raises:
-        DataError: some files have levels of a fixed unit and others of none.
+        DataError: some files have levels of a fixed unit and others of none, or a split has levels of its own.
     """
     if not found.raw:
         return 0.0, 255.0
@@ -95,7 +95,13 @@ def levels_of(found: Survey) -> tuple[float, float]:
             f"{found.raw} has levels of 32 bits, but {found.fixed} has levels 0 to 255: save all in one form, or say"
             " what becomes 0 and 255 with --levels LOW,HIGH."
         )
-    low, high = found.lowest, found.highest
+    low, high = min(low for low, _ in found.spans.values()), max(high for _, high in found.spans.values())
+    for split, (least, most) in found.spans.items():
+        if max(least - low, high - most) > _ALIKE * (high - low):
+            raise DataError(
+                f"The images of the {split} split have levels {least:g} to {most:g}, but all have {low:g} to {high:g}: save"
+                " them in one unit, or say what becomes 0 and 255 with --levels LOW,HIGH."
+            )
     if low < 0:
         return (-1.0, 1.0) if not found.whole and low >= -1 and high <= 1 else (low, high)
     if high <= 1:

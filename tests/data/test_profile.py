@@ -129,6 +129,7 @@ def test_images_without_pixels_are_refused(
         ("v1.2_final", "v1-2-final", "v1.2_final"),
         ("..hidden", "hidden", "hidden"),
         ("日本", "my-images", "my-images"),
+        ("x" * 62 + "-yz", "x" * 62, "x" * 62),
         ('"\\\n', "my-images", "my-images"),
     ],
 )

@@ -70,6 +70,17 @@ def test_levels_are_those_of_the_whole_set(
     np.testing.assert_allclose(read_images(tmp_path / "out", "train", 6, 7).pixels, expected, atol=1)
 
 
+@pytest.mark.parametrize("scale", [1 / 255, 257])
+def test_splits_in_different_units_are_refused(
+    tmp_path: Path, some: Digits, capsys: pytest.CaptureFixture[str], scale: float
+) -> None:
+    test = Images(some["test"].pixels * np.float64(scale), some["test"].labels)
+    source = save_npz(tmp_path / "a.npz", (some["train"], test))
+    assert main([str(source), "--out", str(tmp_path / "out")]) == 1
+    split, most = ("test", 1) if scale < 1 else ("train", 255)
+    assert f"The images of the {split} split have levels 0 to {most}, but all have 0 to " in capsys.readouterr().err
+
+
 def test_levels_can_be_told(tmp_path: Path) -> None:
     source = save_npz(tmp_path / "a.npz", (noise(40, 0, 16, "uint8"), noise(12, 0, 16, "uint8")))
     assert built(source, "--levels", "0,8")["levels"] == [0.0, 8.0]
