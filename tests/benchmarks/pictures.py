@@ -58,21 +58,24 @@ def by_demo(url: str, files: list[Path]) -> list[int]:
 def conditions(base_path: Path, count: int) -> None:
     chosen = np.random.default_rng(0).permutation(10_000)[:count]
     test = read_images(MNIST, "test").take(chosen)
-    with tempfile.TemporaryDirectory() as scratch, server(base_path, "mnist", scratch) as address:
-        with demo("--target", address) as page:
-            print(f"{'picture':36} {'client':>7} {'demo':>7}")
-            for name in CONDITIONS:
-                files = [
-                    save(name, pixels, np.random.default_rng(index), Path(scratch, str(index)))
-                    for index, pixels in enumerate(test.pixels)
-                ]
-                client, seen = (
-                    float((np.array(classes) == test.labels).mean())
-                    for classes in (by_client(address, files, "mnist"), by_demo(page.url, files))
-                )
-                goal = next((least for word, least in GOALS.items() if word in name), 0.95)
-                missed = "" if client >= goal and client == seen else f"   goal: {goal}, and the same in both ways"
-                print(f"{name:36} {client:7.3f} {seen:7.3f}{missed}", flush=True)
+    with (
+        tempfile.TemporaryDirectory() as scratch,
+        server(base_path, "mnist", scratch) as address,
+        demo("--target", address) as page,
+    ):
+        print(f"{'picture':36} {'client':>7} {'demo':>7}")
+        for name in CONDITIONS:
+            files = [
+                save(name, pixels, np.random.default_rng(index), Path(scratch, str(index)))
+                for index, pixels in enumerate(test.pixels)
+            ]
+            client, seen = (
+                float((np.array(classes) == test.labels).mean())
+                for classes in (by_client(address, files, "mnist"), by_demo(page.url, files))
+            )
+            goal = next((least for word, least in GOALS.items() if word in name), 0.95)
+            missed = "" if client >= goal and client == seen else f"   goal: {goal}, and the same in both ways"
+            print(f"{name:36} {client:7.3f} {seen:7.3f}{missed}", flush=True)
 
 
 def fits() -> None:
