@@ -99,8 +99,8 @@ def levels_of(found: Survey) -> tuple[float, float]:
     for split, (least, most) in found.spans.items():
         if max(least - low, high - most) > _ALIKE * (high - low):
             raise DataError(
-                f"The images of the {split} split have levels {least:g} to {most:g}, but all have {low:g} to {high:g}: save"
-                " them in one unit, or say what becomes 0 and 255 with --levels LOW,HIGH."
+                f"The images of the {split} split have levels {least:g} to {most:g}, but all have {low:g} to {high:g}:"
+                " save them in one unit, or say what becomes 0 and 255 with --levels LOW,HIGH."
             )
     if low < 0:
         return (-1.0, 1.0) if not found.whole and low >= -1 and high <= 1 else (low, high)

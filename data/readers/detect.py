@@ -137,7 +137,8 @@ def _open_folder(tree: Tree, kind: str | None, scratch: Path, size: tuple[int, i
         listed = [f"{name} files such as {files[0]}" for name, files in groups]
         listed += ["class folders of pictures"] * bool(folders)
         kinds = sorted({name for name, _ in groups} | ({"folder"} if folders else set()))
-        hint = f", or its kind: --{' or --'.join(kinds)}" if len(kinds) > 1 else "; unpack an archive before"
+        hint = f", or its kind: --{' or --'.join(kinds)}" if len(kinds) > 1 else ""
+        hint += "; unpack the archive before" if tree.root.is_relative_to(scratch) else ""
         raise DataError(f"{tree.root} holds several data sets: {'; '.join(listed[:6])}. Name the one to read{hint}.")
     ((name, files),) = groups
     _ignore_rest(tree, set(files))

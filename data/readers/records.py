@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import math
+import tomllib
 from collections.abc import Iterator
 from pathlib import Path
 from typing import Any
@@ -37,6 +38,8 @@ def read_records(root: Path, files: list[str], ignored: Ignored, scratch: Path, 
     """
     rows = Rows(scratch)
     keys = ("", "")
+    own = _profile(root, files)
+    size = size or own.get("size")
     for file in sorted(files):
         path = root / file
         for index, feature in enumerate(_features(path)):
@@ -54,7 +57,7 @@ def read_records(root: Path, files: list[str], ignored: Ignored, scratch: Path, 
                 rows.add(split_of(file), _pixels(image, feature, size, where), target)
     emnist = any(map(is_emnist, files))
     kind = f"TFRecords of tf.train.Examples: {keys[0]} and {keys[1]}"
-    return rows.source(kind, _names(root, files, keys[1]), ignored, str(root), turned=emnist)
+    return rows.source(kind, own.get("names") or _names(root, files, keys[1]), ignored, str(root), turned=emnist)
 
 
 def _features(path: Path) -> Iterator[Any]:
@@ -125,6 +128,16 @@ def _pixels(image: Any, feature: Any, size: tuple[int, int] | None, where: str) 
             f"{where} has {len(array)} pixels, but says that it is {' × '.join(map(str, shape))}: correct it."
         )
     return array.reshape(shape)
+
+
+def _profile(root: Path, files: list[str]) -> dict[str, Any]:
+    """The size of the images and the names of the classes in a profile that data.build wrote beside the records."""
+    path = (root / files[0]).parent / "profile.toml"
+    try:
+        data = tomllib.loads(read_text(path))["data"]
+        return {"size": (data["rows"], data["columns"]), "names": dict(enumerate(data.get("class_names", ())))}
+    except (OSError, tomllib.TOMLDecodeError, KeyError, TypeError):
+        return {}
 
 
 def _names(root: Path, files: list[str], label: str) -> dict[int, str]:

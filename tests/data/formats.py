@@ -21,6 +21,7 @@ import numpy as np
 from PIL import Image
 
 from data.readers import Images
+from tests.conftest import write_folder
 from tests.data.sources import write_idx
 
 Digits = dict[str, Images]
@@ -265,6 +266,15 @@ def tfds(folder: Path, digits: Digits) -> Path:
     (version / "features.json").write_text("{}")
     (version / "dataset_info.json").write_text('{"name": "mnist"}')
     return folder
+
+
+@form("train eval test", names=WORDS)
+def own_shards(folder: Path, digits: Digits) -> Path:
+    """What data.build itself has written."""
+    write_folder(folder / "out", digits)
+    names = ", ".join(f'"{word}"' for word in WORDS)
+    (folder / "out" / "profile.toml").write_text(f"[data]\nrows = 28\ncolumns = 28\nclass_names = [{names}]\n")
+    return folder / "out"
 
 
 @form("train eval test")
