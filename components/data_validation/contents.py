@@ -62,12 +62,10 @@ class Contents(NamedTuple):
 
 def measure(records: Sequence[bytes], spec: ExampleSpec) -> tuple[Contents, np.ndarray]:
     """The contents of these records, and the digest of each, uint64 [N]. Records that are no examples do not count."""
-    arrays = [array for record in records if (array := _values(record, spec)) is not None]
+    arrays = [array for record in records if (array := values_of(record, spec)) is not None]
     if not arrays:
         return Contents(), np.zeros(0, np.uint64)
-    digests = np.frombuffer(
-        b"".join(hashlib.blake2b(array.tobytes(), digest_size=8).digest() for array in arrays), np.uint64
-    )
+    digests = np.frombuffer(b"".join(map(digest, arrays)), np.uint64)
     values = np.stack(arrays).reshape(len(arrays), -1)
     low, high = values.min(axis=1).astype(float), values.max(axis=1).astype(float)
     level = values.mean(axis=1, dtype=float)
@@ -84,7 +82,13 @@ def measure(records: Sequence[bytes], spec: ExampleSpec) -> tuple[Contents, np.n
     ), digests
 
 
-def _values(record: bytes, spec: ExampleSpec) -> np.ndarray | None:
+def digest(array: np.ndarray) -> bytes:
+    """8 bytes that tell the values of an example from others."""
+    return hashlib.blake2b(array.tobytes(), digest_size=8).digest()
+
+
+def values_of(record: bytes, spec: ExampleSpec) -> np.ndarray | None:
+    """The values of a record; None if it is no example."""
     try:
         return parse(record, spec)[0]
     except Exception:  # the schema and the anomalies say what is wrong with it

@@ -13,6 +13,7 @@ from tfx.utils import io_utils
 
 from components.data_validation import DataGateError
 from components.data_validation.contents import FILE, content_anomalies, from_json
+from components.data_validation.places import places
 from components.data_validation.settings import Validation
 from data.example import LABEL, ExampleSpec, size_anomaly
 from data.records import examine
@@ -71,8 +72,7 @@ def DataGate(
         statistics: statistics of every split, computed with the schema, and the contents.
         anomalies: what ExampleValidator found.
         schema: what it compared with.
-        data_path: the data folder. Its records are searched only when one does not match the schema,
-            and not in an object store.
+        data_path: the data folder. Its records are searched only when one is refused, and not in an object store.
         example: an `ExampleSpec` as JSON.
         validation: a `Validation` as JSON.
 
@@ -98,10 +98,15 @@ def DataGate(
             found.append("expected examples; seen: none")
         lines += [f"{split}: {line}" for line in found if line]
         examples += dataset.num_examples
-    places = examine(Path(data_path), spec) if lines and "://" not in data_path else []
     remedies = [f"the sizes and classes in [data] of the profile ({', '.join(_sizes(spec))})"] if lines else []
     with fileio.open(f"{statistics.uri}/{FILE}") as file:
         contents = list(content_anomalies(from_json(file.read()), limits))
+    found_at: list[str] = []
+    if "://" not in data_path:
+        found_at += examine(Path(data_path), spec) if lines else []
+        blank = [split for split, _, setting in contents if setting == "max_blank"]
+        trained = any(setting == "max_test_in_train" for *_, setting in contents)
+        found_at += places(Path(data_path), spec, blank, trained)
     lines += [f"{split}: {line}" for split, line, _ in contents]
     settings = [setting for _, _, setting in contents] + ["min_class_examples"] * bool(classes)
     remedies += [f"validation.{setting}" for setting in dict.fromkeys(settings) if setting]
@@ -109,7 +114,7 @@ def DataGate(
     if lines:
         raise DataGateError(
             "The data gate stopped the run, nothing was trained:\n  "
-            + "\n  ".join([*_shown(lines), *_shown([f"in {data_path}: {place}" for place in places])])
+            + "\n  ".join([*_shown(lines), *_shown([f"in {data_path}: {place}" for place in found_at])])
             + f"\nCorrect the data{''.join(f', or {remedy}' for remedy in remedies)}, and run again."
         )
     return {"examples": examples}

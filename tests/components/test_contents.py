@@ -11,6 +11,7 @@ import pytest
 from apache_beam.options.pipeline_options import PipelineOptions
 
 from components.data_validation.contents import Contents, content_anomalies, from_json, measure, merge, to_json
+from components.data_validation.places import places
 from components.data_validation.settings import Validation
 from components.data_validation.statistics import write_contents
 from data.example import ExampleSpec, serialize
@@ -121,6 +122,23 @@ def test_a_few_blank_examples_are_allowed_and_more_if_told(digits: Splits) -> No
     assert lines(found, max_blank=0.02) == []
 
 
+def test_the_places_of_what_is_refused_are_found(digits: Splits, tmp_path: Path) -> None:
+    splits = few(digits, 50)
+    for index in (2, 4, 30, 40):
+        splits["train"].pixels[index] = 255
+    splits["test"].pixels[7] = splits["train"].pixels[26]
+    splits["test"].pixels[9] = splits["eval"].pixels[1]
+    folder = write_folder(tmp_path / "data", splits)
+    assert list(places(folder, ExampleSpec(), ["train"], trained=True)) == [
+        "train-00000-of-00002.tfrecord.gz, record 2 is blank",
+        "train-00000-of-00002.tfrecord.gz, record 4 is blank",
+        "train-00001-of-00002.tfrecord.gz, record 5 is blank",
+        "test-00000-of-00001.tfrecord.gz, record 7 is also train-00001-of-00002.tfrecord.gz, record 1",
+        "test-00000-of-00001.tfrecord.gz, record 9 is also eval-00000-of-00001.tfrecord.gz, record 1",
+    ]
+    assert list(places(folder, ExampleSpec(), [], trained=False)) == []
+
+
 def test_contents_add_up_in_any_order_and_survive_their_file(digits: Splits) -> None:
     images = few(digits, 100)["train"]
     halves = [measured(Images(images.pixels[part], images.labels[part])) for part in (slice(0, 37), slice(37, 100))]
@@ -143,7 +161,9 @@ def test_the_gate_says_all_kinds_and_not_every_line(
     run: Callable[..., Outcome], digits: Splits, tmp_path: Path
 ) -> None:
     test = digits["test"]
-    folder = write_folder(tmp_path / "data", {**digits, "test": Images(255 - test.pixels, test.labels)})
+    pixels = 255 - test.pixels
+    pixels[:2] = digits["train"].pixels[5]
+    folder = write_folder(tmp_path / "data", {**digits, "test": Images(pixels, test.labels)})
     names = ",".join(f'"class number {label}"' for label in range(130))
     outcome = run(
         tmp_path / "root", folder, "data.classes=130", f"data.class_names=[{names}]", options=("--to", "DataGate")
@@ -151,8 +171,12 @@ def test_the_gate_says_all_kinds_and_not_every_line(
     assert outcome.code == DATA_REFUSED
     lines = outcome.text.partition("nothing was trained:\n")[2].splitlines()
     assert "as if black and white were exchanged" in lines[0]
-    assert lines[1].endswith("label: expected at least 1 examples of class class number 10; seen: 0")
-    assert lines[20] == "  … and 341 more"
-    assert lines[21].startswith(
-        "Correct the data, or validation.max_mean_difference, or validation.min_class_examples, and run again."
+    assert lines[1].endswith("expected examples that are in no other split; seen: 2 of 1,000 are also in train or eval")
+    assert lines[2].endswith("label: expected at least 1 examples of class class number 10; seen: 0")
+    assert lines[20] == "  … and 342 more"
+    place = "test-00000-of-00001.tfrecord.gz, record 1 is also train-00000-of-00002.tfrecord.gz, record 5"
+    assert lines[21] == f"  in {folder}: {place}"
+    assert lines[22] == (
+        "Correct the data, or validation.max_mean_difference, or validation.max_test_in_train,"
+        " or validation.min_class_examples, and run again."
     )
