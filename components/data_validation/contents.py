@@ -61,7 +61,10 @@ class Contents(NamedTuple):
 
 
 def measure(records: Sequence[bytes], spec: ExampleSpec) -> tuple[Contents, np.ndarray]:
-    """The contents of these records, and the digest of each, uint64 [N]. Records that are no examples do not count."""
+    """The contents of these records, and the digests of those that are not blank, uint64 [≤ N].
+
+    Records that are no examples do not count. Blank ones are all alike, and no sign that a split was copied.
+    """
     arrays = [array for record in records if (array := values_of(record, spec)) is not None]
     if not arrays:
         return Contents(), np.zeros(0, np.uint64)
@@ -79,7 +82,7 @@ def measure(records: Sequence[bytes], spec: ExampleSpec) -> tuple[Contents, np.n
         span=float((high - low).sum()),
         first=int(digests.min()),
         last=int(digests.max()),
-    ), digests
+    ), digests[low < high]
 
 
 def digest(array: np.ndarray) -> bytes:

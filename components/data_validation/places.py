@@ -22,7 +22,8 @@ def places(folder: Path, spec: ExampleSpec, blank: Collection[str], trained: boo
         found = (place for place, values in _examples(folder, split, spec) if values.min() == values.max())
         yield from (f"{place} is blank" for place in islice(found, _FIRST))
     if trained:
-        tested = {digest(values): place for place, values in _examples(folder, "test", spec)}
+        tests = _examples(folder, "test", spec)
+        tested = {digest(values): place for place, values in tests if values.min() < values.max()}
         others = chain.from_iterable(_examples(folder, split, spec) for split in ("train", "eval"))
         same = ((tested.pop(digest(values), None), place) for place, values in others)
         yield from (f"{test} is also {other}" for test, other in islice((pair for pair in same if pair[0]), _FIRST))

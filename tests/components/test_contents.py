@@ -113,6 +113,15 @@ def test_test_examples_that_are_trained_on_are_counted(digits: Splits, tmp_path:
     assert found["test"].trained == 3 and "seen: 3 of 1,000 are also in train" in lines(found)[0]
 
 
+def test_blank_examples_that_are_allowed_are_no_copies(digits: Splits, tmp_path: Path) -> None:
+    splits = few(digits, 50)
+    for images in splits.values():
+        images.pixels[:10] = 0
+    found = contents(tmp_path, splits)
+    assert found["test"].trained == 0 and lines(found, max_blank=0.2) == [] and len(lines(found)) == 3
+    assert list(places(tmp_path / "data", ExampleSpec(), [], trained=True)) == []
+
+
 def test_a_few_blank_examples_are_allowed_and_more_if_told(digits: Splits) -> None:
     splits = few(digits, 100)
     for count, refused in ((1, False), (2, True)):
