@@ -61,10 +61,13 @@ def options_of(job_server: str) -> list[str]:
 
 
 def _parse(beam: Beam, engine: Collection[str] = ()) -> tuple[argparse.Namespace, list[str]]:
-    """Beam's options, read by all option classes that are loaded, as Beam does it; and what none of them knows."""
+    """Beam's options, read by all option classes that are loaded, and what none of them knows.
+
+    That is also an abbreviation: Beam 2.60 takes it, and 2.77 does not.
+    """
     from apache_beam.options.pipeline_options import PipelineOptions, _BeamArgumentParser
 
-    parser = _BeamArgumentParser()
+    parser = _BeamArgumentParser(allow_abbrev=False)
     for kind in {str(kind): kind for kind in PipelineOptions.__subclasses__()}.values():
         kind._add_argparse_args(parser)
     for name in engine:

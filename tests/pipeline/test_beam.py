@@ -110,6 +110,7 @@ def test_a_misspelt_option_is_found() -> None:
         ("--direct_running_mode=fast", "--direct_running_mode: invalid choice: 'fast'"),
         ("--direct_num_workrs=2", "Beam has no option '--direct_num_workrs': correct --beam-arg"),
         ("--direct_num_workrs=2", "Did you mean --direct_num_workers?"),
+        ("--direct_num_work=2", "Beam has no option '--direct_num_work'"),
         ("direct_num_workers=2", "Beam has no option 'direct_num_workers'"),
         ("--runner=Nobody", "Beam cannot use its option --runner=Nobody: Unexpected pipeline runner: Nobody"),
         ("--help", "Beam cannot use its option --help: correct --beam-arg"),
