@@ -29,6 +29,7 @@ from data.splits import shard_names
 from pipeline.exit_codes import INTERRUPTED
 from pipeline.local.cli import main
 from serving.launch import free_port
+from tests import processes
 from tests.conftest import ROOT
 
 TWO = {"chief": ["a:1"], "worker": ["b:2"]}
@@ -180,26 +181,23 @@ def test_what_goes_wrong_in_a_process_of_its_own_is_raised_here() -> None:
 
 @pytest.mark.slow
 @pytest.mark.parametrize("index", [0, 1])
-def test_a_host_that_waits_heeds_an_interrupt(index: int, prepared: Path, small_mnist: Path) -> None:
+def test_a_host_that_waits_heeds_an_interrupt(index: int, prepared: Path, small_mnist: Path, tmp_path: Path) -> None:
     """The chief finds the steps before the Trainer in the cache."""
     cluster = {"worker": [f"127.0.0.1:{free_port()}" for _ in range(2)]}
     config = json.dumps({"cluster": cluster, "task": {"type": "worker", "index": index}})
-    command = [sys.executable, "-m", "pipeline.run_local", "--run-root", str(prepared.parent)]
-    process = subprocess.Popen(
-        [*command, "--set", f"data.path={small_mnist}"],
-        cwd=ROOT,
-        env={**os.environ, "TF_CONFIG": config},
-        stdout=subprocess.PIPE,
-        stderr=subprocess.STDOUT,
-        text=True,
-    )
-    assert process.stdout is not None
-    shown = next(line for line in process.stdout if "waits for" in line)
+    command = ["-m", "pipeline.run_local", "--run-root", str(prepared.parent), "--set", f"data.path={small_mnist}"]
+    log = tmp_path / "log"
+    process = processes.start(log, processes.python, command, environment={**os.environ, "TF_CONFIG": config})
+    while not log.exists() or "waits for" not in log.read_text():
+        assert process.is_alive(), log.read_text()
+        time.sleep(0.05)
+    shown = log.read_text()
     assert ("Worker 1 of 1" if index else "Host 1 of 2") in shown
     time.sleep(8)  # for the process that waits to begin
-    process.send_signal(signal.SIGTERM)
-    rest, _ = process.communicate(timeout=60)
-    assert process.returncode == INTERRUPTED
+    process.terminate()
+    process.join(60)
+    rest = log.read_text().removeprefix(shown)
+    assert process.exitcode == INTERRUPTED, rest
     assert ("Worker 1 of 1: interrupted." if index else "Interrupted in Trainer.") in rest and "Traceback" not in rest
 
 

@@ -133,8 +133,8 @@ def test_a_model_that_answers_nan(check: Check, server: Infra, tmp_path: Path) -
     assert "predict_images, values: 640 NaN or infinite; expected: all finite" in reason
 
 
-def test_a_model_without_one_of_its_signatures(check: Check) -> None:
-    reason = refused(check(signatures="predict_images,predict_columns"))
+def test_a_model_without_one_of_its_signatures(check: Check, server: Infra) -> None:
+    reason = refused(check(infra=server, signatures="predict_images,predict_columns"))
     found = "classify_examples, describe, predict_images, predict_rows, serving_default"
     assert f"signatures: predict_columns missing, there are {found}" in reason
 

@@ -28,6 +28,13 @@ _BOOT = f"""#!/bin/sh
 WORKER_ID=$(expr "$*" : '.*worker_id="\\([^"]*\\)"') exec {sys.executable} "$@"
 """
 
+_POOL = """
+import threading
+from apache_beam.runners.worker.worker_pool_main import BeamFnExternalWorkerPoolServicer
+started = BeamFnExternalWorkerPoolServicer.start(use_process={processes}, port={port})
+threading.Event().wait()
+"""
+
 
 @dataclass
 class Engine:
@@ -83,8 +90,11 @@ def _wait(process: subprocess.Popen[bytes], port: int, log: Path) -> None:
 
 
 @contextmanager
-def engine(folder: Path, site: Path, *, prism: bool) -> Iterator[Engine]:
-    """Prism or Beam's own job server, and a pool whose workers import the project from `site`."""
+def engine(folder: Path, site: Path, *, prism: bool, processes: bool = False) -> Iterator[Engine]:
+    """Prism or Beam's own job server, and a pool whose workers import the project from `site`.
+
+    Each job's worker is a process, as Prism wants, or a thread of the pool, which then imports TFX once for all jobs.
+    """
     job_port, pool_port = free_port(), free_port()
     boot = folder / "boot" / "python"
     boot.parent.mkdir(parents=True)
@@ -96,7 +106,7 @@ def engine(folder: Path, site: Path, *, prism: bool) -> Iterator[Engine]:
     server = _start(command, folder / "server")
     pool = _start(
         # A pool starts `python`: the first one on PATH.
-        [sys.executable, "-m", "apache_beam.runners.worker.worker_pool_main", f"--service_port={pool_port}"],
+        [sys.executable, "-c", _POOL.format(port=pool_port, processes=prism or processes)],
         folder / "pool",
         PATH=f"{boot.parent}:{os.environ['PATH']}",
         PYTHONPATH=str(site),

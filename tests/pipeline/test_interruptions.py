@@ -16,6 +16,7 @@ import pytest
 from pipeline.exit_codes import FAILED, INTERRUPTED, PUSHED
 from tests import processes
 from tests.conftest import PACKAGES, QUICK, ROOT, states, versions
+from tests.pipeline.few_digits import few_mnist
 
 COMMAND = [sys.executable, "-m", "pipeline.run_local"]
 
@@ -25,25 +26,24 @@ def arguments(root: Path, folder: Path) -> list[str]:
 
 
 @pytest.mark.slow
-@pytest.mark.parametrize(
-    ("sent", "step", "after"), [(signal.SIGTERM, "Trainer", "Transform"), (signal.SIGINT, "Evaluator", "Baseline ")]
-)
-def test_an_interrupted_run_says_how_to_go_on(
-    tmp_path: Path, small_mnist: Path, sent: signal.Signals, step: str, after: str
-) -> None:
-    log = tmp_path / "log"
-    process = processes.start(log, processes.python, arguments(tmp_path, small_mnist))
-    while not log.exists() or after not in log.read_text():
-        assert process.is_alive(), log.read_text()
-        time.sleep(0.05)
-    time.sleep(1.5)  # Beam wraps the KeyboardInterrupt in an error of its own
-    assert process.pid
-    os.kill(process.pid, sent)
-    process.join(60)
-    text = log.read_text()
-    assert process.exitcode == INTERRUPTED, text
-    assert f"Interrupted in {step}. --resume, or the same command, continues" in text and "Traceback" not in text
-    assert versions(tmp_path) == []
+def test_an_interrupted_run_says_how_to_go_on_and_the_same_command_does(tmp_path: Path) -> None:
+    """First in the Trainer, then in the Evaluator."""
+    root, data = tmp_path / "root", few_mnist(tmp_path)
+    for sent, step, after in ((signal.SIGTERM, "Trainer", "Transform"), (signal.SIGINT, "Evaluator", "Baseline ")):
+        log = tmp_path / step
+        process = processes.start(log, processes.python, arguments(root, data))
+        while not log.exists() or after not in log.read_text():
+            assert process.is_alive(), log.read_text()
+            time.sleep(0.05)
+        time.sleep(1.5)  # Beam wraps the KeyboardInterrupt in an error of its own
+        assert process.pid
+        os.kill(process.pid, sent)
+        process.join(60)
+        text = log.read_text()
+        assert process.exitcode == INTERRUPTED, text
+        assert f"Interrupted in {step}. --resume, or the same command, continues" in text and "Traceback" not in text
+        assert versions(root) == []
+    assert states(root)["Transform"] == "CACHED"
 
 
 @pytest.mark.slow

@@ -59,6 +59,7 @@ def test_float_sequences_go_from_records_to_a_grpc_answer(fork: Path) -> None:
     python(fork, str(FORK / "write_shards.py"), "cells")
     shown = python(fork, "-m", "pipeline.run_local", "--profile", str(FORK / "profile.toml"))
     assert "✓ accuracy of class benign" in shown and "Pushed             version" in shown
+    assert "by serving.model_server, the stand-in" in shown
     by_array, by_example = map(float, python(fork, "-c", ASK, "runs/serving_models/cells", "cells").split()[-2:])
     assert by_array == by_example > 0.9
     assert f"Test accuracy      {by_array:.4f} of 150 examples" in shown

@@ -176,7 +176,7 @@ def test_every_step_and_module_comes_from_the_installed_package_in_a_worker(site
     # Only builtins and text, because the workers do not have this test module.
     questions = [f"__import__('inspect').getfile(__import__('pydoc').locate({name!r}))" for name in named]
     # Prism's workers import in many threads at once, which Python may refuse as a deadlock.
-    with engine(tmp_path / "engine", site, prism=False) as started:
+    with engine(tmp_path / "engine", site, prism=False, processes=True) as started:
         options = PipelineOptions(pipeline_args(Beam.model_validate(started.settings)))
         with beam.Pipeline(options=options) as pipeline:
             answers = pipeline | beam.Create(questions) | beam.Map(eval)

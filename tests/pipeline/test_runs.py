@@ -21,13 +21,13 @@ from pipeline.exit_codes import FAILED, MODEL_REFUSED, PUSHED, WRONG_USE
 from pipeline.history.__main__ import main as history_main
 from pipeline.local.cli import main
 from pipeline.runs.root import RunRoot
-from tests.conftest import MNIST, ROOT, last_run, run_pipeline, versions
+from tests.conftest import MNIST, ROOT, last_run, run_pipeline, states, versions
 from tests.pipeline import test_history
 from tests.pipeline.test_history import Command, Recorded, answer
 
 command, recorded, roots = test_history.command, test_history.recorded, test_history.roots
 
-OPTIONS = ("training.epochs=4", "gates.class_accuracy=0.0")
+OPTIONS = ("training.epochs=2", "gates.class_accuracy=0.0")
 slow = pytest.mark.slow
 
 
@@ -36,6 +36,8 @@ def test_a_partial_run_is_one_run_of_its_pipeline(command: Command, recorded: Re
     root = recorded.root
     outcome = run_pipeline(root, small_mnist, *OPTIONS, "gates.max_drop=0.5", options=("--from", "Evaluator"))
     assert outcome.code == PUSHED, outcome.text
+    assert "ExampleGen" not in outcome.text.split("Test accuracy", maxsplit=1)[0]
+    assert {step for step, state in states(root).items() if state == "COMPLETE"} >= {"Evaluator", "Pusher"}
     rows = answer(command, root, "list")
     assert [row["run"] for row in rows] == [recorded.first, recorded.second, recorded.refused, last_run(root).id]
     assert {row["pipeline"] for row in rows} == {"digit-rows"}
