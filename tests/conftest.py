@@ -9,6 +9,8 @@ os.environ.setdefault("TF_CPP_MIN_LOG_LEVEL", "3")
 # The networks of the tests are small: a second thread costs more than it brings.
 os.environ.setdefault("TF_NUM_INTRAOP_THREADS", "1")
 
+import atexit
+import gc
 import itertools
 import re
 import shutil
@@ -16,8 +18,9 @@ import subprocess
 import sys
 import tempfile
 from collections.abc import Callable, Iterator
-from contextlib import contextmanager, redirect_stderr, redirect_stdout
+from contextlib import ExitStack, contextmanager, redirect_stderr, redirect_stdout
 from dataclasses import dataclass
+from functools import cache
 from pathlib import Path
 from typing import TYPE_CHECKING, TextIO
 from unittest.mock import patch
@@ -56,6 +59,15 @@ def pytest_collection_modifyitems(items: list[pytest.Item]) -> None:
     for item in items:
         name = item.path.name
         item.add_marker(pytest.mark.xdist_group("shared root" if name in SHARED_ROOT else name))
+
+
+def pytest_collection() -> None:
+    gc.disable()  # it would visit all that TFX loads again and again
+
+
+def pytest_collection_finish() -> None:
+    gc.freeze()
+    gc.enable()
 
 
 @pytest.fixture(scope="session", autouse=True)
@@ -122,11 +134,24 @@ def captured() -> Iterator[TextIO]:
                 os.close(original)
 
 
+@cache
+def infra_server() -> str:
+    """The address of a model server that ends with this process: its runs share it for their infra checks."""
+    from serving.launch import model_server
+
+    started = ExitStack()
+    atexit.register(started.close)
+    folder = Path(started.enter_context(tempfile.TemporaryDirectory()))
+    flags = ["--model_name=none", f"--model_base_path={folder}"]
+    return started.enter_context(model_server(flags, folder / "log", real=False)).address
+
+
 def run_pipeline(root: Path, folder: Path, *overrides: str, options: tuple[str, ...] = ()) -> Outcome:
     """Runs the pipeline as `python -m pipeline.run_local` does."""
     from pipeline.local.cli import main
 
-    arguments = ["--run-root", str(root), *options, "--set", f"data.path={folder}", *QUICK, *overrides]
+    server = [] if "--to" in options else [f"infra.server={infra_server()}"]
+    arguments = ["--run-root", str(root), *options, "--set", f"data.path={folder}", *QUICK, *server, *overrides]
     # Beam's libraries read the command line too, which is pytest's here.
     with captured() as file, patch.object(sys, "argv", ["run_local"]):
         code = main(arguments)
