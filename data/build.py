@@ -96,9 +96,10 @@ def cut(parts: Mapping[str, Images], args: argparse.Namespace) -> dict[str, Imag
         if getattr(args, split) is None and split == "test":
             print(f"Takes a seventh, {count:,} of {len(train):,} images, for the test split. Choose with --test.")
         if len(train) <= count:
+            besides = " besides the test images" if split == "eval" else ""
             raise DataError(
-                f"{source} holds {len(train)} images besides the {'test' if split == 'eval' else 'other'} images, too"
-                f" few for --{split} {count} with any left to train on: choose smaller splits."
+                f"{source} holds {len(train)} images{besides}, too few for --{split} {count} with any left to train on:"
+                " choose smaller splits."
             )
         splits[split], train = train.take(slice(len(train) - count, None)), train.take(slice(0, len(train) - count))
     return {**splits, "train": train}

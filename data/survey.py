@@ -97,7 +97,7 @@ def levels_of(found: Survey) -> tuple[float, float]:
         )
     low, high = min(low for low, _ in found.spans.values()), max(high for _, high in found.spans.values())
     for split, (least, most) in found.spans.items():
-        if max(least - low, high - most) > _ALIKE * (high - low):
+        if least < most and max(least - low, high - most) > _ALIKE * (high - low):
             raise DataError(
                 f"The images of the {split} split have levels {least:g} to {most:g}, but all have {low:g} to {high:g}:"
                 " save them in one unit, or say what becomes 0 and 255 with --levels LOW,HIGH."

@@ -151,7 +151,8 @@ def _refuse_empty(tree: Tree, found: Splits, below: dict[str, list[str]]) -> Non
         for entry in sorted((tree.root / base).iterdir()):
             system = entry.name.startswith(".") or entry.name.lower() in ("__macosx", "@eadir")
             if entry.is_dir() and not system and _join(base, entry.name) not in below:
-                raise DataError(f"The class folder {entry} is empty: add images or remove the folder.")
+                what = "holds no pictures" if any(entry.iterdir()) else "is empty"
+                raise DataError(f"The class folder {entry} {what}: add images or remove the folder.")
 
 
 def _ignore_rest(tree: Tree, found: Splits) -> None:
