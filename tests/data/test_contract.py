@@ -22,7 +22,7 @@ def test_an_example_file_keeps_the_contract(file: str) -> None:
     assert {name for name in vars(Spec) if not name.startswith("_")} == {"classes", "labels", "sequence_shape"}
     wanted = {name: value for name, value in vars(ExampleFile).items() if inspect.isfunction(value)}
     wanted = {name: value for name, value in wanted.items() if not name.startswith("_")}
-    assert len(wanted) == 9
+    assert len(wanted) == 10
     for name, function in wanted.items():
         expected, found = inspect.signature(function), inspect.signature(getattr(module, name))
         _, *parameters = expected.parameters.values()
