@@ -102,7 +102,7 @@ def _ink(levels: np.ndarray) -> tuple[np.ndarray, float]:
 
 
 def _cropped_stroke(levels: np.ndarray) -> float | None:
-    """The background of a narrow picture whose middle is ink from end to end, such as a 1 without margins; else None."""
+    """The background of a narrow picture whose middle is ink, such as that of a 1 without margins; else None."""
     height, width = levels.shape
     ends = np.quantile(levels, (0.02, 0.98))
     dark = levels < ends.mean()
