@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import gc
 import logging
 import multiprocessing
 import os
@@ -15,7 +16,7 @@ from typing import Any
 
 _CONTEXT = multiprocessing.get_context("forkserver")
 # This module comes first: TFX imports IPython, which puts a folder with another package `tests` on the path.
-_CONTEXT.set_forkserver_preload([__name__, "tensorflow_model_analysis", "tfx.v1"])
+_CONTEXT.set_forkserver_preload([__name__, "tests.preload"])
 
 
 def start(
@@ -57,6 +58,7 @@ def python(arguments: Sequence[str], folder: str = "") -> None:
 
 
 def _call(log: str, environment: dict[str, str], function: Callable[..., Any], arguments: Sequence[Any]) -> None:
+    gc.enable()
     os.environ.clear()
     os.environ.update(environment)
     file = os.open(log, os.O_WRONLY | os.O_CREAT | os.O_APPEND)
