@@ -14,7 +14,7 @@ from contextlib import contextmanager
 from pathlib import Path
 
 from serving.client.client import Client
-from serving.errors import NotFoundError, ServerError
+from serving.errors import NotFoundError, ServerError, UnavailableError
 
 BINARY = "tensorflow_model_server"
 _SECONDS = 60
@@ -34,9 +34,15 @@ class ModelServer:
     def __init__(self, address: str, process: subprocess.Popen[bytes] | None = None, log: Path | None = None) -> None:
         self.address, self.process, self.log = address, process, log
 
-    def ended(self) -> str | None:
-        """A sentence about how the process ended, with the last line of its log; None if it has not ended."""
-        code = self.process.poll() if self.process else None
+    def ended(self, wait: float = 0) -> str | None:
+        """A sentence about how the process ended, with the last line of its log; None if it has not ended.
+
+        Args:
+            wait: seconds in which it may end: a caller sees the end of a connection before that of the process.
+        """
+        end = time.monotonic() + wait
+        while (code := self.process.poll() if self.process else None) is None and time.monotonic() < end:
+            time.sleep(0.05)
         if code is None or self.log is None:
             return None
         reason = f"by signal {signal.Signals(-code).name}" if code < 0 else f"with exit code {code}"
@@ -69,7 +75,7 @@ def model_server(flags: Sequence[str], log: Path, *, real: bool = True) -> Itera
         real: use TensorFlow Serving if it is on PATH.
 
     Raises:
-        ServerError: the server ended, or did not listen within 60 seconds.
+        UnavailableError: the server ended, or did not listen within 60 seconds.
     """
     binary = shutil.which(BINARY) if real else None
     # By default TensorFlow Serving loads a broken version six times, one minute apart, before it reports the error.
@@ -89,7 +95,10 @@ def model_server(flags: Sequence[str], log: Path, *, real: bool = True) -> Itera
         )
     server = ModelServer(f"localhost:{port}", process, log)
     try:
-        _wait(server, "The model server did not start", lambda: _listens(port))
+        try:
+            _wait(server, "The model server did not start", lambda: _listens(port))
+        except ServerError as error:
+            raise UnavailableError(str(error)) from None
         yield server
     finally:
         server.stop()
@@ -99,7 +108,8 @@ def wait_until_available(server: ModelServer, model: str) -> None:
     """Waits until the newest version of `model` is available.
 
     Raises:
-        ServerError: the version cannot be loaded, the server ended, or 60 seconds are over.
+        ServerError: the version cannot be loaded, or the server ended.
+        UnavailableError: 60 seconds are over.
     """
 
     def available() -> bool:
@@ -123,7 +133,7 @@ def _wait(server: ModelServer, failure: str, ready: Callable[[], bool]) -> None:
         if ready():
             return
         time.sleep(0.05)
-    raise ServerError(f"{failure} within {_SECONDS} s; see {server.log}.")
+    raise UnavailableError(f"{failure} within {_SECONDS} s; see {server.log}.")
 
 
 def _listens(port: int) -> bool:

@@ -13,14 +13,24 @@ from tfx.utils import io_utils, path_utils
 
 from components.digests import sha256
 from components.fingerprint import fingerprint
-from components.infra_validator.checks import check_latency, check_predictions, check_signatures, check_size
+from components.infra_validator.checks import (
+    SURROUNDINGS,
+    check_latency,
+    check_predictions,
+    check_signatures,
+    check_size,
+)
 from components.infra_validator.report import Check, write_blessing
 from components.infra_validator.settings import Infra
 from components.infra_validator.warmup import write_warmup
 from components.trainer.reference import ReferencePredictions, read_reference_predictions
+from data.errors import UserError
 from serving.client import Client
-from serving.errors import ServingError
+from serving.errors import NotFoundError, ServingError
 from serving.launch import ModelServer, model_server, server_kind, wait_until_available
+
+_TIMEOUT = 60
+"""Seconds for one call: a busy machine is no fault of the model."""
 
 log = logging.getLogger(__name__)
 
@@ -90,22 +100,35 @@ def InfraValidator(
 
 
 def _serve_and_check(stamped: str, signatures: list[str], reference: ReferencePredictions, infra: Infra) -> list[Check]:
-    """Serves `<model name>/<version>` and runs all checks; stops early if the server ends."""
+    """Serves `<model name>/<version>` and runs all checks; stops early if the model ends the server.
+
+    Raises:
+        UserError: the surroundings are at fault, so nothing is known of the model.
+    """
     checks: list[Check] = []
     base_path, version = os.path.split(stamped)
     name = Path(base_path).name
     try:
         with (
             _running_server(base_path, name, infra) as server,
-            Client(server.address, model=name, version=int(version)) as client,
+            Client(server.address, model=name, version=int(version), timeout=_TIMEOUT) as client,
         ):
             for signature in signatures:
-                checks += check_predictions(client, signature, reference, infra)
-                if ended := server.ended():
+                try:
+                    checks += check_predictions(client, signature, reference, infra)
+                except SURROUNDINGS as error:
+                    if not (ended := server.ended(wait=2)):
+                        raise
+                    checks.append(Check(signature, str(error), "a prediction", False))
                     return [*checks, Check("the model server", ended, "still running", False)]
             # A model that failed is not loaded into this process.
             if all(check.passed for check in checks):
                 checks.append(check_latency(client, stamped, reference, infra))
+    except SURROUNDINGS as error:
+        raise UserError(
+            f"The infra check could not be made, so nothing is known of the model: {error} The same command tries"
+            " again."
+        ) from error
     except ServingError as error:
         checks.append(Check("the model server", str(error), "the model is served", False))
     return checks
@@ -116,13 +139,26 @@ def _running_server(base_path: str, model_name: str, infra: Infra) -> Iterator[M
     if infra.server:
         server = ModelServer(infra.server)
         with Client(infra.server, model=model_name, timeout=120) as client:
-            client.reload(
-                f'model_config_list {{ config {{ name: "{model_name}" base_path: "{base_path}"'
-                ' model_platform: "tensorflow" } }'
-            )
+            try:
+                client.reload(
+                    f'model_config_list {{ config {{ name: "{model_name}" base_path: "{base_path}"'
+                    ' model_platform: "tensorflow" } }'
+                )
+            except ServingError as error:
+                if isinstance(error, SURROUNDINGS) or _loading_failed(client):
+                    raise
+                raise UserError(f"{infra.server} cannot serve {base_path}, which it must see: {error}") from error
         yield server
         return
     flags = [f"--model_name={model_name}", f"--model_base_path={base_path}"]
     with model_server(flags, Path(base_path).parent / "server.log") as server:
         wait_until_available(server, model_name)
         yield server
+
+
+def _loading_failed(client: Client) -> bool:
+    """Whether the server has found the model, and could not load it."""
+    try:
+        return any(entry.error for entry in client.status())
+    except NotFoundError:
+        return False

@@ -14,12 +14,13 @@ import tensorflow_transform as tft
 from tensorflow_serving.apis import prediction_log_pb2
 from tfx.types import standard_artifacts
 
-from components.infra_validator.component import InfraValidator
+from components.infra_validator.component import InfraValidator, _running_server
 from components.infra_validator.settings import Infra
 from components.trainer.export import export
 from components.trainer.reference import ReferencePredictions, read_reference_predictions
 from components.trainer.settings import Model
 from components.trainer.signatures import signature_names
+from data.errors import UserError
 from data.example import ExampleSpec
 from serving.launch import model_server
 from tests.components.conftest import Exported
@@ -218,5 +219,21 @@ def test_a_model_server_at_a_configured_address_is_taken(
     assert "the Trainer's predictions" in refused(check(tmp_path / "other", infra=server))
 
 
-def test_an_address_where_nobody_answers_is_a_refusal_with_the_reason(check: Check) -> None:
-    assert "localhost:9: UNAVAILABLE" in refused(check(infra=Infra(server="localhost:9")))
+def test_what_the_surroundings_do_is_an_error_and_no_verdict(
+    check: Check, server: Infra, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    """Nobody answers; the server cannot start; it does not see the folder. The same check then passes."""
+    with pytest.raises(UserError, match=r"nothing is known of the model: localhost:9: UNAVAILABLE.* tries again"):
+        check(infra=Infra(server="localhost:9"))
+    assert not list((tmp_path / "infra").glob("INFRA_*"))
+    binary = tmp_path / "tensorflow_model_server"
+    binary.write_text("#!/bin/sh\necho the port is taken\nexit 1\n")
+    binary.chmod(binary.stat().st_mode | stat.S_IEXEC)
+    with monkeypatch.context() as patched:
+        patched.setenv("PATH", f"{tmp_path}{os.pathsep}{os.environ['PATH']}")
+        with pytest.raises(UserError, match=r"did not start: it ended with exit code 1; .*the port is taken"):
+            check()
+    unseen = pytest.raises(UserError, match=f"{server.server} cannot serve /of/another/machine, which it must see: ")
+    with unseen, _running_server("/of/another/machine", "mnist", server):
+        pass
+    assert check(infra=server).get_int_custom_property("blessed") == 1
