@@ -43,12 +43,14 @@ MAX_BYTES = 4 * 2**20
 MAX_PIXELS = 2**24
 FORMATS = ("PNG", "JPEG", "GIF", "BMP", "WEBP")
 _ROWS = "predict_rows"
+# What the page says instead of the client's words, which name codes and addresses of gRPC.
 _FAILURES: dict[type[BaseException], tuple[int, str]] = {
-    ImageError: (400, ""),
-    UnavailableError: (503, "The model server does not answer."),
-    DeadlineError: (504, "The model server is too slow."),
-    NotFoundError: (502, "The model server does not have this model."),
-}
+    UnavailableError: (503, "The model server does not answer. Check that it runs at {target}, then try again."),
+    DeadlineError: (504, "The model server is too slow. Try again in a moment."),
+    NotFoundError: (
+        502, "The model server does not have this model. Start the demo with another --model, --version or --label."
+    ),
+}  # fmt: skip
 
 
 def create_app(connect: Callable[[], AsyncClient], hosts: Iterable[str]) -> ASGIApp:
@@ -191,5 +193,7 @@ def _http_error(request: Request, error: Exception) -> Response:
 
 
 def _serving_error(request: Request, error: Exception) -> Response:
-    status, sentence = _FAILURES.get(type(error), (502, ""))
-    return JSONResponse({"error": f"{sentence} {error}".strip()}, status)
+    status, sentence = _FAILURES.get(type(error), (400 if isinstance(error, ImageError) else 502, ""))
+    if sentence:
+        print(error, flush=True)  # for the one at the terminal
+    return JSONResponse({"error": sentence.format(target=request.app.state.client.target) or str(error)}, status)

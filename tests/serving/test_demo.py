@@ -115,6 +115,7 @@ def test_the_page_loads_only_its_own_files_and_has_nothing_inline() -> None:
 def test_a_dead_server_is_a_sentence_and_the_digits_stay(alone: TestClient) -> None:
     for answer in (alone.get("/api/status"), alone.post("/api/read", content=b"x" * 784, headers=GREY)):
         assert answer.status_code == 503 and answer.json()["error"].startswith("The model server does not answer.")
+        assert not re.search("UNAVAILABLE|ipv[46]|TLS|backends", answer.text), answer.text
     digits = alone.get("/api/digits").json()
     assert len(digits) == 20 and {digit["answer"] for digit in digits} == {None}
 

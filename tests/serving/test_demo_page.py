@@ -129,8 +129,11 @@ def test_a_drawn_digit_is_read_row_by_row(browser: Browser, running: Demo, serve
         label = LABELS[prediction.class_ids[0]]
         assert page.locator("#saying strong").inner_text() == label and label in page.locator("#said").inner_text()
         assert re.fullmatch(r"Version 2 answered in [\d.]+ ms\.", page.locator("#facts").inner_text())
-        leaders = expected.argmax(axis=1)
-        turns = [row + 1 for row in range(1, 28) if leaders[row] != leaders[row - 1]]
+        leaders, inked = expected.argmax(axis=1), int(ink[0].min()) + 1  # before that there is nothing to read
+        turns = [row + 1 for row in range(inked, 28) if leaders[row] != leaders[row - 1]]
+        assert inked > 1 and turns
+        times = "once" if len(turns) == 1 else f"{len(turns)} times"
+        assert page.locator("#changed").inner_text() == f"It changed its mind {times}."
         assert page.locator("#strip .turn").count() == len(turns) + 1 == page.locator("#changes button").count() + 1
         page.locator("#changes button").first.click()
         assert page.locator("#when").inner_text() == f"After row {turns[0]} of 28"
@@ -140,6 +143,50 @@ def test_a_drawn_digit_is_read_row_by_row(browser: Browser, running: Demo, serve
         assert not np.array_equal(shown(page), pixels)
         page.get_by_role("button", name="Clear").click()
         assert page.get_by_role("button", name="Read it").is_disabled()
+        assert not page.locator("#result").is_visible() and not page.locator("#turns").is_visible()
+        assert page.get_by_role("slider").is_disabled() and not shown(page).any()
+        assert page.locator("#source").inner_text() == "Nothing yet."
+
+
+def test_a_drawing_is_read_where_it_is_seen_on_a_phone(browser: Browser, running: Demo) -> None:
+    with opened(browser, running.url, 400, has_touch=True, is_mobile=True) as result:
+        page = result.page
+        draw(page, SEVEN)
+        expect(page.get_by_role("button", name="Pause")).to_be_in_viewport(timeout=10_000)
+        for part in ("#picture", "#saying"):
+            expect(page.locator(part)).to_be_in_viewport(ratio=1)
+        assert not page.locator("#keys").is_visible()  # a phone has no arrow keys
+        assert "these 10 classes and nothing else" in page.locator("#classes").inner_text()
+        page.get_by_role("button", name="Clear").click()  # in mid play
+        expect(page.get_by_role("button", name="Play")).to_be_disabled()
+        rows = [page.get_by_role("slider").input_value()]
+        page.wait_for_timeout(400)
+        assert not page.locator("#result").is_visible() and rows == [page.get_by_role("slider").input_value()]
+
+
+@pytest.mark.parametrize("width", [1280, 400])
+def test_marks_of_near_changes_do_not_collide(browser: Browser, running: Demo, width: int) -> None:
+    code = """async () => {
+        const {Reader} = await import("/page/reader.js");
+        const rows = [...Array(28).keys()].map((row) => [0, 1, 2].map((one) => (one === row % 3 ? 0.8 : 0.1)));
+        const reading = {labels: ["4", "a long name", "9"], by_row: rows, probabilities: rows[27], size: [28, 28],
+            pixels: btoa("\\xff".repeat(784))};
+        new Reader().show(reading, null);
+        await new Promise((resolve) => requestAnimationFrame(() => requestAnimationFrame(resolve)));
+        const strip = document.getElementById("strip").getBoundingClientRect();
+        const boxes = [...document.querySelectorAll("#strip b:not([hidden])")].map((b) => b.getBoundingClientRect());
+        return [strip, ...boxes].map(({left, top, right, bottom}) => [left, top, right, bottom]);
+    }"""
+    with opened(browser, running.url, width, reduced_motion="reduce") as result:
+        strip, *boxes = np.array(result.page.evaluate(code))
+        assert len(boxes) >= 14
+        for index, box in enumerate(boxes):
+            assert (box[:2] >= strip[:2]).all() and (box[2:] <= strip[2:] + 0.1).all(), box
+            for other in boxes[:index]:
+                assert max(box[0] - other[2], other[0] - box[2], box[1] - other[3], other[1] - box[3]) >= 0, (
+                    box,
+                    other,
+                )
 
 
 def test_it_plays_pauses_and_steps(browser: Browser, running: Demo) -> None:
@@ -194,6 +241,11 @@ def test_why_wrong(browser: Browser, running: Demo) -> None:
             "right": [None, None, [2]],
             "last": [f"{was} until row 1; then it was lost to b.", 1, [2]],
         }
+        ink = """([rows, truth, first]) => import("/page/story.js").then(({whyWrong, changes}) =>
+            [whyWrong(rows, ["a", "b", "c"], truth, first).row, changes(rows, first).map((one) => one.row)])"""
+        rows = [[0.9, 0.1, 0], [0.2, 0.8, 0], [0.3, 0.7, 0], [0.1, 0.2, 0.7]]
+        assert page.evaluate(ink, [rows, 0, 2]) == [3, [4]]  # what it believed before the ink does not count
+        assert page.evaluate(ink, [rows, 0, 1]) == [1, [2, 4]]
         percents = page.evaluate(
             "import('/page/story.js').then((s) => [1, 0.9999, 0.5, 0.0001, 0].map((p) => s.percent(p)))"
         )
@@ -203,6 +255,13 @@ def test_why_wrong(browser: Browser, running: Demo) -> None:
         truth = LABELS[wrong[0] % 10]
         assert page.get_by_role("meter", name=f"{truth}, the true class").count() == 1
         assert page.locator(".badge").inner_text() == "true class"
+        widths = {round(meter.bounding_box()["width"]) for meter in page.get_by_role("meter").all()}  # type: ignore[index]
+        choose(page, next(index for index in range(20) if index not in wrong))
+        draw(page, SEVEN)
+        expect(page.locator("#source")).to_contain_text("your drawing")
+        widths |= {round(meter.bounding_box()["width"]) for meter in page.get_by_role("meter").all()}  # type: ignore[index]
+        assert len(widths) == 1  # no bar shrinks when another has a badge
+        choose(page, wrong[0])
         why = page.locator("#why")
         assert why.is_visible() and f"The true class {truth} was" in why.inner_text()
         why.get_by_role("button").click()
@@ -221,7 +280,7 @@ def test_files_are_dropped_pasted_and_opened(browser: Browser, running: Demo, se
         drop(page, "<img src=x onerror=alert(1)>.png", "image/png", seven)
         expect(page.locator("#source")).to_contain_text("from <img src=x onerror=alert(1)>.png.")
         for name, kind, content, words in (
-            ("notes.txt", "text/plain", b"no picture", "The picture is not an image."),
+            ("notes.txt", "text/plain", b"no picture", "The picture is not a picture"),
             ("half.png", "image/png", seven[:150], "The picture cannot be read"),
             ("large.png", "image/png", b"\0" * (4 * 2**20 + 1), "large.png is larger than 4 MB"),
         ):
@@ -260,17 +319,20 @@ def test_a_model_of_both_directions_gives_its_answer_alone(
 
 
 def test_the_stand_in_ends_in_mid_session(browser: Browser, tmp_path: Path) -> None:
-    save_digits(tmp_path / "serving_models" / "mnist" / "7", seed=1)
+    save_digits(tmp_path / "serving_models" / "mnist" / "1795910426", seed=1)
     with demo("--run-root", tmp_path) as running:
         children = [file.read_text() for file in Path(f"/proc/{running.process.pid}/task").glob("*/children")]
         (stand_in,) = map(int, " ".join(children).split())
-        with opened(browser, running.url, reduced_motion="reduce") as result:
+        with opened(browser, running.url, reduced_motion="reduce", timezone_id="UTC") as result:
             page = result.page
             choose(page, 2)
-            assert "Version 7" in page.locator("#facts").inner_text()
+            for place in ("#served", "#facts"):
+                expect(page.locator(place)).to_contain_text("Version 1795910426 (29 Nov 2026, 00:00) a")
             os.kill(stand_in, signal.SIGKILL)
             page.locator(".digit").nth(4).click()
-            expect(page.get_by_role("alert")).to_contain_text("The model server does not answer.", timeout=15_000)
+            alert = page.get_by_role("alert")
+            expect(alert).to_contain_text("The model server does not answer.", timeout=15_000)
+            assert not re.search("UNAVAILABLE|ipv[46]|TLS|backends", alert.inner_text()), alert.inner_text()
             page.get_by_role("slider").focus()
             page.keyboard.press("Home")
             assert page.locator("#when").inner_text() == "After row 1 of 28"  # the page is alive
@@ -295,7 +357,7 @@ def test_everyone_can_use_it(browser: Browser, running: Demo, width: int, theme:
         page.wait_for_function("document.getElementById('sees').getBoundingClientRect().top < innerHeight / 2")
         assert page.get_by_role("slider").input_value() == "28"  # reduced motion: nothing plays
         drop(page, "notes.txt", "text/plain", b"no picture")
-        expect(page.get_by_role("alert")).to_contain_text("The picture is not an image.")
+        expect(page.get_by_role("alert")).to_contain_text("The picture is not a picture")
         check(page, width)
         small = """[...document.querySelectorAll("button, input")].map((e) => e.getBoundingClientRect())
             .filter((box) => box.width && (box.width < 24 || box.height < 24)).length"""

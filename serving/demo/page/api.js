@@ -47,6 +47,17 @@ async function ask(path, options) {
 }
 
 /**
+ * @param {string} version
+ * @returns {string} the version, and the date and time that it is: the pipeline's versions are unix seconds
+ */
+export function named(version) {
+  const seconds = Number(version);
+  if (!(seconds >= 1e9 && seconds < 1e10)) return version;
+  const date = new Date(seconds * 1000).toLocaleString("en-GB", { dateStyle: "medium", timeStyle: "short" });
+  return `${version} (${date})`;
+}
+
+/**
  * @param {Pixels} picture
  * @returns {Uint8Array} one grey level for each pixel, row by row
  */

@@ -7,14 +7,15 @@ import { byId } from "./picture.js";
 import { Reader } from "./reader.js";
 import { tell } from "./tell.js";
 
-const PAUSE = 900; // milliseconds after the last stroke
+const NOTHING = "Nothing yet.";
+const PAUSE = { beside: 900, below: 1500 }; // milliseconds after the last stroke; longer if the page then scrolls
 
 const reader = new Reader();
 const pad = new Pad(byId("pad"), drawn);
 let maxBytes = Infinity;
 let version = ""; // of the model that the page last heard of
 let waiting = 0;
-let from = "Nothing yet.";
+let from = NOTHING;
 let asked = new AbortController();
 
 /** @param {boolean} drawing */
@@ -23,13 +24,21 @@ function drawn(drawing) {
   asked.abort();
   byId("pad-hint").hidden = !pad.empty;
   for (const id of ["read", "undo", "clear"]) byId(id).disabled = pad.empty;
-  if (drawing) reader.stop();
-  else if (!pad.empty) waiting = setTimeout(readDrawing, PAUSE);
+  reader.stop();
+  if (!drawing && !pad.empty) waiting = setTimeout(readDrawing, below() ? PAUSE.below : PAUSE.beside);
+}
+
+/** Takes back what is on the pad, and what was said of it. */
+function clear() {
+  pad.clear();
+  reader.clear();
+  byId("source").textContent = from = NOTHING;
+  say("");
 }
 
 async function readDrawing() {
   clearTimeout(waiting);
-  await read(await pad.picture(), "your drawing", null);
+  if (await read(await pad.picture(), "your drawing", null)) look();
 }
 
 /** @param {File | undefined} file */
@@ -75,10 +84,12 @@ function say(sentence) {
   byId("message").textContent = sentence;
 }
 
-/** In a narrow window the reading is below what was given. */
+/** @returns {boolean} whether the reading is below what was given, as in a narrow window */
+const below = () => byId("sees").getBoundingClientRect().top > innerHeight / 2;
+
 function look() {
-  const { top } = byId("sees").getBoundingClientRect();
-  if (top > innerHeight / 2) byId("sees").scrollIntoView({ behavior: reader.still.matches ? "auto" : "smooth" });
+  byId("sees").style.scrollMarginTop = `${byId("message").offsetHeight + 16}px`; // the message stays on top
+  if (below()) byId("sees").scrollIntoView({ behavior: reader.still.matches ? "auto" : "smooth" });
 }
 
 async function start() {
@@ -86,7 +97,7 @@ async function start() {
     const served = await api.status();
     version = served.version;
     maxBytes = served.max_bytes;
-    byId("served").textContent = `Version ${version} at ${served.target}.`;
+    byId("served").textContent = `Version ${api.named(version)} at ${served.target}.`;
   } catch (error) {
     byId("served").textContent = "No model answers.";
     say(error.message);
@@ -97,12 +108,12 @@ async function start() {
   });
 }
 
-byId("read").addEventListener("click", async () => {
-  await readDrawing();
-  look();
+byId("read").addEventListener("click", readDrawing);
+byId("undo").addEventListener("click", () => {
+  pad.undo();
+  if (pad.empty) clear();
 });
-byId("undo").addEventListener("click", () => pad.undo());
-byId("clear").addEventListener("click", () => pad.clear());
+byId("clear").addEventListener("click", clear);
 byId("file").addEventListener("change", ({ target }) => {
   readFile(target.files[0]);
   target.value = "";

@@ -1,10 +1,12 @@
 // The reading: a line goes down the rows, the bars move, the strip shows the likeliest class after each row.
 
 import { Bars } from "./bars.js";
+import { levels } from "./api.js";
 import { byId, element, paint } from "./picture.js";
-import { changes, likeliest, percent } from "./story.js";
+import { changes, firstInk, likeliest, percent } from "./story.js";
 
 const ROW_TIME = 150; // milliseconds
+const GAP = 4; // pixels
 
 /** Shows a reading and moves through its rows, which count from 1. */
 export class Reader {
@@ -15,6 +17,7 @@ export class Reader {
     /** @type {number[][]} */
     this.rows = [];
     this.row = 0;
+    this.first = 1; // the first row with ink
     this.frame = 0;
     this.slider.addEventListener("input", () => this.seek(Number(this.slider.value)));
     byId("play").addEventListener("click", () => this.toggle());
@@ -25,6 +28,7 @@ export class Reader {
       if (row) this.seek(row);
     });
     document.addEventListener("keydown", (event) => this.key(event));
+    new ResizeObserver(() => this.spread()).observe(byId("strip"));
   }
 
   /**
@@ -36,6 +40,7 @@ export class Reader {
     this.labels = reading.labels;
     this.height = reading.size[0];
     this.rows = reading.by_row ?? [];
+    this.first = firstInk(levels(reading), reading.size[1]);
     this.last = reading.probabilities;
     paint(byId("picture"), reading);
     this.bars.build(reading.labels, truth);
@@ -45,6 +50,19 @@ export class Reader {
     byId("line").hidden = !this.rows.length;
     this.seek(this.rows.length);
     if (this.rows.length && !this.still.matches) this.play();
+  }
+
+  /** Shows nothing, as at the start. */
+  clear() {
+    this.stop();
+    this.rows = [];
+    for (const id of ["play", "back", "row", "forward"]) byId(id).disabled = true;
+    for (const id of ["line", "lost", "result", "turns"]) byId(id).hidden = true;
+    byId("nothing").hidden = false;
+    byId("strip").replaceChildren();
+    byId("said").textContent = "";
+    byId("picture").getContext("2d").clearRect(0, 0, byId("picture").width, byId("picture").height);
+    byId("picture").setAttribute("aria-label", "No picture yet");
   }
 
   /** @param {number} row */
@@ -114,7 +132,7 @@ export class Reader {
   }
 
   buildStrip() {
-    const turns = new Set([1, ...changes(this.rows).map((change) => change.row)]);
+    const turns = new Set([this.first, ...changes(this.rows, this.first).map((change) => change.row)]);
     const items = this.rows.map((beliefs, index) => {
       const best = likeliest(beliefs);
       const item = element("li", turns.has(index + 1) ? "turn" : "");
@@ -125,5 +143,24 @@ export class Reader {
       return item;
     });
     byId("strip").replaceChildren(...items);
+  }
+
+  /** Puts the names of changes that are near each other side by side. One without room is left out: the list has it. */
+  spread() {
+    const strip = byId("strip").getBoundingClientRect();
+    const placed = [byId("lost").firstElementChild.getBoundingClientRect()];
+    for (const name of byId("strip").querySelectorAll("b")) {
+      name.style.translate = "";
+      name.hidden = false;
+      const { left, top, bottom, width } = name.getBoundingClientRect();
+      const up = Math.min(0, strip.bottom - bottom); // the last row has no room below it
+      const near = placed.filter((box) => box.top <= bottom + up + 1 && box.bottom + 1 >= top + up);
+      let along = left;
+      for (const box of near.sort((one, other) => one.left - other.left))
+        if (box.left < along + width && box.right > along) along = box.right + GAP;
+      name.style.translate = `${along - left}px ${up}px`;
+      name.hidden = along + width > strip.right;
+      if (!name.hidden) placed.push(name.getBoundingClientRect());
+    }
   }
 }

@@ -1,5 +1,7 @@
 // What the beliefs after each row tell: pure functions of an array [rows][classes] of probabilities.
 
+const INK = 64; // of 255; less is the haze around a stroke
+
 /**
  * @param {number[]} beliefs
  * @returns {number} the class with the highest probability
@@ -9,13 +11,23 @@ export function likeliest(beliefs) {
 }
 
 /**
+ * @param {Uint8Array} levels grey levels, row by row
+ * @param {number} width of a row
+ * @returns {number} the first row with ink, counted from 1; 1 if there is none
+ */
+export function firstInk(levels, width) {
+  return Math.floor(Math.max(0, levels.findIndex((level) => level >= INK)) / width) + 1;
+}
+
+/**
  * @param {number[][]} rows
+ * @param {number} [first] the first row that counts: before any ink there is nothing to have an opinion of
  * @returns {{row: number, from: number, to: number}[]} each row, counted from 1, after which another class is likeliest
  */
-export function changes(rows) {
+export function changes(rows, first = 1) {
   const leaders = rows.map(likeliest);
   return leaders.flatMap((to, index) =>
-    index && to !== leaders[index - 1] ? [{ row: index + 1, from: leaders[index - 1], to }] : [],
+    index >= first && to !== leaders[index - 1] ? [{ row: index + 1, from: leaders[index - 1], to }] : [],
   );
 }
 
@@ -23,23 +35,26 @@ export function changes(rows) {
  * Where the true class was lost.
  * @param {number[][]} rows
  * @param {number} truth
+ * @param {number} first the first row that counts
  * @returns {{row: number, to: number} | null} the last row after which the truth was likeliest, or 0 if it never was,
  *   and the class that won; null if the last answer is true
  */
-export function lost(rows, truth) {
+function lost(rows, truth, first) {
   const leaders = rows.map(likeliest);
   const row = leaders.lastIndexOf(truth) + 1;
-  return row === rows.length ? null : { row, to: leaders[row ? row : rows.length - 1] };
+  if (row === rows.length) return null;
+  return row < first ? { row: 0, to: leaders.at(-1) } : { row, to: leaders[row] };
 }
 
 /**
  * @param {number[][]} rows
  * @param {number} truth
+ * @param {number} first the first row that counts
  * @returns {number} the row, counted from 1, after which the truth had its highest probability
  */
-export function closest(rows, truth) {
-  const chances = rows.map((beliefs) => beliefs[truth]);
-  return likeliest(chances) + 1;
+function closest(rows, truth, first) {
+  const chances = rows.slice(first - 1).map((beliefs) => beliefs[truth]);
+  return likeliest(chances) + first;
 }
 
 /**
@@ -60,14 +75,15 @@ export function percent(probability, digits = 0) {
  * @param {number[][]} rows
  * @param {string[]} labels
  * @param {number} truth
+ * @param {number} [first] the first row that counts
  * @returns {Why | null} why the answer is wrong, and the row to look at; null if it is right
  */
-export function whyWrong(rows, labels, truth) {
-  const loss = lost(rows, truth);
+export function whyWrong(rows, labels, truth, first = 1) {
+  const loss = lost(rows, truth, first);
   if (!loss) return null;
   const [name, answer] = [labels[truth], labels[likeliest(rows.at(-1))]];
   if (!loss.row) {
-    const row = closest(rows, truth);
+    const row = closest(rows, truth, first);
     const chance = percent(rows[row - 1][truth]);
     const text = `The true class ${name} was never the likeliest. It came closest after row ${row}, with ${chance}.`;
     return { text, row, never: true };

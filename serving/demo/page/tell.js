@@ -1,5 +1,6 @@
 // The result in words: the answer, the changes of mind, and why it is wrong.
 
+import { named } from "./api.js";
 import { byId, element } from "./picture.js";
 import { changes, percent, whyWrong } from "./story.js";
 
@@ -16,9 +17,10 @@ export function tell(reader, reading, truth) {
   byId("nothing").hidden = true;
   byId("result").hidden = false;
   byId("turns").hidden = false;
-  byId("facts").textContent = `Version ${reading.version} answered in ${reading.milliseconds.toFixed(1)} ms.`;
+  byId("facts").textContent = `Version ${named(reading.version)} answered in ${reading.milliseconds.toFixed(1)} ms.`;
+  byId("classes").textContent = `It knows these ${labels.length} classes and nothing else: any picture is taken for one of them.`;
   reader.show(reading, known);
-  const turns = rows ? changes(rows) : [];
+  const turns = rows ? changes(rows, reader.first) : [];
   const changed = rows
     ? `It changed its mind ${turns.length === 1 ? "once" : `${turns.length} times`}.`
     : "This model reads in both directions, so it says nothing row by row: it needs the last row first.";
@@ -33,9 +35,10 @@ export function tell(reader, reading, truth) {
       return item;
     }),
   );
-  const why = known !== null && rows ? whyWrong(rows, labels, known) : null;
+  const why = known !== null && rows ? whyWrong(rows, labels, known, reader.first) : null;
   explain(reader, why, known !== null && answer !== known ? labels[known] : null);
   const verdict = known === null ? "" : answer === known ? " That is right." : ` The true class is ${labels[known]}.`;
+  reader.spread();
   byId("said").textContent =
     `It says ${labels[answer]}, ${percent(probabilities[answer])}.${verdict} ${why ? `${why.text} ` : ""}${changed}`;
 }
