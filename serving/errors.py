@@ -3,14 +3,27 @@
 from __future__ import annotations
 
 import re
+import unicodedata
 
 import grpc
 
+_HIDDEN = {"Cc", "Cf", "Cs", "Zl", "Zp"}
+_JOINERS = "\u200c\u200d"
+
+
+def printable(text: str) -> str:
+    """The text with control characters and surrogates as escapes, so that no server's words command a terminal."""
+    hidden = {c for c in text if unicodedata.category(c) in _HIDDEN} - {*_JOINERS}
+    return text.translate({ord(c): repr(c)[1:-1] for c in hidden})
+
 
 class ServingError(Exception):
-    """The base class. `code` is the gRPC status code; None if no request was sent."""
+    """The base class. `code` is the gRPC status code; None if no request was sent. The message is `printable`."""
 
     code: grpc.StatusCode | None = None
+
+    def __init__(self, message: str) -> None:
+        super().__init__(printable(message))
 
 
 class ImageError(ServingError):
@@ -26,7 +39,7 @@ class ClosedError(ServingError):
 
 
 class UnavailableError(ServingError):
-    """UNAVAILABLE: there is no connection, or the server is overloaded. The client has retried already."""
+    """UNAVAILABLE: there is no connection, or the server is overloaded. The client has retried already, if in time."""
 
 
 class DeadlineError(ServingError):
@@ -42,7 +55,7 @@ class RequestError(ServingError):
 
 
 class TooLargeError(ServingError):
-    """RESOURCE_EXHAUSTED: a message is above a size limit, or the server is out of memory."""
+    """RESOURCE_EXHAUSTED or a proxy's HTTP 413: a message is above a size limit, or the server is out of memory."""
 
 
 class AuthenticationError(ServingError):
@@ -64,6 +77,8 @@ _OF_LABELS = (
     "Give the version itself, which status() lists, or set the label: version_labels in the server's"
     " ModelServerConfig, with reload() or --model_config_file. The version of a label must be available."
 )
+# gRPC says it for HTTP/2 and for HTTP/1, with the code UNKNOWN.
+_HTTP_413 = re.compile(r"\bstatus:? 413\b")
 _CERTIFICATE = (AuthenticationError, "Give the client a certificate that the server accepts.")
 _KINDS: dict[grpc.StatusCode, tuple[type[ServingError], str]] = {
     grpc.StatusCode.UNAVAILABLE: (
@@ -98,6 +113,8 @@ def from_rpc(error: grpc.RpcError, target: str, not_connected: str | None = None
         code, details = grpc.StatusCode.UNAVAILABLE, not_connected
     details = " ".join(details.split()).rstrip(".!")
     kind, remedy = _KINDS.get(code, (ServerError, "See the server's log."))
+    if code is grpc.StatusCode.UNKNOWN and _HTTP_413.search(details):
+        kind, remedy = _KINDS[grpc.StatusCode.RESOURCE_EXHAUSTED]
     if kind is RequestError and _LABEL.search(details):
         remedy = _OF_LABELS
     raised = kind(f"{target}: {code.name}: {details}. {remedy}")

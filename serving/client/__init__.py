@@ -13,7 +13,6 @@
 """
 
 from serving.client.async_client import AsyncClient
-from serving.client.channel import Tls
 from serving.client.client import Client
 from serving.client.results import (
     Classification,
@@ -24,6 +23,7 @@ from serving.client.results import (
     TensorSpec,
     VersionStatus,
 )
+from serving.client.tls import Tls
 
 __all__ = [
     "AsyncClient",

@@ -19,11 +19,11 @@ from rich.text import Text
 from data.pictures import FITS
 from serving.arguments import parse_count, parse_positive
 from serving.client.async_client import AsyncClient
-from serving.client.channel import Tls
 from serving.client.client import CHUNK, TIMEOUT, Client
 from serving.client.images import image_size, random_images, read_images, reading_of, unknown_reading
 from serving.client.load import Load, closed_loop, open_loop
-from serving.errors import ServingError
+from serving.client.tls import Tls
+from serving.errors import ServingError, printable
 
 
 def main(arguments: Sequence[str] | None = None) -> int:
@@ -38,7 +38,7 @@ def main(arguments: Sequence[str] | None = None) -> int:
     except KeyboardInterrupt:
         return 130
     if options.json:
-        print(json.dumps(result))
+        print(json.dumps(result).replace("\x7f", "\\u007f"))  # JSON has escapes for all other control characters
     elif result:
         _print(result if isinstance(result, list) else [result])
     return 0
@@ -148,8 +148,11 @@ def _metadata(options: argparse.Namespace) -> Any:
 
 def _tensors(specs: Any, as_json: bool) -> Any:
     if as_json:
-        return {name: {"dtype": spec.dtype, "shape": list(spec.shape)} for name, spec in specs.items()}
-    return "\n".join(f"{name} {spec.dtype} {list(spec.shape)}" for name, spec in specs.items())
+        return {name: {"dtype": spec.dtype, "shape": spec.shape} for name, spec in specs.items()}
+    return [
+        f"{name} {spec.dtype} {'of any rank' if spec.shape is None else list(spec.shape)}"
+        for name, spec in specs.items()
+    ]
 
 
 def _reload(options: argparse.Namespace) -> Any:
@@ -196,11 +199,16 @@ def _print(rows: list[dict[str, Any]]) -> None:
     for name in rows[0]:
         table.add_column(name, overflow="fold")
     for row in rows:
-        table.add_row(*(Text(str(value)) for value in row.values()))  # a file name may look like markup
+        table.add_row(*map(_cell, row.values()))
     console = Console()
     if not console.is_terminal:
         console.width = 200  # a pipe has no width
     console.print(table)
+
+
+def _cell(value: Any) -> Text:
+    """One line for each element of a list; a file name may look like markup, and a server's words hold anything."""
+    return Text("\n".join(printable(str(line)) for line in (value if isinstance(value, list) else [value])))
 
 
 if __name__ == "__main__":

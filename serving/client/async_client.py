@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import asyncio
+import contextlib
 from collections import deque
 from collections.abc import AsyncIterator, Awaitable, Callable, Iterable
 from dataclasses import replace
@@ -12,11 +13,12 @@ import grpc
 import numpy as np
 
 from serving.client.calls import Call, CallMetadata, check_count, chunks
-from serving.client.channel import why_not_connected_async
+from serving.client.channel import Attempts, why_not_connected_async
 from serving.client.client import CHUNK, IN_FLIGHT, BaseClient, Client, Images
 from serving.client.images import check_images, read_images, reading_of, unknown_reading
-from serving.client.results import Prediction, merge_predictions
-from serving.errors import RequestError, from_rpc
+from serving.client.results import Prediction, VersionStatus, merge_predictions
+from serving.client.tls import tls_failure
+from serving.errors import RequestError, ServingError, from_rpc
 
 _Arguments = ParamSpec("_Arguments")
 _Result = TypeVar("_Result")
@@ -33,13 +35,13 @@ class AsyncClient(BaseClient):
     """`Client` for asyncio, with the same arguments. Create it inside the event loop that uses it."""
 
     _library = grpc.aio
+    _event = asyncio.Event
 
     call = _awaitable(Client.call)
     predict_examples = _awaitable(Client.predict_examples)
     classify_examples = _awaitable(Client.classify_examples)
     describe = _awaitable(Client.describe)
     metadata = _awaitable(Client.metadata)
-    status = _awaitable(Client.status)
     reload = _awaitable(Client.reload)
 
     async def predict(
@@ -88,9 +90,14 @@ class AsyncClient(BaseClient):
         array, _ = await self._array(images, None, timeout, metadata)
         return await self._invoke(self._calls.predict_rows(array), timeout, metadata)
 
+    async def status(self, *, timeout: float | None = None, metadata: CallMetadata = ()) -> list[VersionStatus]:
+        """See `Client.status`."""
+        version = (await self.metadata(timeout=timeout, metadata=metadata)).version if self._calls.labelled else None
+        return await self._invoke(self._calls.status(version), timeout, metadata)
+
     async def close(self) -> None:
         """See `Client.close`."""
-        self._closed = True
+        self._closed.set()
         await self._channel.close()
 
     async def __aenter__(self) -> AsyncClient:
@@ -112,20 +119,33 @@ class AsyncClient(BaseClient):
 
     async def _invoke(self, call: Call, timeout: float | None, metadata: CallMetadata) -> Any:
         options = self._options(timeout, metadata)
-        try:
-            response = await self._stubs[call.method](call.request, **options)
-        except asyncio.CancelledError:
-            # grpc.aio cancels the calls of a channel that is closed. The task itself may be cancelled too.
-            task = asyncio.current_task()
-            if (task and task.cancelling()) or not self._closed:
-                raise
-            raise self._closed_error() from None
-        except Exception as error:
-            if self._closed:
+        attempts = Attempts(options["timeout"])
+        while True:
+            try:
+                response = await self._stubs[call.method](call.request, **options)
+                break
+            except asyncio.CancelledError:
+                # grpc.aio cancels the calls of a channel that is closed. The task itself may be cancelled too.
+                task = asyncio.current_task()
+                if (task and task.cancelling()) or not self._closed.is_set():
+                    raise
                 raise self._closed_error() from None
-            if not isinstance(error, grpc.RpcError):
-                raise  # of an interceptor
-            late = error.code() is grpc.StatusCode.DEADLINE_EXCEEDED
-            reason = await why_not_connected_async(self._channel) if late else None
-            raise from_rpc(error, self.target, reason) from None
+            except Exception as error:
+                if self._closed.is_set():
+                    raise self._closed_error() from None
+                if not isinstance(error, grpc.RpcError):
+                    raise  # of an interceptor
+                wait = attempts.wait(error)
+                if wait is None:
+                    raise await self._told(attempts.told(error)) from None
+            with contextlib.suppress(TimeoutError):
+                await asyncio.wait_for(self._closed.wait(), wait)
+            options["timeout"] = attempts.left
         return call.parse(response)
+
+    async def _told(self, error: Any) -> ServingError:
+        late = error.code() is grpc.StatusCode.DEADLINE_EXCEEDED
+        reason = await why_not_connected_async(self._channel) if late else None
+        if self._tls and (reason or error.code() is grpc.StatusCode.UNAVAILABLE):
+            reason = await asyncio.to_thread(tls_failure, self.target, self._tls) or reason
+        return from_rpc(error, self.target, reason)

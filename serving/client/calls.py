@@ -53,7 +53,7 @@ class Calls:
     Args:
         model: the name of the served model.
         version: a version number, or None.
-        label: a version label, or None.
+        label: a version label, or None. Then `labelled` is true.
 
     Raises:
         ConfigError: both a version and a label, or one of them is not valid; from `reload`, the config is not valid.
@@ -64,6 +64,7 @@ class Calls:
     def __init__(self, model: str, version: int | None, label: str | None) -> None:
         if version is not None and label is not None:
             raise ConfigError("Give a version or a label, not both.")
+        self.labelled = label is not None
         try:
             self._spec = protos.ModelSpec(version_label=label)
             self._spec.name = model
@@ -88,7 +89,9 @@ class Calls:
                 request.inputs[name].CopyFrom(encode(np.asarray(value)))
         except (TensorError, TypeError, ValueError, AttributeError) as error:
             raise RequestError(f"The request for the signature {signature!r} cannot be encoded: {error}.") from None
-        return Call("PredictionService/Predict", request, parse or partial(parse_outputs, names=output_filter))
+        others = () if output_filter else None
+        parse = parse or partial(parse_outputs, names=output_filter, others=others)
+        return Call("PredictionService/Predict", request, parse)
 
     def predict_images(self, images: np.ndarray) -> Call:
         """Predict with the signature `predict_images`; `images` is uint8 [N, rows, columns]."""
@@ -121,9 +124,11 @@ class Calls:
         request = protos.GetModelMetadataRequest(model_spec=self._model_spec(), metadata_field=["signature_def"])
         return Call("PredictionService/GetModelMetadata", request, parse_metadata)
 
-    def status(self) -> Call:
-        """GetModelStatus."""
+    def status(self, version: int | None = None) -> Call:
+        """GetModelStatus. For a label give its `version`: TensorFlow Serving does not look at the label here."""
         request = protos.GetModelStatusRequest(model_spec=self._model_spec())
+        if version is not None:
+            request.model_spec.version.value = version
         return Call("ModelService/GetModelStatus", request, parse_statuses)
 
     def reload(self, config: str | Path) -> Call:

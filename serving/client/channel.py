@@ -1,48 +1,28 @@
-"""The gRPC channel: TLS, retries, keepalive, message sizes, and why it has no connection."""
+"""The gRPC channel: retries, keepalive, message sizes, and why it has no connection."""
 
 from __future__ import annotations
 
 import json
-import re
-import ssl
+import math
+import random
+import time
 from collections.abc import Sequence
-from dataclasses import dataclass
-from pathlib import Path
 from typing import Any
 
 import grpc
 
+from serving.client.tls import Tls
 from serving.errors import ConfigError
 
 _MAX_MESSAGE_BYTES = 256 * 2**20
-# gRPC retries a call until its deadline while a server cannot be reached, and the error does not say why. The channel
-# still knows: a call of this service, without retries, fails at once, with the reason.
-_PROBE_SERVICE = "grpc.health.v1.Health"
-_PROBE = f"/{_PROBE_SERVICE}/Check"
+_PROBE = "/grpc.health.v1.Health/Check"
 _PROBE_SECONDS = 0.2
-
-# gRPC retries UNAVAILABLE with exponential backoff and jitter. The throttling limits retries when many calls fail.
-# gRPC allows at most five attempts. They spread over some seconds, so a server has time to restart.
-_SERVICE_CONFIG = {
-    "loadBalancingConfig": [{"round_robin": {}}],
-    "methodConfig": [
-        {
-            "name": [{}],
-            "retryPolicy": {
-                "maxAttempts": 5,
-                "initialBackoff": "0.3s",
-                "maxBackoff": "4s",
-                "backoffMultiplier": 2.5,
-                "retryableStatusCodes": ["UNAVAILABLE"],
-            },
-        },
-        {"name": [{"service": _PROBE_SERVICE}]},
-    ],
-    "retryThrottling": {"maxTokens": 100, "tokenRatio": 0.1},
-}
+BACKOFF = [0.3, 0.75, 1.9, 4.0]
+"""The seconds between the attempts of a call, without jitter. A server has time to restart."""
 
 OPTIONS: dict[str, str | int] = {
-    "grpc.service_config": json.dumps(_SERVICE_CONFIG),
+    # `Attempts` retries: gRPC's own retries lose the reason when the deadline comes, and stop once an answer has begun.
+    "grpc.enable_retries": 0,
     "grpc.max_send_message_length": _MAX_MESSAGE_BYTES,
     "grpc.max_receive_message_length": _MAX_MESSAGE_BYTES,
     "grpc.initial_reconnect_backoff_ms": 200,
@@ -51,63 +31,37 @@ OPTIONS: dict[str, str | int] = {
     "grpc.keepalive_timeout_ms": 20_000,
 }
 """The options of every channel."""
+# It connects to all addresses, and again at once to one that closes the connection.
+_ROUND_ROBIN = ("grpc.service_config", json.dumps({"loadBalancingConfig": [{"round_robin": {}}]}))
 
 
-@dataclass(frozen=True)
-class Tls:
-    """PEM texts for TLS, and the server's name.
+class Attempts:
+    """The attempts of one call: at most five within the timeout, with exponential backoff and jitter.
 
-    Args:
-        ca: the certificates of the authorities to trust. None means the authorities of the system.
-        cert: the client's certificate, for mutual TLS.
-        key: the private key of `cert`, not encrypted.
-        server_name: the name in the server's certificate, if it is not the host of the target.
-
-    Raises:
-        ConfigError: a certificate without its key, or a text that is not PEM of the expected kind.
+    `left` is the number of seconds until the deadline.
     """
 
-    ca: bytes | None = None
-    cert: bytes | None = None
-    key: bytes | None = None
-    server_name: str | None = None
+    def __init__(self, timeout: float) -> None:
+        self._end = time.monotonic() + timeout
+        self._waits = iter(BACKOFF)
+        self._unavailable: Any = None
 
-    def __post_init__(self) -> None:
-        # gRPC ends the process when the key is missing. It waits until the deadline when a text is not PEM.
-        if (self.cert is None) != (self.key is None):
-            raise ConfigError("Mutual TLS needs the client's certificate and its key: give both or neither.")
-        for name, kind in (("ca", "CERTIFICATE"), ("cert", "CERTIFICATE"), ("key", "PRIVATE KEY")):
-            pem = getattr(self, name)
-            if pem is not None and not re.search(f"-----BEGIN (?!ENCRYPTED)([A-Z0-9]+ )*{kind}-----".encode(), pem):
-                raise ConfigError(f"The TLS {name} must be PEM text with -----BEGIN {kind}-----, not encrypted.")
+    @property
+    def left(self) -> float:
+        return self._end - time.monotonic()
 
-    @classmethod
-    def from_files(
-        cls,
-        ca: str | Path | None = None,
-        cert: str | Path | None = None,
-        key: str | Path | None = None,
-        server_name: str | None = None,
-    ) -> Tls:
-        """Reads PEM files.
+    def wait(self, error: Any) -> float | None:
+        """The seconds until the next attempt after this RpcError; None if there is none."""
+        if error.code() is not grpc.StatusCode.UNAVAILABLE:
+            return None
+        self._unavailable = error
+        wait = next(self._waits, math.inf) * random.uniform(0.8, 1.2)
+        return wait if wait < self.left else None
 
-        Raises:
-            ConfigError: a file that cannot be read or is not PEM, or a certificate without its key.
-        """
-        context = ssl.SSLContext(ssl.PROTOCOL_TLS_CLIENT)
-        try:
-            pems = [None if path is None else Path(path).read_bytes() for path in (ca, cert, key)]
-            tls = cls(pems[0], pems[1], pems[2], server_name)
-            if ca is not None:
-                context.load_verify_locations(ca)
-            if cert is not None:
-                context.load_cert_chain(cert, key)
-        except OSError as error:  # SSLError is one
-            files = ", ".join(str(path) for path in (ca, cert, key) if path is not None)
-            raise ConfigError(
-                f"The PEM files {files} cannot be used: {getattr(error, 'reason', None) or error}."
-            ) from None
-        return tls
+    def told(self, error: Any) -> Any:
+        """The error that is told after the last attempt: that there is no time left is not the reason for a retry."""
+        late = error.code() is grpc.StatusCode.DEADLINE_EXCEEDED
+        return self._unavailable or error if late else error
 
 
 def open_channel(
@@ -121,6 +75,8 @@ def open_channel(
     options: list[tuple[str, Any]] = list(OPTIONS.items())
     if tls is not None and tls.server_name is not None:
         options.append(("grpc.ssl_target_name_override", tls.server_name))
+    if str(target).startswith("dns:"):
+        options.append(_ROUND_ROBIN)
     arguments: dict[str, Any] = {"options": options, "compression": compression}
     if library is grpc.aio:
         arguments["interceptors"] = interceptors

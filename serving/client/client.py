@@ -2,8 +2,9 @@
 
 from __future__ import annotations
 
+import threading
 from collections import deque
-from collections.abc import Callable, Iterable, Iterator, Mapping, Sequence
+from collections.abc import Iterable, Iterator, Mapping, Sequence
 from dataclasses import replace
 from pathlib import Path
 from typing import Any
@@ -12,10 +13,11 @@ import grpc
 import numpy as np
 
 from serving.client.calls import METHODS, Call, CallMetadata, Calls, check_count, check_metadata, check_timeout, chunks
-from serving.client.channel import Tls, open_channel, why_not_connected
+from serving.client.channel import Attempts, open_channel, why_not_connected
 from serving.client.images import check_images, read_images, reading_of, unknown_reading
 from serving.client.results import Classification, Description, Metadata, Prediction, VersionStatus, merge_predictions
-from serving.errors import ClosedError, RequestError, from_rpc
+from serving.client.tls import Tls, tls_failure
+from serving.errors import ClosedError, RequestError, ServingError, from_rpc
 
 TIMEOUT = 10.0
 """Seconds until the deadline of a request."""
@@ -31,6 +33,7 @@ class BaseClient:
     """The model's address, one channel, and one stub for each gRPC method."""
 
     _library: Any
+    _event: Any
 
     def __init__(
         self,
@@ -46,7 +49,7 @@ class BaseClient:
     ) -> None:
         self.target, self.timeout = target, check_timeout(timeout)
         self._calls = Calls(model, version, label)
-        self._closed = False
+        self._tls, self._closed = tls, self._event()
         self._channel, stubs = open_channel(self._library, target, tls, compression, interceptors)
         self._stubs = {
             method: stubs.unary_unary(
@@ -59,7 +62,7 @@ class BaseClient:
 
     def _options(self, timeout: float | None, metadata: CallMetadata) -> dict[str, Any]:
         """The timeout and the metadata of one call. A timeout of None is the client's."""
-        if self._closed:
+        if self._closed.is_set():
             raise self._closed_error()
         return {
             "timeout": check_timeout(self.timeout if timeout is None else timeout),
@@ -78,7 +81,8 @@ class Client(BaseClient):
     with its requests, such as [("authorization", "Bearer …")].
 
     Args:
-        target: `host:port`, or another gRPC name. With `dns:///host:port` the client uses all addresses in turn.
+        target: `host:port`, or another gRPC name. `dns:///host:port` uses all addresses in turn, others the first
+            that answers.
         model: the name of the served model.
         version: a version number. None means the newest available version.
         label: a version label, such as "stable", instead of a version.
@@ -86,6 +90,7 @@ class Client(BaseClient):
         tls: the certificates. None means no TLS.
         compression: how requests are compressed, such as grpc.Compression.Gzip. None means not at all.
         interceptors: client interceptors of grpc, or of grpc.aio for `AsyncClient`; the first one is the outermost.
+            They see each attempt.
 
     Raises:
         ConfigError: both a version and a label, or a value that is not valid.
@@ -93,6 +98,7 @@ class Client(BaseClient):
     """
 
     _library = grpc
+    _event = threading.Event
 
     def call(
         self,
@@ -164,20 +170,15 @@ class Client(BaseClient):
         """
         check_count("in_flight", in_flight)
         pending: deque[tuple[Call, Any]] = deque()
-
-        def oldest() -> Prediction:
-            call, future = pending.popleft()
-            return self._parsed(call, future.result)
-
         try:
             for part in chunks(images, chunk):
                 call = self._calls.predict_images(part)
                 future = self._stubs[call.method].future(call.request, **self._options(timeout, metadata))
                 pending.append((call, future))
                 if len(pending) >= in_flight:
-                    yield oldest()
+                    yield self._answer(*pending.popleft(), timeout, metadata)
             while pending:
-                yield oldest()
+                yield self._answer(*pending.popleft(), timeout, metadata)
         finally:
             for _, future in pending:
                 future.cancel()
@@ -219,12 +220,13 @@ class Client(BaseClient):
         return self._invoke(self._calls.metadata(), timeout, metadata)
 
     def status(self, *, timeout: float | None = None, metadata: CallMetadata = ()) -> list[VersionStatus]:
-        """The states of the model's versions, in the order of their numbers.
+        """The states of the model's versions in the order of their numbers: all, or the client's version or label.
 
         Raises:
             NotFoundError: the server has no such model or version.
         """
-        return self._invoke(self._calls.status(), timeout, metadata)
+        version = self.metadata(timeout=timeout, metadata=metadata).version if self._calls.labelled else None
+        return self._invoke(self._calls.status(version), timeout, metadata)
 
     def reload(self, config: str | Path, *, timeout: float | None = None, metadata: CallMetadata = ()) -> None:
         """Replaces the server's whole ModelServerConfig. Returns when the server serves it.
@@ -242,7 +244,7 @@ class Client(BaseClient):
 
     def close(self) -> None:
         """Closes the channel. Calls under way fail with ClosedError."""
-        self._closed = True
+        self._closed.set()
         self._channel.close()
 
     def __enter__(self) -> Client:
@@ -264,18 +266,34 @@ class Client(BaseClient):
         return read_images(images, reading, fit)
 
     def _invoke(self, call: Call, timeout: float | None, metadata: CallMetadata) -> Any:
-        options = self._options(timeout, metadata)
-        return self._parsed(call, lambda: self._stubs[call.method](call.request, **options))
+        return self._answer(call, None, timeout, metadata)
 
-    def _parsed(self, call: Call, response: Callable[[], Any]) -> Any:
-        """The parsed response, or a ServingError for an error of gRPC. An error of an interceptor stays what it is."""
-        try:
-            found = response()
-        except Exception as error:
-            if self._closed:
-                raise self._closed_error() from None
-            if not isinstance(error, grpc.RpcError):
-                raise
-            late = error.code() is grpc.StatusCode.DEADLINE_EXCEEDED
-            raise from_rpc(error, self.target, why_not_connected(self._channel) if late else None) from None
-        return call.parse(found)
+    def _answer(self, call: Call, first: Any, timeout: float | None, metadata: CallMetadata) -> Any:
+        """The parsed response of the attempt `first` or of the next ones, or a ServingError for an error of gRPC.
+
+        An error of an interceptor stays what it is.
+        """
+        options = self._options(timeout, metadata)
+        attempts = Attempts(options["timeout"])
+        while True:
+            try:
+                response = first.result() if first else self._stubs[call.method](call.request, **options)
+                break
+            except Exception as error:
+                if self._closed.is_set():
+                    raise self._closed_error() from None
+                if not isinstance(error, grpc.RpcError):
+                    raise
+                wait = attempts.wait(error)
+                if wait is None:
+                    raise self._told(attempts.told(error)) from None
+            self._closed.wait(wait)
+            first, options["timeout"] = None, attempts.left
+        return call.parse(response)
+
+    def _told(self, error: Any) -> ServingError:
+        late = error.code() is grpc.StatusCode.DEADLINE_EXCEEDED
+        reason = why_not_connected(self._channel) if late else None
+        if self._tls and (reason or error.code() is grpc.StatusCode.UNAVAILABLE):
+            reason = tls_failure(self.target, self._tls) or reason
+        return from_rpc(error, self.target, reason)

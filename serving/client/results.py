@@ -5,7 +5,7 @@ Every function raises a ServerError for a response that is not valid, or that do
 
 from __future__ import annotations
 
-from collections.abc import Sequence
+from collections.abc import Container, Sequence
 from dataclasses import dataclass
 from typing import Any
 
@@ -16,6 +16,7 @@ from serving import protos
 from serving.errors import ServerError
 from serving.tensors import TensorError, decode, type_name
 
+_MAX_OUTPUTS = 1000
 _STATES = {number: name for name, number in protos.ModelVersionStatus.State.items()}
 
 
@@ -110,17 +111,25 @@ def merge_predictions(parts: Sequence[Prediction]) -> Prediction:
     )
 
 
-def parse_outputs(response: Any, names: Sequence[str] = ()) -> dict[str, np.ndarray]:
-    """The outputs of a PredictResponse by name."""
+def parse_outputs(
+    response: Any, names: Sequence[str] = (), others: Container[str] | None = None
+) -> dict[str, np.ndarray]:
+    """The outputs of a PredictResponse by name: `names`, which it must have, and those of `others`; None is all."""
+    found = sorted(response.outputs)
     if missing := [name for name in names if name not in response.outputs]:
-        outputs = ", ".join(sorted(response.outputs))
+        outputs = ", ".join(found[:10]) + (f" and {len(found) - 10} more" if len(found) > 10 else "")
         raise ServerError(
             f"The response has the outputs {outputs}, but not {missing[0]}. Is this another project's model?"
         )
+    wanted = [name for name in found if others is None or name in names or name in others]
+    if len(wanted) > _MAX_OUTPUTS:
+        raise ServerError(
+            f"The response has {len(wanted)} outputs, more than {_MAX_OUTPUTS}. Name those you need: output_filter."
+        )
     arrays = {}
-    for name, proto in response.outputs.items():
+    for name in wanted:
         try:
-            arrays[name] = decode(proto)
+            arrays[name] = decode(response.outputs[name])
         except TensorError as error:
             raise ServerError(f"The output {name} is not a valid tensor: {error}.") from None
     return arrays
@@ -128,10 +137,17 @@ def parse_outputs(response: Any, names: Sequence[str] = ()) -> dict[str, np.ndar
 
 def parse_prediction(response: Any, count: int | None = None) -> Prediction:
     """The Prediction of a PredictResponse to a request with `count` images; None is any number."""
-    outputs = parse_outputs(response, ("probabilities", "class_ids"))
+    outputs = parse_outputs(response, ("probabilities", "class_ids"), ("classes",))
     probabilities = _check(outputs, "probabilities", np.float32, (count, None))
     class_ids = _check(outputs, "class_ids", np.int64, (len(probabilities),))
+    classes = probabilities.shape[1]
+    if len(strange := class_ids[(class_ids < 0) | (class_ids >= classes)]):
+        raise ServerError(
+            f"The response has the class id {strange[0]}, but {classes} classes, 0 to {classes - 1}. Mend the model."
+        )
     names: Any = _check(outputs, "classes", object, probabilities.shape) if "classes" in outputs else []
+    if len(names) and (names != names[0]).any():
+        raise ServerError("The names in the output classes differ between the images of one response. Mend the model.")
     labels = tuple(name.decode(errors="replace") for name in names[0]) if len(names) else ()
     return Prediction(probabilities, class_ids, (response.model_spec.version.value,), labels)
 
@@ -147,7 +163,7 @@ def parse_description(response: Any) -> Description:
 
 def parse_rows(response: Any, count: int, rows: int) -> np.ndarray:
     """The output `probabilities` of a PredictResponse, float32 [count, rows, classes]."""
-    return _check(parse_outputs(response, ("probabilities",)), "probabilities", np.float32, (count, rows, None))
+    return _check(parse_outputs(response, ("probabilities",), ()), "probabilities", np.float32, (count, rows, None))
 
 
 def parse_classifications(response: Any, count: int) -> list[Classification]:

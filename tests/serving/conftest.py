@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-import json
 import re
 import shutil
 import threading
@@ -26,7 +25,6 @@ from tensorflow_serving.apis.prediction_service_pb2_grpc import (
 )
 
 from serving.client import Client
-from serving.client.channel import OPTIONS
 from serving.launch import ModelServer, model_server
 from tests.conftest import MNIST, install_package, read_images
 from tests.serving.clients import BlockingAsyncClient, Connect
@@ -148,10 +146,8 @@ def installed(tmp_path_factory: pytest.TempPathFactory) -> Path:
 
 @pytest.fixture
 def fast_retries(monkeypatch: pytest.MonkeyPatch) -> None:
-    """New clients make their five attempts in less than a second."""
-    config = json.loads(str(OPTIONS["grpc.service_config"]))
-    config["methodConfig"][0]["retryPolicy"] |= {"initialBackoff": "0.01s", "maxBackoff": "0.05s"}
-    monkeypatch.setitem(OPTIONS, "grpc.service_config", json.dumps(config))
+    """Clients make their five attempts in less than a second."""
+    monkeypatch.setattr("serving.client.channel.BACKOFF", [0.01, 0.02, 0.05, 0.05])
 
 
 class Fake(PredictionServiceServicer, ModelServiceServicer):
@@ -161,13 +157,11 @@ class Fake(PredictionServiceServicer, ModelServiceServicer):
         self.answers, self.lock = list(answers), threading.Lock()
         self.requests: list[Any] = []
         self.remaining: list[float | None] = []
-        self.attempts: list[str] = []
 
     def Predict(self, request: Any, context: grpc.ServicerContext) -> Any:
         with self.lock:
             self.requests.append(request)
             self.remaining.append(context.time_remaining())
-            self.attempts.append(dict(context.invocation_metadata()).get("grpc-previous-rpc-attempts", "0"))
             answer = self.answers.pop(0) if len(self.answers) > 1 else self.answers[0]
         return answer(request, context)
 
@@ -184,7 +178,7 @@ def ids_of(request: Any, write: Callable[[Any, np.ndarray], None]) -> Any:
     response = PredictResponse()
     response.model_spec.version.value = 5
     write(response.outputs["class_ids"], images[:, 0, 0].astype(np.int64))
-    write(response.outputs["probabilities"], np.eye(10, dtype=np.float32)[images[:, 0, 0] % 10])
+    write(response.outputs["probabilities"], np.eye(256, dtype=np.float32)[images[:, 0, 0]])
     return response
 
 
@@ -210,12 +204,14 @@ def refuse(code: grpc.StatusCode, details: str = "no") -> Callable[[Any, Any], A
 
 
 @contextmanager
-def listening(fake: Fake, port: int = 0, credentials: grpc.ServerCredentials | None = None) -> Iterator[str]:
-    """Runs a server with the servicer `fake` and yields its address."""
+def listening(
+    fake: Fake, port: int = 0, credentials: grpc.ServerCredentials | None = None, host: str = "localhost"
+) -> Iterator[str]:
+    """Runs a server with the servicer `fake` and yields its address, which is on localhost."""
     server = grpc.server(ThreadPoolExecutor(8), options=[("grpc.so_reuseport", 0)])
     add_PredictionServiceServicer_to_server(fake, server)
     add_ModelServiceServicer_to_server(fake, server)
-    address = f"localhost:{port}"
+    address = f"{host}:{port}"
     bound = server.add_secure_port(address, credentials) if credentials else server.add_insecure_port(address)
     server.start()
     try:

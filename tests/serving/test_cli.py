@@ -50,8 +50,8 @@ def command(capsys: pytest.CaptureFixture[str]) -> Command:
 # `python -m serving.client` with retries that take less than a second.
 FAST_RETRIES_MAIN = """
 import runpy
-from serving.client.channel import OPTIONS
-OPTIONS["grpc.service_config"] = OPTIONS["grpc.service_config"].replace("0.3s", "0.01s").replace("4s", "0.05s")
+from serving.client.channel import BACKOFF
+BACKOFF[:] = [0.01, 0.02, 0.05, 0.05]
 runpy.run_module("serving.client", run_name="__main__", alter_sys=True)
 """
 # `python -m serving.client` with Python's handler for SIGINT, which is missing if the parent process ignores SIGINT.

@@ -5,13 +5,14 @@ from __future__ import annotations
 import math
 from typing import Any
 
+import grpc
 import numpy as np
 import pytest
 
 from serving import errors
 from serving.client import Client
 from tests.serving.clients import Connect, numbered
-from tests.serving.conftest import Fake, by_field, listening
+from tests.serving.conftest import Fake, by_field, listening, refuse
 
 
 @pytest.mark.parametrize(
@@ -96,7 +97,8 @@ def test_counts_that_are_no_counts_are_refused(connect: Connect) -> None:
 
 
 def test_what_is_no_images_is_an_image_error(connect: Connect) -> None:
-    with listening(Fake(by_field)) as address, connect(address) as client:
+    another = refuse(grpc.StatusCode.FAILED_PRECONDITION, "no signature describe")
+    with listening(Fake(another)) as address, connect(address) as client:
         for images in (np.uint8(3), np.array(3, np.uint8), "text", [[1, 2]]):
             with pytest.raises((errors.ImageError, errors.ConfigError)):
                 client.predict(images)

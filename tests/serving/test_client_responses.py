@@ -5,6 +5,7 @@ from __future__ import annotations
 from collections.abc import Callable
 from typing import Any
 
+import grpc
 import numpy as np
 import pytest
 from tensorflow_serving.apis.classification_pb2 import ClassificationResponse
@@ -15,7 +16,7 @@ from tensorflow_serving.apis.predict_pb2 import PredictResponse
 from serving import errors
 from serving.client.results import parse_statuses
 from tests.serving.clients import Connect, numbered
-from tests.serving.conftest import Fake, by_field, listening
+from tests.serving.conftest import Fake, listening, refuse
 from tests.serving.rpc import fill
 
 
@@ -127,7 +128,7 @@ class Other(Fake):
     """Its other answers are those of the test."""
 
     def __init__(self, answer: Any) -> None:
-        super().__init__(by_field)
+        super().__init__(refuse(grpc.StatusCode.FAILED_PRECONDITION, "no such signature"))
         self.other = answer
 
     def Classify(self, request: Any, context: Any) -> Any:

@@ -3,7 +3,9 @@
 from __future__ import annotations
 
 from concurrent.futures import ThreadPoolExecutor
+from datetime import datetime
 from pathlib import Path
+from typing import Any
 
 import grpc
 import pytest
@@ -12,16 +14,16 @@ import trustme
 from serving import errors
 from serving.client import Client, Tls
 from tests.serving.clients import Connect, numbered
-from tests.serving.conftest import Fake, by_field, listening
+from tests.serving.conftest import Fake, by_field, listening, refuse
 
 
 class Authority:
     """A certificate authority, and PEM files in a folder: ca.pem, cert.pem and key.pem."""
 
-    def __init__(self, folder: Path, identity: str) -> None:
+    def __init__(self, folder: Path, identity: str, **validity: Any) -> None:
         folder.mkdir()
         authority = trustme.CA()
-        issued = authority.issue_cert(identity)
+        issued = authority.issue_cert(identity, **validity)
         self.ca, self.cert, self.key = (folder / f"{name}.pem" for name in ("ca", "cert", "key"))
         authority.cert_pem.write_to_path(str(self.ca))
         issued.private_key_pem.write_to_path(str(self.key))
@@ -105,6 +107,41 @@ def test_who_is_not_trusted_is_unavailable_and_nothing_is_answered(
     assert not (one_way.requests or mutual.requests or clear.requests)
 
 
+@pytest.mark.parametrize("host", ["127.0.0.1", "[::1]"])
+def test_the_cause_of_a_failed_handshake_is_told(
+    host: str, connect: Connect, authorities: tuple[Authority, Authority], tmp_path: Path, fast_retries: None
+) -> None:
+    ours, clients = authorities
+    old = Authority(tmp_path / "old", "localhost", not_before=datetime(2019, 1, 1), not_after=datetime(2020, 1, 1))
+    other = Authority(tmp_path / "other", "models.example.org")
+    for credentials, tls, cause in (
+        (ours.server(), Tls.from_files(clients.ca), "unable to get local issuer certificate"),
+        (old.server(), Tls.from_files(old.ca), "certificate has expired"),
+        (other.server(), Tls.from_files(other.ca), "not valid for 'localhost'"),
+        (None, Tls.from_files(ours.ca), r"the server does not use TLS \("),
+        (ours.server(clients), Tls.from_files(ours.ca), "does it want another certificate of the client"),
+    ):
+        with (
+            listening(Fake(by_field), credentials=credentials, host=host) as address,
+            connect(address, tls=tls, timeout=2) as client,
+            pytest.raises(errors.UnavailableError, match=f"UNAVAILABLE: TLS with {host.strip('[]')}: .*{cause}"),
+        ):
+            client.predict(numbered(1))
+
+
+def test_a_busy_server_with_tls_has_its_own_words(
+    connect: Connect, authorities: tuple[Authority, Authority], fast_retries: None
+) -> None:
+    ours, _ = authorities
+    busy = Fake(refuse(grpc.StatusCode.UNAVAILABLE, "the queue is full"))
+    with (
+        listening(busy, credentials=ours.server()) as address,
+        connect(address, tls=Tls.from_files(ours.ca)) as client,
+        pytest.raises(errors.UnavailableError, match="the queue is full"),
+    ):
+        client.predict(numbered(1))
+
+
 def test_pem_files_that_cannot_work_are_refused_before_anything_is_sent(
     authorities: tuple[Authority, Authority], tmp_path: Path
 ) -> None:
@@ -124,10 +161,13 @@ def test_pem_files_that_cannot_work_are_refused_before_anything_is_sent(
         ({"cert": clients.key, "key": clients.cert}, "The TLS cert must be PEM text with -----BEGIN CERTIFICATE-----"),
         ({"cert": clients.cert, "key": clients.cert}, "The TLS key must be PEM text with -----BEGIN PRIVATE KEY-----"),
         ({"ca": cut}, r"cut\.pem cannot be used"),
-        ({"cert": clients.cert, "key": ours.key}, "cannot be used: KEY_VALUES_MISMATCH"),
+        ({"cert": clients.cert, "key": ours.key}, "cannot be used: .*: the key is not that of the certificate"),
     ):
         with pytest.raises(errors.ConfigError, match=message):
             Tls.from_files(**arguments)
     # gRPC would end the process.
     with pytest.raises(errors.ConfigError, match="give both or neither"):
         Tls(cert=clients.cert.read_bytes())
+    # gRPC would say that the connection was not ready.
+    with pytest.raises(errors.ConfigError, match="the key is not that of the certificate"):
+        Tls(cert=clients.cert.read_bytes(), key=ours.key.read_bytes())
