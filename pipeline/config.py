@@ -97,6 +97,18 @@ def with_overrides(config: Config, overrides: Sequence[str]) -> Config:
     return _validated(config.model_dump(exclude_unset=True), overrides, "the settings")
 
 
+def given_way(section: Section, prefix: str = "") -> list[str]:
+    """A sentence for each default that is another one because of the settings that are given."""
+    sentences = []
+    for name, field in type(section).model_fields.items():
+        value = getattr(section, name)
+        if isinstance(value, Section):
+            sentences += given_way(value, f"{prefix}{name}.")
+        elif name not in section.model_fields_set and value != field.default:
+            sentences.append(f"{prefix}{name} is {value}: its default, {field.default}, does not fit what is set.")
+    return sentences
+
+
 def _validated(tree: dict[str, Any], overrides: Sequence[str], place: str) -> Config:
     for override in overrides:
         _apply(tree, override)

@@ -12,7 +12,7 @@ from pathlib import Path
 
 from data.errors import SettingsError, UserError, storage_problem
 from pipeline.arguments import add_beam, add_settings, run_command
-from pipeline.config import load
+from pipeline.config import given_way, load
 from pipeline.engines.options import check_options
 
 
@@ -79,6 +79,8 @@ def _run(args: argparse.Namespace) -> int:
     from pipeline.kubeflow.compile import Deployment, compile_spec, unreadable
     from pipeline.kubeflow.submit import submit
 
+    for sentence in given_way(config):
+        print(f"run_kubeflow: {sentence}", file=sys.stderr)
     parameters = dict(map(_parameter, args.parameter))
     cache = args.cache if args.cache is not None else not args.cron
     deployment = Deployment(args.image, args.pipeline_root, args.target, args.volume, args.serving_dir, cache)

@@ -59,7 +59,7 @@ class Training(Section):
         1e-2, gt=0, description="peak rate of one replica; the rate in use is this × √replicas"
     )
     schedule: Literal["cosine", "constant"] = "cosine"
-    warmup_epochs: float = Field(1.0, ge=0)
+    warmup_epochs: float = Field(1.0, ge=0, description="of the cosine schedule; by default at most half of epochs")
     weight_decay: float = Field(1e-3, ge=0, description="AdamW's decoupled decay; only of the layers' matrices")
     clip_norm: float = Field(1.0, ge=0, description="largest global norm of the gradients; 0 clips nothing")
     ema_momentum: float = Field(
@@ -92,7 +92,9 @@ class Training(Section):
     @model_validator(mode="after")
     def _consistent(self) -> Training:
         if self.schedule == "cosine" and self.warmup_epochs >= self.epochs:
-            raise ValueError(f"warmup_epochs = {self.warmup_epochs} must be smaller than epochs = {self.epochs}")
+            if "warmup_epochs" in self.model_fields_set:
+                raise ValueError(f"warmup_epochs = {self.warmup_epochs} must be smaller than epochs = {self.epochs}")
+            self.__dict__["warmup_epochs"] = self.epochs / 2  # frozen, and still not given: a default that gives way
         return self
 
 

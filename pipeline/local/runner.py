@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import argparse
+import gc
 import logging
 import re
 from collections.abc import Iterator
@@ -15,7 +16,7 @@ from rich.console import Console
 from components.version_folder import environment
 from data.errors import UserError, causes, storage_problem
 from data.process import interruptible
-from pipeline.config import Config
+from pipeline.config import Config, given_way
 from pipeline.definition import STEP_OF_SECTION, STEPS, create_pipeline
 from pipeline.engines.problems import BEAM_STEPS, engine_problem, job_problem
 from pipeline.exit_codes import FAILED, INTERRUPTED, MODEL_REFUSED, PUSHED, exit_code
@@ -52,6 +53,8 @@ def run(args: argparse.Namespace, config: Config) -> int:
             console = Console(file=screen, highlight=False, soft_wrap=True, markup=False)
             reporter = ProgressReporter(console, live=console.is_terminal and not args.verbose)
             console.print(f"Pipeline {config.name}, profile {args.profile}, run root {root.path}")
+            for sentence in given_way(config):
+                console.print(sentence)
             if args.resumed:
                 console.print(f"This run resumes the run {args.resumed}.")
             versions, run_id = root.versions(), log.parent.name
@@ -113,10 +116,13 @@ def _write_report(root: RunRoot, run: Run) -> Path | None:
 def _run_steps(args: argparse.Namespace, config: Config, root: RunRoot, reporter: ProgressReporter, run_id: str) -> Run:
     """Loads TFX, runs the steps, and reads the result from ML Metadata."""
     reporter.begin("loading TFX")
+    gc.disable()  # it would visit all that TFX loads again and again
     from components.infra_validator.component import describe_server
     from components.trainer.cluster import describe_hardware, prepare_devices
     from pipeline.local.dag_runner import LocalRunner
 
+    gc.freeze()
+    gc.enable()
     with log_to_output():
         prepare_devices(config.training.replicas)
         history = root.history(config.name, create=True)

@@ -5,9 +5,9 @@ from pathlib import Path
 import pytest
 from pydantic import ValidationError
 
-from components.trainer.settings import TrainerSettings
+from components.trainer.settings import TrainerSettings, Training
 from data.errors import SettingsError
-from pipeline.config import Config, load, profiles
+from pipeline.config import Config, given_way, load, profiles, with_overrides
 from pipeline.exit_codes import WRONG_USE
 from pipeline.local.cli import main
 
@@ -32,6 +32,22 @@ def test_overrides_are_typed_and_win() -> None:
     assert (config.training.epochs, config.model.cell, config.model.bidirectional) == (3, "gru", True)
     assert config.data.path == "a b"
     assert load("default", [], ["--runner=X"]).beam.args == ("--runner=X",)
+
+
+def test_a_default_gives_way_to_what_is_set_and_says_so(tmp_path: Path) -> None:
+    config = load("default", ["training.epochs=1"])
+    assert (config.training.epochs, config.training.warmup_epochs) == (1, 0.5)
+    assert given_way(config) == ["training.warmup_epochs is 0.5: its default, 1.0, does not fit what is set."]
+    longer = with_overrides(config, ["training.epochs=2"])
+    assert longer.training.warmup_epochs == 1.0 and given_way(longer) == []
+    assert Training.model_validate_json(config.training.model_dump_json()).warmup_epochs == 0.5  # as the Trainer has it
+    for profile in profiles():
+        assert given_way(load(profile)) == []
+    with pytest.raises(SettingsError, match=r"warmup_epochs = 1\.0 must be smaller than epochs = 1"):
+        load("default", ["training.epochs=1", "training.warmup_epochs=1"])
+    (tmp_path / "mine.toml").write_text("[training]\nwarmup_epochs = 1\n")
+    with pytest.raises(SettingsError, match=r"warmup_epochs = 1\.0 must be smaller than epochs = 1"):
+        load(str(tmp_path / "mine.toml"), ["training.epochs=1"])
 
 
 def test_nothing_changes_after_the_start() -> None:
