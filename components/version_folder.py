@@ -63,7 +63,7 @@ def read_labels(folder: str) -> tuple[str, ...]:
     return tuple(_read(folder, LABELS).decode().splitlines())
 
 
-def write_model_id(folder: str, arrays: Iterable[np.ndarray]) -> None:
+def write_model_id(folder: str, arrays: Iterable[np.ndarray], graph: str) -> None:
     """Writes SHA-256 over all that the model answers from, as its id.
 
     A training that is repeated gives the same id. TensorFlow's fingerprint of a SavedModel differs then: it covers
@@ -71,12 +71,12 @@ def write_model_id(folder: str, arrays: Iterable[np.ndarray]) -> None:
 
     Args:
         folder: of the SavedModel.
-        arrays: the weights; rounded predictions, which cover the preprocessing; what the model says of itself.
+        arrays: the weights, and rounded predictions, which cover the vocabularies of the preprocessing.
+        graph: what the signatures compute.
     """
-    digest = hashlib.sha256()
+    digest = hashlib.sha256(graph.encode())
     for array in arrays:
-        content = "\0".join(map(repr, array.ravel())).encode() if array.dtype == object else array.tobytes()
-        digest.update(f"{array.dtype} {array.shape}".encode() + content)
+        digest.update(f"{array.dtype} {array.shape}".encode() + array.tobytes())
     _write(folder, MODEL_ID, digest.hexdigest() + "\n")
 
 

@@ -2,12 +2,14 @@
 
 from __future__ import annotations
 
+import re
 from collections.abc import Mapping, Sequence
 
 import numpy as np
 import tensorflow as tf
 import tensorflow_transform as tft
 import tf_keras
+from tensorflow.core.protobuf import saved_model_pb2
 
 from components.trainer.model import build_model
 from components.trainer.reference import ReferencePredictions
@@ -104,6 +106,32 @@ def export(
     updater.replace_method_name(CLASSIFY_EXAMPLES, tf.compat.v1.saved_model.CLASSIFY_METHOD_NAME, tags="serve")
     updater.save()
     write_labels(folder, spec.labels)
+
+
+def graph_text(folder: str) -> str:
+    """What the signatures of a SavedModel compute, the same for each export of the same model.
+
+    TensorFlow numbers functions and operations by what the process had traced before. The numbers are left out, and so
+    are the names of called functions and the devices of the training.
+    """
+    saved = saved_model_pb2.SavedModel.FromString(tf.io.gfile.GFile(f"{folder}/saved_model.pb", "rb").read())
+    (graph,) = saved.meta_graphs
+    lines = [
+        f"{name} {sorted((key, tensor.dtype) for key, tensor in tensors.items())}"
+        for name, signature in graph.signature_def.items()
+        for tensors in (signature.inputs, signature.outputs)
+    ]
+    for function in graph.graph_def.library.function:
+        nodes = [f"return {sorted(function.ret.items())}"]
+        for node in function.node_def:
+            values = {
+                key: value.SerializeToString(deterministic=True)
+                for key, value in sorted(node.attr.items())
+                if not key.startswith("_") and key != "config_proto" and value.WhichOneof("value") != "func"
+            }
+            nodes.append(re.sub(r"_\d+", "", f"{node.op} {list(node.input)}") + f" {values}")
+        lines.append("\n".join([re.sub(r"_\d+", "", nodes[0]), *sorted(nodes[1:])]))
+    return "\n\n".join(sorted(lines))
 
 
 def describe_inputs(spec: ExampleSpec, files: Sequence[str]) -> dict[str, np.ndarray]:

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import hashlib
+import logging
 import os
 from collections.abc import Sequence
 from pathlib import Path
@@ -15,7 +16,7 @@ from pydantic import BaseModel
 
 from components.fingerprint import fingerprint
 from components.trainer.cluster import Cluster, connect, launch, with_precision
-from components.trainer.export import describe_inputs, export, predict_reference
+from components.trainer.export import describe_inputs, export, graph_text, predict_reference
 from components.trainer.fit import compile_model, fit
 from components.trainer.input import SplitDataset, read_splits
 from components.trainer.model import build_model
@@ -27,6 +28,9 @@ from data.process import remove_older
 if TYPE_CHECKING:
     # A training host has no other need of TFX, which takes seconds to load.
     from tfx import v1 as tfx
+
+
+log = logging.getLogger(__name__)
 
 
 class TrainingJob(BaseModel):
@@ -84,14 +88,21 @@ def train(job: TrainingJob | None) -> None:
         export(model.get_weights(), transform, settings.model, spec, described, job.serving_model_dir)
         reference = predict_reference(model, transform, spec, job.eval_files)
         reference.write(job.model_run_dir)
-        write_model_id(
-            job.serving_model_dir, [*model.get_weights(), reference.probabilities.round(5), *described.values()]
-        )
+        arrays = [*model.get_weights(), reference.probabilities.round(5)]
+        write_model_id(job.serving_model_dir, arrays, graph_text(job.serving_model_dir))
     cluster.finish()
     if cluster.is_chief:
-        tf.io.gfile.rmtree(job.backup_dir)
-        if "://" not in settings.backup_dir:
-            remove_older(Path(settings.backup_dir), "*", seconds=30 * 24 * 60 * 60)
+        clean_up(job.backup_dir)
+
+
+def clean_up(backup_dir: str) -> None:
+    """Removes a backup, and what others left beside it 30 days ago. The training is finished, so no failure counts."""
+    try:
+        tf.io.gfile.rmtree(backup_dir)
+    except tf.errors.OpError as error:
+        log.warning("%s could not be removed: %s", backup_dir, error)
+    if "://" not in backup_dir:
+        remove_older(Path(backup_dir).parent, "*", seconds=30 * 24 * 60 * 60)
 
 
 def learn(

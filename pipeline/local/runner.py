@@ -3,7 +3,6 @@
 from __future__ import annotations
 
 import argparse
-import gc
 import logging
 import re
 from collections.abc import Iterator
@@ -15,7 +14,7 @@ from rich.console import Console
 
 from components.version_folder import environment
 from data.errors import UserError, causes, storage_problem
-from data.process import interruptible
+from data.process import interruptible, uncollected
 from pipeline.config import Config, given_way
 from pipeline.definition import STEP_OF_SECTION, STEPS, create_pipeline
 from pipeline.engines.problems import BEAM_STEPS, engine_problem, job_problem
@@ -116,24 +115,23 @@ def _write_report(root: RunRoot, run: Run) -> Path | None:
 def _run_steps(args: argparse.Namespace, config: Config, root: RunRoot, reporter: ProgressReporter, run_id: str) -> Run:
     """Loads TFX, runs the steps, and reads the result from ML Metadata."""
     reporter.begin("loading TFX")
-    gc.disable()  # it would visit all that TFX loads again and again
-    from components.infra_validator.component import describe_server
-    from components.trainer.cluster import describe_hardware, prepare_devices
-    from pipeline.local.dag_runner import LocalRunner
+    with uncollected():
+        from components.infra_validator.component import describe_server
+        from components.trainer.cluster import describe_hardware, prepare_devices
+        from pipeline.local.dag_runner import LocalRunner
 
-    gc.freeze()
-    gc.enable()
+        with log_to_output():
+            prepare_devices(config.training.replicas)
+            history = root.history(config.name, create=True)
+            pipeline = create_pipeline(
+                config,
+                pipeline_root=str(root.artifacts),
+                serving_dir=str(root.serving_dir),
+                metadata=root.metadata(),
+                hardware=describe_hardware(config.training),
+                model_server=describe_server(config.infra),
+            )
     with log_to_output():
-        prepare_devices(config.training.replicas)
-        history = root.history(config.name, create=True)
-        pipeline = create_pipeline(
-            config,
-            pipeline_root=str(root.artifacts),
-            serving_dir=str(root.serving_dir),
-            metadata=root.metadata(),
-            hardware=describe_hardware(config.training),
-            model_server=describe_server(config.infra),
-        )
         aside = root.set_unknown_artifacts_aside(history)
         missing = history.forget_missing(shared=root.shares_metadata)
         base = history.base_run(args.start) if args.start and args.start != STEPS[0] else None

@@ -1,5 +1,6 @@
 """The SavedModel: three signatures that agree, for every cell, and no kernel that only a GPU has."""
 
+import os
 from pathlib import Path
 
 import numpy as np
@@ -8,8 +9,9 @@ import tensorflow as tf
 import tensorflow_transform as tft
 from tensorflow.core.protobuf import saved_model_pb2
 
-from components.trainer.export import export
+from components.trainer.export import export, graph_text
 from components.trainer.model import build_model
+from components.trainer.run import clean_up
 from components.trainer.settings import Model
 from data.example import ExampleSpec, pack, serialize
 from data.readers import Images
@@ -78,6 +80,35 @@ def test_the_model_says_how_its_inputs_are_made(signatures, digits: dict[str, Im
     assert (found["size"][0].tolist(), found["fit"][0], found["background"][0]) == ([28, 28], b"digit", b"any")
     means = digits["train"].pixels.mean(axis=(1, 2))
     np.testing.assert_allclose(found["ink"][1], [means.min(), means.max()], rtol=1e-6)
+
+
+def test_the_text_of_the_graph_changes_with_what_a_signature_computes_and_with_nothing_else(
+    exported: Exported, transform: tft.TFTransformOutput, monkeypatch: pytest.MonkeyPatch, tmp_path: Path
+) -> None:
+    def text(name: str, described: dict[str, np.ndarray]) -> str:
+        export(exported.network.get_weights(), transform, exported.settings, SPEC, described, str(tmp_path / name))
+        return graph_text(str(tmp_path / name))
+
+    said = {"fit": np.array(b"digit", object)}
+    first = text("first", said)
+    assert text("again", said) == first  # TensorFlow has numbered everything otherwise
+    assert text("says something else", {"fit": np.array(b"stretch", object)}) != first
+    monkeypatch.setattr("components.trainer.export.signature_names", lambda settings: ["predict_images", "classify_examples"])
+    assert text("fewer signatures", said) != first
+    monkeypatch.undo()
+    monkeypatch.setattr("components.trainer.export.pack", lambda images, spec: pack(255 - images, spec))
+    assert text("mended", said) != first
+
+
+@pytest.mark.parametrize("backup", ["gone", "a file"])
+def test_cleaning_up_never_fails_a_finished_training(backup: str, tmp_path: Path) -> None:
+    (tmp_path / "stray.txt").write_text("old")
+    os.utime(tmp_path / "stray.txt", (0, 0))
+    (tmp_path / "recent").mkdir()
+    if backup == "a file":
+        (tmp_path / "backup").touch()
+    clean_up(str(tmp_path / "backup"))
+    assert not (tmp_path / "stray.txt").exists() and (tmp_path / "recent").is_dir()
 
 
 def test_no_gpu_only_kernel(exported: Exported) -> None:
