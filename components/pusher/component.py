@@ -8,9 +8,10 @@ from __future__ import annotations
 import json
 import logging
 import os
+import time
 import uuid
 from collections.abc import Iterator
-from contextlib import contextmanager, nullcontext
+from contextlib import contextmanager
 from dataclasses import asdict
 from datetime import UTC, datetime
 from pathlib import Path
@@ -68,10 +69,23 @@ def publish(folder: str, base: str, version: int) -> int:
 
     That is `version`, or the next that is free: versions are seconds, and another push may have taken this one.
     """
-    while fileio.exists(os.path.join(base, str(version))):
-        version += 1
+    version = _free(base, version)
     fileio.rename(folder, os.path.join(base, str(version)))
     return version
+
+
+def _free(base: str, version: int) -> int:
+    """The first number from `version` on that no folder has."""
+    while fileio.exists(os.path.join(base, str(version))):
+        version += 1
+    return version
+
+
+def _copy(model: str, folder: str, provenance: dict[str, Any]) -> None:
+    """Copies a SavedModel with its provenance. A server takes `saved_model.pb` for the sign that all is there."""
+    io_utils.copy_dir(model, folder, deny_regex_patterns=[r"/saved_model\.pb$"])
+    write_provenance(folder, provenance)
+    io_utils.copy_file(os.path.join(model, "saved_model.pb"), os.path.join(folder, "saved_model.pb"))
 
 
 def _is_whole(folder: str, model: str) -> bool:
@@ -97,7 +111,7 @@ class AtomicExecutor(executor.Executor):
     A model that is already the newest version is not pushed again: an orchestrator may try a step twice, or may
     evaluate an unchanged model again. A model that was rolled back is not pushed while the roll-back is the newest
     version. A new version is always above the newest one, also if the clock is behind: TF Serving serves the highest
-    number. An object store (`gs://`, `s3://`) has no rename: there TFX's own push runs, `saved_model.pb` last.
+    number. An object store (`gs://`, `s3://`) has no rename: there `saved_model.pb` comes last.
     """
 
     def Do(
@@ -128,20 +142,19 @@ class AtomicExecutor(executor.Executor):
                 known = next((folder for folder in version_folders(base) if same_model(folder, model)), None)
                 self._mark(pushed, known)
                 return
-        provenance = self._provenance(input_dict, exec_properties)
-        with nullcontext(base) if "://" in base else hidden_folder(base) as folder:
-            destination.filesystem.base_directory = folder
-            push = {**exec_properties, "push_destination": proto_utils.proto_to_json(destination)}
-            super().Do(input_dict, output_dict, push)
-            if not pushed.get_int_custom_property("pushed"):
-                return
-            whole = pushed.get_string_custom_property("pushed_destination")
-            write_provenance(whole, provenance)
-            if folder != base:
-                version = max(int(pushed.get_string_custom_property("pushed_version")), newest + 1)
-                version = publish(whole, base, version)
-                final = os.path.join(base, str(version))
-                self._MarkPushed(pushed, pushed_destination=final, pushed_version=str(version))
+        if not self.CheckBlessing(input_dict):
+            self._MarkNotPushed(pushed)
+            return
+        model, provenance = self.GetModelPath(input_dict), self._provenance(input_dict, exec_properties)
+        version = max(int(time.time()), newest + 1)
+        if "://" in base:
+            version = _free(base, version)
+            _copy(model, os.path.join(base, str(version)), provenance)
+        else:
+            with hidden_folder(base) as folder:
+                _copy(model, folder, provenance)
+                version = publish(folder, base, version)
+        self._mark(pushed, os.path.join(base, str(version)))
 
     def _mark(self, pushed: types.Artifact, folder: str | None) -> None:
         """Names the version `folder` that holds the model; without one, the model is not pushed."""

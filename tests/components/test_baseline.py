@@ -97,6 +97,13 @@ def baseline(request: pytest.FixtureRequest) -> Callable[[Path, Path, Path], str
 Baseline = Callable[[Path, Path, Path], str]
 
 
+def test_a_version_may_begin_with_zeros(baseline: Baseline, models: list[Path], tmp_path: Path) -> None:
+    """TensorFlow Serving takes the folder 00000123 for the version 123."""
+    serving_dir = tmp_path / "serving"
+    push(serving_dir, v7=models[0], v00000123=models[1])
+    assert baseline(models[2], serving_dir, tmp_path) == "00000123"
+
+
 def test_the_newest_pushed_model_is_the_baseline(baseline: Baseline, models: list[Path], tmp_path: Path) -> None:
     push(tmp_path / "served", v9=models[0], v10=models[1])
     assert baseline(models[2], tmp_path / "served", tmp_path) == "10"

@@ -29,7 +29,7 @@ from tests.components.test_baseline import save
 from tests.components.test_pusher import Atomic, push
 import tensorflow_io
 from tfx.types import standard_artifacts
-from tfx.utils import path_utils
+from tfx.utils import io_utils, path_utils
 from components.baseline import LatestPushedModel
 from components.version_folder import version_folders
 work, base = Path(sys.argv[1]), "s3://bucket/serving_models/mnist"
@@ -38,6 +38,11 @@ save(work / "blessing" / "stamped_model", 1)
 for _ in range(2):
     push(Atomic(), work, base)
     seen.append([Path(folder).name for folder in version_folders(base)])
+save(work / "future", 3)
+io_utils.copy_dir(str(work / "future"), f"{base}/9999999999")
+save(work / "blessing" / "stamped_model", 4)
+push(Atomic(), work, base)
+seen.append([Path(folder).name for folder in version_folders(base)][:2])
 candidate, found = standard_artifacts.Model(), standard_artifacts.Model()
 candidate.uri, found.uri = str(work / "candidate"), str(work / "found")
 save(Path(path_utils.serving_model_path(candidate.uri)), 2)
@@ -109,5 +114,7 @@ def test_a_model_is_pushed_to_a_bucket_once_and_found_there(store: dict[str, str
     pushed = [
         item.key for item in bucket.objects.filter(Prefix="serving_models") if item.key.endswith("saved_model.pb")
     ]
-    version = pushed[0].split("/")[-2]
-    assert len(pushed) == 1 and printed.splitlines()[-1] == f"[[], ['{version}'], ['{version}']] {version}"
+    version, *later = sorted((key.split("/")[-2] for key in pushed), key=int)
+    assert later == ["9999999999", "10000000000"]  # above the newest, also where the clock is behind
+    expected = f"[[], ['{version}'], ['{version}'], ['10000000000', '9999999999']] 10000000000"
+    assert printed.splitlines()[-1] == expected
