@@ -14,10 +14,13 @@ from contextlib import contextmanager
 from pathlib import Path
 
 from serving.client.client import Client
-from serving.errors import NotFoundError, ServerError, UnavailableError
+from serving.errors import DeadlineError, NotFoundError, ServerError, UnavailableError
 
 BINARY = "tensorflow_model_server"
-_SECONDS = 60
+SECONDS = 1800.0
+"""How long a server may take to start, and then to load a model, as long as its process runs."""
+_SEEN_SECONDS = 60.0
+_NOT_LOADED = "did not become available"  # TensorFlow Serving's last words when it cannot load a model at its start
 # Asks Linux for a SIGTERM when the parent ends, also if that is killed (PR_SET_PDEATHSIG), and becomes the server.
 _END_WITH_PARENT = """
 import ctypes, os, sys
@@ -75,7 +78,8 @@ def model_server(flags: Sequence[str], log: Path, *, real: bool = True) -> Itera
         real: use TensorFlow Serving if it is on PATH.
 
     Raises:
-        UnavailableError: the server ended, or did not listen within 60 seconds.
+        ServerError: TensorFlow Serving ended because a model cannot be loaded.
+        UnavailableError: the server ended, or did not listen in time. TensorFlow Serving loads its models before.
     """
     binary = shutil.which(BINARY) if real else None
     # By default TensorFlow Serving loads a broken version six times, one minute apart, before it reports the error.
@@ -98,42 +102,52 @@ def model_server(flags: Sequence[str], log: Path, *, real: bool = True) -> Itera
         try:
             _wait(server, "The model server did not start", lambda: _listens(port))
         except ServerError as error:
+            if _NOT_LOADED in str(error):
+                raise
             raise UnavailableError(str(error)) from None
         yield server
     finally:
         server.stop()
 
 
-def wait_until_available(server: ModelServer, model: str) -> None:
-    """Waits until the newest version of `model` is available.
+def wait_until_available(server: ModelServer, model: str, version: int | None = None) -> None:
+    """Waits until `version` of `model` is available, or its newest one.
 
     Raises:
         ServerError: the version cannot be loaded, or the server ended.
-        UnavailableError: 60 seconds are over.
+        UnavailableError: `SECONDS` are over; or a server that this process did not start cannot be reached, or has not
+            found the version in `_SEEN_SECONDS`.
     """
+    seen = time.monotonic() + _SEEN_SECONDS
 
     def available() -> bool:
         try:
             newest = client.status()[-1]
-        except NotFoundError:
+        except NotFoundError as error:
+            if server.process is None and time.monotonic() > seen:
+                raise UnavailableError(f"{error} Does the server see the folder of the model?") from None
             return False
+        except (UnavailableError, DeadlineError):
+            if server.process is None:
+                raise
+            return False  # it is busy with loading, or `_wait` will see that it has ended
         if newest.state == "END":
             raise ServerError(f"{model} could not be served: {newest.error or 'its version has ended'}")
         return newest.state == "AVAILABLE"
 
-    with Client(server.address, model=model) as client:
+    with Client(server.address, model=model, version=version) as client:
         _wait(server, f"{model} could not be served", available)
 
 
 def _wait(server: ModelServer, failure: str, ready: Callable[[], bool]) -> None:
-    end = time.monotonic() + _SECONDS
+    end = time.monotonic() + SECONDS
     while time.monotonic() < end:
         if ended := server.ended():
             raise ServerError(f"{failure}: {ended}")
         if ready():
             return
         time.sleep(0.05)
-    raise UnavailableError(f"{failure} within {_SECONDS} s; see {server.log}.")
+    raise UnavailableError(f"{failure} within {SECONDS:.0f} s; see {server.log or 'its log'}.")
 
 
 def _listens(port: int) -> bool:

@@ -229,8 +229,9 @@ class Client(BaseClient):
         return self._invoke(self._calls.status(version), timeout, metadata)
 
     def reload(self, config: str | Path, *, timeout: float | None = None, metadata: CallMetadata = ()) -> None:
-        """Replaces the server's whole ModelServerConfig. Returns when the server serves it.
+        """Replaces the server's whole ModelServerConfig. Returns when the server serves its new models.
 
+        TensorFlow Serving loads other versions of a model that it has already after that; `status` has their states.
         The server gives a label only to a version that it serves already: first load the version, then move the label.
 
         Args:

@@ -88,12 +88,12 @@ class Manager:
         return number, available[number]
 
     def versions(self, spec: Any) -> list[tuple[int, Version]]:
-        """The versions of a model, or the one version that a ModelSpec names, with their numbers.
+        """The versions of a model, or the one whose number a ModelSpec has, with their numbers; a label selects none.
 
         Raises:
-            StatusError: NOT_FOUND, or INVALID_ARGUMENT for an unknown label.
+            StatusError: NOT_FOUND.
         """
-        number = self._number(spec)
+        number = spec.version.value if spec.HasField("version") else None
         known = sorted(self._models.get(spec.name, {}).copy().items())
         found = [entry for entry in known if number in (None, entry[0])]
         if not found:

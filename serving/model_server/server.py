@@ -80,9 +80,10 @@ def serve(options: argparse.Namespace) -> None:
 
 
 def _report(state: health.HealthServicer, manager: Manager) -> None:
-    """Sets the health of the whole server."""
+    """Sets the health of the whole server, and of the names that TensorFlow Serving has."""
     status = health_pb2.HealthCheckResponse
-    state.set("", status.SERVING if manager.ready else status.NOT_SERVING)
+    for name in ("", "PredictionService", "ModelService"):
+        state.set(name, status.SERVING if manager.ready else status.NOT_SERVING)
 
 
 def _model_config(options: argparse.Namespace) -> model_server_config_pb2.ModelServerConfig:

@@ -93,8 +93,8 @@ class Rpc:
     def reload(self, config: str) -> Any:
         return self.model.HandleReloadConfigRequest(ReloadConfigRequest(config=parsed(config)), timeout=60)
 
-    def health(self) -> str:
-        answer = self._health.Check(health_pb2.HealthCheckRequest(), timeout=60)
+    def health(self, service: str = "") -> str:
+        answer = self._health.Check(health_pb2.HealthCheckRequest(service=service), timeout=60)
         return str(health_pb2.HealthCheckResponse.ServingStatus.Name(answer.status))
 
     def raw(self, content: bytes, method: str = f"/{PREDICTION}/Predict") -> bytes:

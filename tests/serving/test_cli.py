@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import json
+import re
 import signal
 import subprocess
 import sys
@@ -16,7 +17,9 @@ import numpy as np
 import pytest
 import trustme
 from PIL import Image
+from tensorflow_serving.apis.get_model_metadata_pb2 import GetModelMetadataResponse, SignatureDefMap
 from tensorflow_serving.apis.get_model_status_pb2 import GetModelStatusResponse
+from tensorflow_serving.apis.predict_pb2 import PredictResponse
 
 from serving.client import Client
 from serving.client.__main__ import main
@@ -24,6 +27,7 @@ from serving.launch import ModelServer
 from tests.conftest import ROOT, Outcome
 from tests.serving.conftest import Fake, by_field, listening
 from tests.serving.models import LABELS
+from tests.serving.rpc import fill
 
 Command = Callable[..., Any]
 
@@ -167,6 +171,70 @@ def test_status_prints_a_servers_words_as_they_are(command: Command) -> None:
 
     with listening(Sick(by_field)) as address:
         assert words in command("status", "--target", address).text
+
+
+class Rude(Fake):
+    """Its words would command a terminal; and an input of half_plus_two of TensorFlow Serving has no rank."""
+
+    ESCAPE = "\x1b]0;owned\x07\x9b2J\x7f\u202e"
+
+    def __init__(self) -> None:
+        super().__init__(self.answer)
+
+    def answer(self, request: Any, context: Any) -> Any:
+        names = np.array([[self.ESCAPE.encode() + b"\n", b"b"]], object)
+        reading = {"size": np.array([[28, 28]]), "levels": np.float32([[0, 255]]), "ink": np.float32([[0, 1]])}
+        words = {name: np.array([word], object) for name, word in (("fit", b"digit"), ("background", b""))}
+        prediction = {"probabilities": np.float32([[0.6, 0.4]]), "class_ids": np.array([0]), "classes": names}
+        describing = request.model_spec.signature_name == "describe"
+        response = PredictResponse()
+        for name, array in ({"class_names": names, **reading, **words} if describing else prediction).items():
+            fill(response.outputs[name], array)
+        return response
+
+    def GetModelMetadata(self, request: Any, context: Any) -> Any:
+        signatures, response = SignatureDefMap(), GetModelMetadataResponse()
+        signature = signatures.signature_def[self.ESCAPE]
+        signature.inputs[self.ESCAPE].dtype = signature.inputs["images"].dtype = 4
+        signature.inputs[self.ESCAPE].tensor_shape.unknown_rank = True
+        signature.inputs["images"].tensor_shape.dim.add(size=-1)
+        signature.method_name = self.ESCAPE
+        response.metadata["signature_def"].Pack(signatures)
+        response.model_spec.version.value = 3
+        return response
+
+    def GetModelStatus(self, request: Any, context: Any) -> Any:
+        response = GetModelStatusResponse()
+        wanted = request.model_spec.version.value
+        for version in (wanted,) if wanted else (3, 4):
+            response.model_version_status.add(version=version, state=30).status.error_message = self.ESCAPE
+        return response
+
+
+def test_control_characters_of_a_server_reach_no_terminal(command: Command, pngs: list[Path], tmp_path: Path) -> None:
+    odd = tmp_path / "\x1b[2J.png"
+    odd.write_bytes(pngs[0].read_bytes())
+    with listening(Rude()) as address:
+        for arguments in (("predict", odd, "--fit", "digit"), ("metadata",), ("status",)):
+            for form in ((), ("--json",)):
+                shown = command(*arguments, "--target", address, *form).text
+                assert not re.search("[\x00-\x09\x0b-\x1f\x7f-\x9f\u202e]", shown)
+                assert re.search(r"\\(x|u00)1b\]0;owned\\(x|u00)07", shown)
+                assert shown.count("\n") == (1 if form else 3 if "predict" not in arguments else 2)
+
+
+def test_a_shape_of_any_rank_is_shown(command: Command) -> None:
+    with listening(Rude()) as address:
+        assert "uint8 of any rank" in command("metadata", "--target", address).text
+        (found,) = json.loads(command("metadata", "--target", address, "--json").text)
+    assert [entry["shape"] for entry in found["inputs"].values()] == [None, [-1]]
+
+
+def test_the_status_of_a_label_is_that_of_its_version(command: Command) -> None:
+    """TensorFlow Serving answers with all versions, whatever the label."""
+    with listening(Rude()) as address:
+        shown = json.loads(command("status", "--label", "stable", "--target", address, "--json").text)
+    assert [entry["version"] for entry in shown] == [3]
 
 
 def test_reload_sends_the_file(command: Command, server: ModelServer, config_text: str, tmp_path: Path) -> None:

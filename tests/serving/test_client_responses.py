@@ -76,6 +76,39 @@ def test_a_wrong_count_dtype_or_shape_of_a_prediction_is_named(message: str, con
                 call()
 
 
+@pytest.mark.parametrize("class_id", [-1, 10, 2**40])
+def test_a_class_id_that_is_no_class_is_caught(class_id: int, connect: Connect) -> None:
+    answer = outputs(probabilities=probabilities(2, 10), class_ids=np.array([3, class_id]))
+    with listening(Fake(answer)) as address, connect(address) as client:
+        for call in (lambda: client.predict(numbered(1, 2)), lambda: client.predict_examples([b"a", b"b"])):
+            with pytest.raises(errors.ServerError, match=f"has the class id {class_id}, but 10 classes, 0 to 9"):
+                call()
+
+
+def test_names_of_classes_that_differ_from_row_to_row_are_caught(connect: Connect) -> None:
+    names = np.array([[b"cat", b"dog"], [b"dog", b"cat"]], object)
+    answer = outputs(probabilities=probabilities(2, 2), class_ids=IDS, classes=names)
+    with (
+        listening(Fake(answer)) as address,
+        connect(address) as client,
+        pytest.raises(errors.ServerError, match="names in the output classes differ"),
+    ):
+        client.predict(numbered(1, 2))
+
+
+def test_of_many_outputs_only_those_asked_for_are_read(connect: Connect) -> None:
+    many = {f"o{number}": np.ones((1, 8), "f4") for number in range(20_000)}
+    few = {"probabilities": probabilities(1, 10), "class_ids": np.zeros(1, "i8")}
+    answers = [outputs(**many, **few), outputs(**many, **few), outputs(**many), outputs(**many)]
+    with listening(Fake(*answers)) as address, connect(address, timeout=60) as client:
+        assert client.predict(numbered(1)).labels == ()
+        assert list(client.call("any", {}, ["o7"])) == ["o7"]
+        with pytest.raises(errors.ServerError, match=r"has 20000 outputs, more than 1000\. Name those .*output_filter"):
+            client.call("any", {})
+        with pytest.raises(errors.ServerError, match="o10004 and 19990 more, but not probabilities"):
+            client.predict(numbered(1))
+
+
 def test_a_model_need_not_name_its_classes(connect: Connect) -> None:
     with listening(Fake(outputs(**RIGHT))) as address, connect(address) as client:
         assert client.predict(numbered(1, 2)).labels == ()

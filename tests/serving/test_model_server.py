@@ -74,9 +74,12 @@ def test_versions_labels_and_the_newest(rpc: Rpc, images: np.ndarray) -> None:
     first, _, second, *_ = [tf.make_ndarray(answer.outputs["probabilities"]) for answer in answers]
     assert np.abs(first - second).max() > 1e-3
     assert rpc.status(name="mnist") == {1: ("AVAILABLE", ""), 2: ("AVAILABLE", "")}
-    assert list(rpc.status(name="mnist", version=1)) == list(rpc.status(name="mnist", version_label="stable")) == [1]
+    assert list(rpc.status(name="mnist", version=1)) == [1]
+    assert list(rpc.status(name="mnist", version_label="stable")) == [1, 2]  # as in TensorFlow Serving
     assert set(rpc.predict(inputs, ["class_ids"], **name).outputs) == {"class_ids"}
-    assert rpc.health() == "SERVING"
+    for name in ("", "PredictionService", "ModelService"):
+        assert rpc.health(name) == "SERVING"
+    assert refusal(lambda: rpc.health("tensorflow.serving.PredictionService"))[0] == NOT_FOUND
 
 
 def test_metadata(rpc: Rpc) -> None:
