@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import argparse
 import os
+import shlex
 import sys
 from collections.abc import Callable
 from pathlib import Path
@@ -40,6 +41,22 @@ def add_beam(parser: argparse.ArgumentParser) -> None:
     """Adds --beam-arg."""
     text = "a Beam option, e.g. --beam-arg=--direct_num_workers=2"
     parser.add_argument("--beam-arg", action="append", default=[], metavar="ARG", help=text)
+
+
+def of_file(needed: str = "") -> list[str]:
+    """The arguments of a command that runs as a file. TFX's command gives it none: they are in `PIPELINE_ARGS`.
+
+    Args:
+        needed: the arguments that the command cannot do without, as an example.
+    """
+    text = os.environ.get("PIPELINE_ARGS", "")
+    try:
+        given = sys.argv[1:] or shlex.split(text)
+    except ValueError as error:
+        sys.exit(f"PIPELINE_ARGS = {text} cannot be split as a shell does it: {str(error).lower()}.")
+    if needed and not given:
+        sys.exit(f"TFX's command gives a pipeline's file no arguments: set PIPELINE_ARGS, such as '{needed}'.")
+    return given
 
 
 def connection_only(text: str) -> str:

@@ -10,10 +10,14 @@ from collections.abc import Sequence
 from importlib.util import find_spec
 from pathlib import Path
 
+if not __package__:  # run as a file, as TFX's command does it: the packages are beside this folder, not in it
+    sys.path[0] = str(Path(__file__).resolve().parents[1])
+
 from data.errors import SettingsError, UserError, storage_problem
-from pipeline.arguments import add_beam, add_settings, run_command
+from pipeline.arguments import add_beam, add_settings, of_file, run_command
 from pipeline.config import given_way, load
 from pipeline.engines.options import check_options
+from pipeline.local.tfx_command import is_asking
 
 
 def main(argv: Sequence[str] | None = None) -> int:
@@ -70,6 +74,8 @@ def main(argv: Sequence[str] | None = None) -> int:
 
 def _run(args: argparse.Namespace) -> int:
     """Compiles the spec, and writes it; or uploads it as a version of the pipeline, and starts a run or a schedule."""
+    if is_asking("create"):
+        raise UserError("tfx pipeline create would keep nothing of this file: tfx pipeline compile writes the spec.")
     config = load(args.profile, args.set, args.beam_arg)
     check_options(config.beam)
     if find_spec("kfp") is None or find_spec("kfp.kubernetes") is None:
@@ -108,4 +114,6 @@ def _parameter(text: str) -> tuple[str, str]:
 
 
 if __name__ == "__main__":
-    sys.exit(main())
+    sys.exit(
+        main(None if __package__ else of_file("compile --target vertex --image IMAGE --pipeline-root gs://BUCKET/ROOT"))
+    )

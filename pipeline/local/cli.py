@@ -17,6 +17,7 @@ from pipeline.config import Config, load
 from pipeline.definition import STEPS
 from pipeline.engines.options import check_options
 from pipeline.exit_codes import DATA_REFUSED, FAILED, INTERRUPTED, MODEL_REFUSED, PUSHED, WRONG_USE
+from pipeline.local.tfx_command import describe, is_asking
 from pipeline.runs.root import RunRoot
 from pipeline.runs.settings import fill_in
 
@@ -79,6 +80,8 @@ def _run(args: argparse.Namespace) -> int:
             return run_worker(worker, args.verbose)
     fill_in(config.notify.url, "notify.url")
     check_data(config)
+    if is_asking():
+        return describe(config, RunRoot(args.run_root, config))
     from pipeline.local.runner import run
 
     return run(args, config)
