@@ -113,6 +113,7 @@ def _serve_and_check(stamped: str, signatures: list[str], reference: ReferencePr
             _running_server(base_path, name, infra) as server,
             Client(server.address, model=name, version=int(version), timeout=_TIMEOUT) as client,
         ):
+            wait_until_available(server, name, int(version))  # TensorFlow Serving may load it after the reload
             for signature in signatures:
                 try:
                     checks += check_predictions(client, signature, reference, infra)
@@ -152,7 +153,6 @@ def _running_server(base_path: str, model_name: str, infra: Infra) -> Iterator[M
         return
     flags = [f"--model_name={model_name}", f"--model_base_path={base_path}"]
     with model_server(flags, Path(base_path).parent / "server.log") as server:
-        wait_until_available(server, model_name)
         yield server
 
 

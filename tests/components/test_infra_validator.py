@@ -234,6 +234,6 @@ def test_what_the_surroundings_do_is_an_error_and_no_verdict(
         with pytest.raises(UserError, match=r"did not start: it ended with exit code 1; .*the port is taken"):
             check()
     unseen = pytest.raises(UserError, match=f"{server.server} cannot serve /of/another/machine, which it must see: ")
-    with unseen, _running_server("/of/another/machine", "mnist", server):
+    with unseen, _running_server("/of/another/machine", "unseen", server):
         pass
     assert check(infra=server).get_int_custom_property("blessed") == 1
