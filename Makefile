@@ -15,7 +15,7 @@ ARGS    ?=
 # The model that `serve` and `demo` take: a profile's serving.model_name.
 MODEL   ?= mnist
 # Two processes share the test files; tests/conftest.py says which files stay together.
-PARALLEL := -n 2 --dist loadgroup --no-loadscope-reorder
+PARALLEL := -n 2 --dist loadfile --no-loadscope-reorder
 
 export TF_USE_LEGACY_KERAS := 1
 

@@ -22,11 +22,12 @@ from contextlib import ExitStack, contextmanager, redirect_stderr, redirect_stdo
 from dataclasses import dataclass
 from functools import cache
 from pathlib import Path
-from typing import TYPE_CHECKING, TextIO
+from typing import TYPE_CHECKING, Any, TextIO
 from unittest.mock import patch
 
 import numpy as np
 import pytest
+from xdist.scheduler import LoadFileScheduling
 
 from data.readers import Images
 
@@ -53,12 +54,16 @@ QUICK = (
 SHARED_ROOT = {f"test_{name}.py" for name in ("end_to_end", "history", "history_rollback", "runs")}
 
 
-@pytest.hookimpl(tryfirst=True)  # before xdist reads the marks
-def pytest_collection_modifyitems(items: list[pytest.Item]) -> None:
-    """The tests of a file run in one process, as `--dist loadgroup` sees it, and so do those of a shared run root."""
-    for item in items:
-        name = item.path.name
-        item.add_marker(pytest.mark.xdist_group("shared root" if name in SHARED_ROOT else name))
+class Scheduler(LoadFileScheduling):
+    """The tests of a file run in one process, and so do those of a shared run root."""
+
+    def _split_scope(self, nodeid: str) -> str:
+        file = super()._split_scope(nodeid)
+        return "shared root" if Path(file).name in SHARED_ROOT else file
+
+
+def pytest_xdist_make_scheduler(config: pytest.Config, log: Any) -> Scheduler:
+    return Scheduler(config, log)
 
 
 def pytest_collection() -> None:
