@@ -82,7 +82,7 @@ def test_the_model_says_how_its_inputs_are_made(signatures, digits: dict[str, Im
     np.testing.assert_allclose(found["ink"][1], [means.min(), means.max()], rtol=1e-6)
 
 
-def test_the_text_of_the_graph_changes_with_what_a_signature_computes_and_with_nothing_else(
+def test_the_text_of_a_graph_changes_with_what_it_computes_only(
     exported: Exported, transform: tft.TFTransformOutput, monkeypatch: pytest.MonkeyPatch, tmp_path: Path
 ) -> None:
     def text(name: str, described: dict[str, np.ndarray]) -> str:
@@ -93,7 +93,9 @@ def test_the_text_of_the_graph_changes_with_what_a_signature_computes_and_with_n
     first = text("first", said)
     assert text("again", said) == first  # TensorFlow has numbered everything otherwise
     assert text("says something else", {"fit": np.array(b"stretch", object)}) != first
-    monkeypatch.setattr("components.trainer.export.signature_names", lambda settings: ["predict_images", "classify_examples"])
+    monkeypatch.setattr(
+        "components.trainer.export.signature_names", lambda settings: ["predict_images", "classify_examples"]
+    )
     assert text("fewer signatures", said) != first
     monkeypatch.undo()
     monkeypatch.setattr("components.trainer.export.pack", lambda images, spec: pack(255 - images, spec))
