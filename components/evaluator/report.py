@@ -200,5 +200,5 @@ def _bound(
     if isinstance(threshold, config_pb2.GenericChangeThreshold):
         return "at least", round(threshold.absolute.value, 5) + 0.0
     if threshold.HasField("lower_bound"):
-        return "at least", round(threshold.lower_bound.value, 5)
+        return "at least", round(threshold.lower_bound.value, 5) + 0.0  # no negative zero
     return "at most", round(threshold.upper_bound.value, 5)
