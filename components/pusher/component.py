@@ -83,6 +83,7 @@ def _free(base: str, version: int) -> int:
 
 def _copy(model: str, folder: str, provenance: dict[str, Any]) -> None:
     """Copies a SavedModel with its provenance. A server takes `saved_model.pb` for the sign that all is there."""
+    log.debug("Copies the model to %s.", folder)
     io_utils.copy_dir(model, folder, deny_regex_patterns=[r"/saved_model\.pb$"])
     write_provenance(folder, provenance)
     io_utils.copy_file(os.path.join(model, "saved_model.pb"), os.path.join(folder, "saved_model.pb"))

@@ -24,7 +24,7 @@ LINES = {
     "Trainer": "epoch 2/3",
     "Trainer, after its last epoch": "epoch 3/3",
     "Evaluator": "Evaluating model.",
-    "Pusher": "Model version:",
+    "Pusher": "Copies the model to",
 }
 # What the state of a training must hold beside the weights.
 STATEFUL = (
@@ -44,7 +44,7 @@ def run_until(line: str | None, arguments: list[str]) -> int:
             os.kill(os.getpid(), signal.SIGKILL)
         return True
 
-    for name in ("absl", "components.trainer.fit"):
+    for name in ("absl", "components.trainer.fit", "components.pusher.component"):
         logging.getLogger(name).addFilter(kill)
     return main(arguments)
 
