@@ -202,7 +202,7 @@ def _print(rows: list[dict[str, Any]]) -> None:
         table.add_row(*map(_cell, row.values()))
     console = Console()
     if not console.is_terminal:
-        console.width = 200  # a pipe has no width
+        console.width = 10_000  # a pipe has no width: a row is a line
     console.print(table)
 
 
