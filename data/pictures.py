@@ -71,13 +71,18 @@ def read(picture: np.ndarray, reading: Reading) -> tuple[np.ndarray, str]:
 
 
 def _fitted(levels: np.ndarray, reading: Reading) -> tuple[np.ndarray, str]:
-    border = np.concatenate([levels[0], levels[-1], levels[:, 0], levels[:, -1]])
+    border = border_of(levels)
     if reading.background != "any" and (np.median(border) > 127.5) != (reading.background == "light"):
         levels, border = 255 - levels, 255 - border
     note = BLANK if np.ptp(levels) == 0 else ""
     if levels.shape != reading.size:
         levels = _resized(levels, reading, float(np.median(border)))
     return np.rint(levels).astype(np.uint8), note
+
+
+def border_of(picture: np.ndarray) -> np.ndarray:
+    """The levels of the outermost pixels."""
+    return np.concatenate([picture[0], picture[-1], picture[:, 0], picture[:, -1]])
 
 
 def _full_scale(picture: np.ndarray) -> tuple[float, float]:

@@ -11,7 +11,7 @@ from typing import Any
 import numpy as np
 
 from data.errors import DataError
-from data.pictures import Reading, read
+from data.pictures import Reading, border_of, read
 from data.readers.source import Images, Pixels
 
 SAMPLE = 500
@@ -192,8 +192,7 @@ class _Sample:
         changed, lost, borders = _Misses(len(pixels), _UNCHANGED), _Misses(len(pixels), _AGREED), []
         for raw in pixels:
             picture = np.clip(raw, low, high)
-            border = np.concatenate([picture[0], picture[-1], picture[:, 0], picture[:, -1]])
-            borders.append((np.median(border) - low) / (high - low))
+            borders.append((np.median(border_of(picture)) - low) / (high - low))
             if small and changed.few:
                 changed.count += not _kept(picture, levels)
             if characters and pixels.encoded and lost.few:
