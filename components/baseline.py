@@ -15,9 +15,11 @@ from google.protobuf.message import DecodeError
 from ml_metadata.proto import metadata_store_pb2
 from tensorflow.core.protobuf import meta_graph_pb2, saved_model_pb2
 from tfx import types
-from tfx import v1 as tfx
+from tfx.dsl.component.experimental.annotations import InputArtifact, OutputArtifact, Parameter
+from tfx.dsl.component.experimental.decorators import component
+from tfx.dsl.components.common.resolver import ResolverStrategy
 from tfx.dsl.io import fileio
-from tfx.types import artifact_utils
+from tfx.types import artifact_utils, standard_artifacts
 from tfx.utils import io_utils, path_utils
 
 from components.trainer.signatures import PROBABILITIES, SERVING_DEFAULT
@@ -70,7 +72,7 @@ def _problem(folder: str, candidate: str, labels: tuple[str, ...]) -> str:
     return ""
 
 
-class LatestPushedModelStrategy(tfx.dsl.experimental.ResolverStrategy):
+class LatestPushedModelStrategy(ResolverStrategy):
     """Resolves `model`, the candidate, to the baseline, copied once into the pipeline root and registered once.
 
     The artifact keeps its id from run to run, so an unchanged run takes the evaluation from TFX's cache.
@@ -92,7 +94,7 @@ class LatestPushedModelStrategy(tfx.dsl.experimental.ResolverStrategy):
 
     def _register(self, store: mlmd.MetadataStore, folder: str, candidate: types.Artifact) -> types.Artifact:
         version = Path(folder).name
-        baseline = tfx.types.standard_artifacts.Model()
+        baseline = standard_artifacts.Model()
         baseline.uri = os.path.join(self._baseline_dir, f"{version}-{(model_id(folder) or '')[:16]}")
         live = metadata_store_pb2.Artifact.LIVE
         known = next(iter(store.get_artifacts_by_uri(baseline.uri)), None)
@@ -115,11 +117,11 @@ class LatestPushedModelStrategy(tfx.dsl.experimental.ResolverStrategy):
         return artifact_utils.deserialize_artifact(artifact_type, known)
 
 
-@tfx.dsl.components.component
+@component
 def LatestPushedModel(
-    candidate: tfx.dsl.components.InputArtifact[tfx.types.standard_artifacts.Model],
-    model: tfx.dsl.components.OutputArtifact[tfx.types.standard_artifacts.Model],
-    serving_dir: tfx.dsl.components.Parameter[str],
+    candidate: InputArtifact[standard_artifacts.Model],
+    model: OutputArtifact[standard_artifacts.Model],
+    serving_dir: Parameter[str],
 ) -> None:
     """Copies the baseline for the Evaluator.
 

@@ -6,12 +6,13 @@ from typing import Any
 
 import apache_beam as beam
 from tfx import types
-from tfx import v1 as tfx
 from tfx.components.example_gen import driver, utils
 from tfx.components.example_gen.component import FileBasedExampleGen
 from tfx.components.example_gen.import_example_gen import executor
 from tfx.dsl.components.base import executor_spec
 from tfx.dsl.io import fileio
+from tfx.orchestration.data_types import RuntimeParameter
+from tfx.proto import example_gen_pb2
 from tfx.types import artifact_utils, standard_component_specs
 
 from components.digests import DIGEST, DIGESTS, digest_of, shard_digests
@@ -82,6 +83,6 @@ class StreamingExampleGen(FileBasedExampleGen):
     DRIVER_CLASS = ContentDriver
     EXECUTOR_SPEC = executor_spec.BeamExecutorSpec(StreamingExecutor)
 
-    def __init__(self, input_base: str | tfx.dsl.experimental.RuntimeParameter) -> None:
-        splits = [tfx.proto.Input.Split(name=split, pattern=shard_pattern(split)) for split in SPLITS]
-        super().__init__(input_base=input_base, input_config=tfx.proto.Input(splits=splits))
+    def __init__(self, input_base: str | RuntimeParameter) -> None:
+        splits = [example_gen_pb2.Input.Split(name=split, pattern=shard_pattern(split)) for split in SPLITS]
+        super().__init__(input_base=input_base, input_config=example_gen_pb2.Input(splits=splits))

@@ -10,8 +10,9 @@ from pipeline.engines.settings import pipeline_args
 
 if TYPE_CHECKING:
     from ml_metadata.proto import metadata_store_pb2
-    from tfx import v1 as tfx
     from tfx.dsl.components.base.base_node import BaseNode
+    from tfx.orchestration.data_types import RuntimeParameter
+    from tfx.orchestration.pipeline import Pipeline
 
 STEPS = (
     "CuratedSchema",
@@ -51,9 +52,9 @@ def computing_modules(node: BaseNode) -> list[str]:
 
     None for a resolver: it looks up its result in each run.
     """
-    from tfx import v1 as tfx
+    from tfx.dsl.components.common.resolver import Resolver
 
-    if isinstance(node, tfx.dsl.Resolver):
+    if isinstance(node, Resolver):
         return []
     executors = (base.__module__ for base in node.executor_spec.executor_class.__mro__)
     functions = (str(node.exec_properties.get(name) or "") for name in _FUNCTIONS)
@@ -80,12 +81,12 @@ def create_pipeline(
     pipeline_root: str,
     serving_dir: str,
     backup_dir: str | None = None,
-    data_path: str | tfx.dsl.experimental.RuntimeParameter | None = None,
+    data_path: str | RuntimeParameter | None = None,
     metadata: metadata_store_pb2.ConnectionConfig | None = None,
     use_resolver: bool = True,
     hardware: str = "",
     model_server: str = "",
-) -> tfx.dsl.Pipeline:
+) -> Pipeline:
     """The pipeline of `config`: TFRecords in, a validated and pushed model out.
 
     Args:
@@ -99,7 +100,11 @@ def create_pipeline(
         hardware: the hosts and devices that train. Results depend on them, so TFX's cache must see them.
         model_server: the server that the infra check will find. TFX's cache must see another one.
     """
-    from tfx import v1 as tfx
+    # The modules themselves: tfx.v1 also loads Vertex AI's libraries, which takes seconds.
+    from tfx.components import ExampleValidator, Trainer, Transform
+    from tfx.dsl.components.common.resolver import Resolver
+    from tfx.orchestration.pipeline import Pipeline
+    from tfx.proto import trainer_pb2
 
     from components.baseline import LatestPushedModel, LatestPushedModelStrategy
     from components.data_validation.gate import DataGate
@@ -122,7 +127,7 @@ def create_pipeline(
     examples = chain["ExampleGen"].outputs["examples"]
     chain["StatisticsGen"] = StatisticsGen(examples=examples, schema=schema, example=example)
     statistics = chain["StatisticsGen"].outputs["statistics"]
-    chain["ExampleValidator"] = tfx.components.ExampleValidator(statistics=statistics, schema=schema)
+    chain["ExampleValidator"] = ExampleValidator(statistics=statistics, schema=schema)
     chain["DataGate"] = DataGate(
         statistics=statistics,
         anomalies=chain["ExampleValidator"].outputs["anomalies"],
@@ -131,7 +136,7 @@ def create_pipeline(
         example=example.model_dump_json(),
         validation=config.validation.model_dump_json(),
     )
-    chain["Transform"] = tfx.components.Transform(
+    chain["Transform"] = Transform(
         examples=examples,
         schema=schema,
         preprocessing_fn="components.transform.preprocessing_fn",
@@ -141,12 +146,12 @@ def create_pipeline(
         custom_config=example.model_dump(),
     )
     chain["Transform"].add_upstream_node(chain["DataGate"])
-    chain["Trainer"] = tfx.components.Trainer(
+    chain["Trainer"] = Trainer(
         run_fn="components.trainer.run.run_fn",
         examples=examples,
         transform_graph=chain["Transform"].outputs["transform_graph"],
-        train_args=tfx.proto.TrainArgs(),
-        eval_args=tfx.proto.EvalArgs(),
+        train_args=trainer_pb2.TrainArgs(),
+        eval_args=trainer_pb2.EvalArgs(),
         custom_config=TrainerSettings(
             example=example,
             model=config.model,
@@ -158,7 +163,7 @@ def create_pipeline(
     )
     model = chain["Trainer"].outputs["model"]
     chain["Baseline"] = (
-        tfx.dsl.Resolver(
+        Resolver(
             strategy_class=LatestPushedModelStrategy,
             config={"serving_dir": serving_dir, "baseline_dir": f"{pipeline_root}/Baseline/model"},
             model=model,  # goes in as the candidate, comes out as the baseline
@@ -200,7 +205,7 @@ def create_pipeline(
     )
     if tuple(chain) != STEPS:
         raise ValueError(f"The chain is {', '.join(chain)}, but STEPS is {', '.join(STEPS)}.")
-    return tfx.dsl.Pipeline(
+    return Pipeline(
         pipeline_name=config.name,
         pipeline_root=pipeline_root,
         components=list(chain.values()),

@@ -6,9 +6,10 @@ from pathlib import Path
 import tensorflow_data_validation as tfdv
 from tensorflow_metadata.proto.v0 import anomalies_pb2, schema_pb2, statistics_pb2
 from tfx import types
-from tfx import v1 as tfx
+from tfx.dsl.component.experimental.annotations import InputArtifact, OutputDict, Parameter
+from tfx.dsl.component.experimental.decorators import component
 from tfx.dsl.io import fileio
-from tfx.types import artifact_utils
+from tfx.types import artifact_utils, standard_artifacts
 from tfx.utils import io_utils
 
 from components.data_validation import DataGateError
@@ -57,15 +58,15 @@ def _expected(feature: schema_pb2.Feature) -> str:
     return text
 
 
-@tfx.dsl.components.component
+@component
 def DataGate(
-    statistics: tfx.dsl.components.InputArtifact[tfx.types.standard_artifacts.ExampleStatistics],
-    anomalies: tfx.dsl.components.InputArtifact[tfx.types.standard_artifacts.ExampleAnomalies],
-    schema: tfx.dsl.components.InputArtifact[tfx.types.standard_artifacts.Schema],
-    data_path: tfx.dsl.components.Parameter[str],
-    example: tfx.dsl.components.Parameter[str],
-    validation: tfx.dsl.components.Parameter[str],
-) -> tfx.dsl.components.OutputDict(examples=int):  # type: ignore[valid-type]
+    statistics: InputArtifact[standard_artifacts.ExampleStatistics],
+    anomalies: InputArtifact[standard_artifacts.ExampleAnomalies],
+    schema: InputArtifact[standard_artifacts.Schema],
+    data_path: Parameter[str],
+    example: Parameter[str],
+    validation: Parameter[str],
+) -> OutputDict(examples=int):  # type: ignore[valid-type]
     """Stops the run unless the examples match the schema, every class has some, and the splits are alike and apart.
 
     Args:

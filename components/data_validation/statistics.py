@@ -9,8 +9,7 @@ import apache_beam as beam
 import numpy as np
 from apache_beam.io.filesystems import FileSystems
 from tfx import types
-from tfx import v1 as tfx
-from tfx.components.statistics_gen import executor
+from tfx.components.statistics_gen import component, executor
 from tfx.dsl.components.base import executor_spec
 from tfx.dsl.io import fileio
 from tfx.types import artifact_utils, standard_component_specs
@@ -49,7 +48,7 @@ class StatisticsExecutor(executor.Executor):
         return pipeline
 
 
-class StatisticsGen(tfx.components.StatisticsGen):
+class StatisticsGen(component.StatisticsGen):
     """TFX's StatisticsGen with the executor above."""
 
     EXECUTOR_SPEC = executor_spec.BeamExecutorSpec(StatisticsExecutor)

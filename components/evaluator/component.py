@@ -9,8 +9,7 @@ from typing import Any
 
 from tensorflow_model_analysis.proto import config_pb2
 from tfx import types
-from tfx import v1 as tfx
-from tfx.components.evaluator import executor
+from tfx.components.evaluator import component, executor
 from tfx.dsl.components.base import executor_spec
 from tfx.dsl.io import fileio
 from tfx.types import artifact_utils
@@ -71,7 +70,7 @@ class EvaluatorExecutor(executor.Executor):
             evaluation.set_string_custom_property(BASELINE_VERSION, baselines[0].get_string_custom_property(VERSION))
 
 
-class Evaluator(tfx.components.Evaluator):
+class Evaluator(component.Evaluator):
     """TFX's Evaluator with the executor above, on the split that neither training nor early stopping has seen."""
 
     EXECUTOR_SPEC = executor_spec.BeamExecutorSpec(EvaluatorExecutor)

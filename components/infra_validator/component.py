@@ -8,7 +8,9 @@ from collections.abc import Iterator
 from contextlib import contextmanager
 from pathlib import Path
 
-from tfx import v1 as tfx
+from tfx.dsl.component.experimental.annotations import InputArtifact, OutputArtifact, Parameter
+from tfx.dsl.component.experimental.decorators import component
+from tfx.types import standard_artifacts
 from tfx.utils import io_utils, path_utils
 
 from components.digests import sha256
@@ -45,16 +47,16 @@ def describe_server(infra: Infra) -> str:
     return f"{server} {fingerprint('serving.model_server.server')}"
 
 
-@tfx.dsl.components.component
+@component
 def InfraValidator(
-    model: tfx.dsl.components.InputArtifact[tfx.types.standard_artifacts.Model],
-    model_run: tfx.dsl.components.InputArtifact[tfx.types.standard_artifacts.ModelRun],
-    model_blessing: tfx.dsl.components.InputArtifact[tfx.types.standard_artifacts.ModelBlessing],
-    blessing: tfx.dsl.components.OutputArtifact[tfx.types.standard_artifacts.InfraBlessing],
-    model_name: tfx.dsl.components.Parameter[str],
-    signatures: tfx.dsl.components.Parameter[str],
-    settings: tfx.dsl.components.Parameter[str],
-    server_identity: tfx.dsl.components.Parameter[str],
+    model: InputArtifact[standard_artifacts.Model],
+    model_run: InputArtifact[standard_artifacts.ModelRun],
+    model_blessing: InputArtifact[standard_artifacts.ModelBlessing],
+    blessing: OutputArtifact[standard_artifacts.InfraBlessing],
+    model_name: Parameter[str],
+    signatures: Parameter[str],
+    settings: Parameter[str],
+    server_identity: Parameter[str],
 ) -> None:
     """The project's own infra check, in the place of TFX's InfraValidator and with the same output.
 

@@ -18,10 +18,10 @@ from pathlib import Path
 from typing import Any
 
 from tfx import types
-from tfx import v1 as tfx
-from tfx.components.pusher import executor
+from tfx.components.pusher import component, executor
 from tfx.dsl.components.base import executor_spec
 from tfx.dsl.io import fileio
+from tfx.proto import pusher_pb2
 from tfx.types import artifact_utils
 from tfx.types.component_spec import ChannelParameter
 from tfx.utils import io_utils, proto_utils
@@ -122,7 +122,7 @@ class AtomicExecutor(executor.Executor):
         exec_properties: dict[str, Any],
     ) -> None:
         """Pushes if every blessing is there."""
-        destination = tfx.proto.PushDestination()
+        destination = pusher_pb2.PushDestination()
         proto_utils.json_to_proto(exec_properties["push_destination"], destination)
         base = destination.filesystem.base_directory
         pushed = artifact_utils.get_single_instance(output_dict["pushed_model"])
@@ -187,7 +187,7 @@ class AtomicExecutor(executor.Executor):
         }
 
 
-class AtomicPusher(tfx.components.Pusher):
+class AtomicPusher(component.Pusher):
     """TFX's Pusher with the executor above. It pushes the copy that the infra check served and warmed up.
 
     Args:
@@ -214,8 +214,8 @@ class AtomicPusher(tfx.components.Pusher):
         super().__init__(
             model_blessing=model_blessing,
             infra_blessing=infra_blessing,
-            push_destination=tfx.proto.PushDestination(
-                filesystem=tfx.proto.PushDestination.Filesystem(base_directory=serving_dir)
+            push_destination=pusher_pb2.PushDestination(
+                filesystem=pusher_pb2.PushDestination.Filesystem(base_directory=serving_dir)
             ),
         )
         for name, channel in (("examples", examples), ("evaluation", evaluation)):

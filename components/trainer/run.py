@@ -27,7 +27,7 @@ from data.process import remove_older
 
 if TYPE_CHECKING:
     # A training host has no other need of TFX, which takes seconds to load.
-    from tfx import v1 as tfx
+    from tfx.components.trainer.fn_args_utils import FnArgs
 
 
 log = logging.getLogger(__name__)
@@ -46,7 +46,7 @@ class TrainingJob(BaseModel):
     """The state of an interrupted training. Only the same training continues from it: same settings, data and code."""
 
 
-def run_fn(fn_args: tfx.components.FnArgs) -> None:
+def run_fn(fn_args: FnArgs) -> None:
     """TFX's entry point; `fn_args.custom_config` is a TrainerSettings.
 
     Where TF_CONFIG lists several hosts, this one is their chief.

@@ -17,8 +17,8 @@ from pipeline.kubeflow.step import HTML
 from pipeline.settings import Kubeflow, Resources, TrainerResources
 
 if TYPE_CHECKING:
-    from tfx import v1 as tfx
     from tfx.dsl.components.base.base_node import BaseNode
+    from tfx.orchestration.pipeline import Pipeline
 
 VOLUME = "/volume"
 # Where the image keeps the project's own data; a relative data.path counts from here.
@@ -119,15 +119,16 @@ def compile_spec(config: Config, deployment: Deployment) -> list[dict[str, Any]]
     return documents
 
 
-def _create_pipeline(config: Config, deployment: Deployment, data_path: str) -> tfx.dsl.Pipeline:
-    from tfx import v1 as tfx
+def _create_pipeline(config: Config, deployment: Deployment, data_path: str) -> Pipeline:
     from tfx.dsl.context_managers import dsl_context_registry
+    from tfx.orchestration.data_types import RuntimeParameter
+    from tfx.orchestration.pipeline import Pipeline
 
     from pipeline.kubeflow.report import reporting_nodes
 
     trainer = config.kubeflow.trainer
     default_dir = f"{deployment.shared}/serving_models/{config.serving.model_name}"
-    source = tfx.dsl.experimental.RuntimeParameter(name="data_path", ptype=str, default=data_path)
+    source = RuntimeParameter(name="data_path", ptype=str, default=data_path)
     pipeline = create_pipeline(
         config,
         pipeline_root=deployment.pipeline_root,
@@ -143,7 +144,7 @@ def _create_pipeline(config: Config, deployment: Deployment, data_path: str) -> 
     registry = dsl_context_registry.DslContextRegistry()
     for node in nodes:
         registry.put_node(node)
-    return tfx.dsl.Pipeline(
+    return Pipeline(
         pipeline.pipeline_info.pipeline_name,
         pipeline.pipeline_info.pipeline_root,
         components=nodes,
@@ -152,7 +153,7 @@ def _create_pipeline(config: Config, deployment: Deployment, data_path: str) -> 
     )
 
 
-def _run_compiler(pipeline: tfx.dsl.Pipeline, image: str) -> Any:
+def _run_compiler(pipeline: Pipeline, image: str) -> Any:
     """The PipelineSpec that TFX makes of `pipeline`."""
     from kfp.pipeline_spec import pipeline_spec_pb2
     from tfx.orchestration.kubeflow.v2 import kubeflow_v2_dag_runner as runner

@@ -12,10 +12,12 @@ from datetime import datetime
 from typing import Any, ClassVar
 
 from tfx import types
-from tfx import v1 as tfx
+from tfx.dsl.component.experimental.annotations import InputArtifact
+from tfx.dsl.component.experimental.decorators import component
 from tfx.dsl.components.base import base_component, base_executor, executor_spec
 from tfx.dsl.components.base.base_node import BaseNode
 from tfx.dsl.io import fileio
+from tfx.orchestration.pipeline import Pipeline
 from tfx.types import standard_artifacts as artifacts
 from tfx.types.component_spec import ChannelParameter, ComponentSpec, ExecutionParameter
 from tfx.utils import io_utils
@@ -90,8 +92,8 @@ class Report(base_component.BaseComponent):
     EXECUTOR_SPEC = executor_spec.ExecutorClassSpec(ReportExecutor)
 
 
-@tfx.dsl.components.component
-def Verdict(judged: tfx.dsl.components.InputArtifact[artifacts.PushedModel]) -> None:
+@component
+def Verdict(judged: InputArtifact[artifacts.PushedModel]) -> None:
     """Nothing: `pipeline.kubeflow.step` ends this step with an error if the Pusher pushed nothing.
 
     Kubeflow keeps no artifact of a failed step. So the Pusher and the report end well also for a refused model.
@@ -101,7 +103,7 @@ def Verdict(judged: tfx.dsl.components.InputArtifact[artifacts.PushedModel]) -> 
     """
 
 
-def reporting_nodes(pipeline: tfx.dsl.Pipeline, config: Config, data_path: Any) -> list[BaseNode]:
+def reporting_nodes(pipeline: Pipeline, config: Config, data_path: Any) -> list[BaseNode]:
     """The steps after the chain: the report, then the verdict."""
     nodes = {node.id: node for node in pipeline.components}
     beam = config.beam.model_copy(update={"args": ()})
@@ -113,7 +115,7 @@ def reporting_nodes(pipeline: tfx.dsl.Pipeline, config: Config, data_path: Any) 
     }
     spec = ReportSpec(
         **{name: nodes[step].outputs[key] for name, (step, key, _) in _SOURCES.items()},
-        report=tfx.dsl.Channel(type=artifacts.String),
+        report=types.Channel(type=artifacts.String),
         run_id=RUN_ID,
         data_path=data_path,
         record=json.dumps(record, sort_keys=True),
