@@ -8,8 +8,6 @@ import io
 from collections.abc import Collection
 from contextlib import redirect_stderr, redirect_stdout, suppress
 
-import grpc
-
 from data.errors import SettingsError
 from pipeline.engines.settings import Beam, pipeline_args
 
@@ -52,6 +50,7 @@ def check_options(beam: Beam, engine: Collection[str] | None = None) -> None:
 
 def options_of(job_server: str) -> list[str]:
     """The options that the job server at `job_server`, host:port, has of its own, as they are written."""
+    import grpc
     from apache_beam.portability.api import beam_job_api_pb2, beam_job_api_pb2_grpc
 
     with grpc.insecure_channel(job_server) as channel:
