@@ -1,4 +1,4 @@
-"""The file system of a path: this machine's, or that of an object store (`gs://`, `s3://`) through TensorFlow."""
+"""Files: the file system of a path, this machine's or an object store's, and files that are replaced in one step."""
 
 import glob
 import os
@@ -18,9 +18,27 @@ _LOCAL = SimpleNamespace(
 
 
 def file_system(path: Path | str) -> Any:
-    """The functions glob, isdir, exists, listdir and makedirs, and the class GFile, for such a path."""
+    """The functions glob, isdir, exists, listdir and makedirs, and the class GFile, for such a path.
+
+    Object stores (`gs://`, `s3://`) are those of TensorFlow.
+    """
     if "://" in str(path):
         import tensorflow as tf
 
         return tf.io.gfile
     return _LOCAL
+
+
+def write_file(text: str, path: Path) -> None:
+    """Replaces the file `path` by `text`, in UTF-8, in one step.
+
+    Raises:
+        OSError: the file cannot be written. Then nothing of it is left.
+    """
+    path.parent.mkdir(parents=True, exist_ok=True)
+    unfinished = path.with_name(f".{path.name}.{os.getpid()}")
+    try:
+        unfinished.write_text(text, encoding="utf-8")
+        unfinished.replace(path)
+    finally:
+        unfinished.unlink(missing_ok=True)

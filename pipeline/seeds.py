@@ -65,7 +65,7 @@ def _run(args: argparse.Namespace) -> int:
         if code not in (PUSHED, MODEL_REFUSED):
             return code
         with quiet():
-            from pipeline.runs.files import write_file
+            from data.files import write_file
 
             runs = RunRoot(args.run_root, config).history(config.name).runs()
         rows[seed] = row([run for run in runs if run.figures][-1], runs)

@@ -11,6 +11,7 @@ from pathlib import Path
 from pydantic import ValidationError
 
 from data.errors import SettingsError, UserError
+from data.settings import fill_in
 from data.splits import check_shards
 from pipeline.arguments import DEFAULT, add_beam, add_run_root, add_settings, run_command
 from pipeline.config import Config, load
@@ -19,7 +20,6 @@ from pipeline.engines.options import check_options
 from pipeline.exit_codes import DATA_REFUSED, FAILED, INTERRUPTED, MODEL_REFUSED, PUSHED, WRONG_USE
 from pipeline.local.tfx_command import describe, is_asking
 from pipeline.runs.root import RunRoot
-from pipeline.runs.settings import fill_in
 
 
 def parse_args(argv: Sequence[str] | None) -> argparse.Namespace:

@@ -14,12 +14,12 @@ from rich.console import Console
 
 from components.version_folder import environment
 from data.errors import UserError, causes, storage_problem
+from data.notify import notify
 from data.process import interruptible, uncollected
 from pipeline.config import Config, given_way
 from pipeline.definition import STEP_OF_SECTION, STEPS, create_pipeline
 from pipeline.engines.problems import BEAM_STEPS, engine_problem, job_problem
 from pipeline.exit_codes import FAILED, INTERRUPTED, MODEL_REFUSED, PUSHED, exit_code
-from pipeline.local.notify import notify
 from pipeline.local.output import log_to_output, redirect_output
 from pipeline.local.progress import ProgressReporter
 from pipeline.local.summary import print_summary

@@ -10,9 +10,9 @@ from matplotlib.axes import Axes
 from matplotlib.patches import Rectangle
 from matplotlib.ticker import FuncFormatter, LogLocator, MaxNLocator, NullLocator
 
+from data.pages.svg import BAD, FIRST, INK, SECOND, THIRD, WIDTH, Chart, canvas, finish
 from pipeline.report.dataset import Balance
 from pipeline.report.evaluated import Bin, ClassResult, Epoch
-from pipeline.report.svg import BAD, FIRST, INK, SECOND, THIRD, WIDTH, Chart, canvas, finish
 from pipeline.runs.records import Step
 
 if TYPE_CHECKING:

@@ -2,27 +2,21 @@
 
 from __future__ import annotations
 
-import base64
-import io
 import json
 import re
 from collections.abc import Mapping
 from datetime import datetime
-from importlib.resources import files
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
-import numpy as np
-
+from data.files import write_file
+from data.pages.html import templates
 from pipeline.report import charts
 from pipeline.report.collect import Absent, Facts, attempt, collect
 from pipeline.report.dataset import SAMPLE
 from pipeline.report.evaluated import classes, mistakes_by_count, overall
-from pipeline.runs.files import write_file
 
 if TYPE_CHECKING:
-    from jinja2 import Environment
-
     from pipeline.runs.records import Run
 
 SECTIONS = {
@@ -67,27 +61,10 @@ def write_report(run: Run, path: Path) -> Path:
     return path
 
 
-def templates(package: str) -> Environment:
-    """The templates of `package`, which know `css`, the style of all pages, and `svg`, a mark for inline pictures."""
-    from jinja2 import Environment, PackageLoader, StrictUndefined
-    from markupsafe import Markup
-
-    environment = Environment(
-        loader=PackageLoader(package, "."),
-        autoescape=True,
-        trim_blocks=True,
-        lstrip_blocks=True,
-        undefined=StrictUndefined,
-    )
-    css = Markup(files("pipeline.report").joinpath("page.css").read_text(encoding="utf-8"))
-    environment.globals |= {"css": css, "svg": Markup}
-    return environment
-
-
 def render(facts: Facts) -> str:
     """The HTML of the report. It contains everything that it shows, and no script."""
     environment = templates("pipeline.report")
-    environment.filters |= {"picture": data_uri, "duration": _duration, "number": _number, "json": _json}
+    environment.filters |= {"duration": _duration, "json": _json}
     run, evaluation = facts.run, facts.evaluation
     results = attempt(classes, evaluation)
     return environment.get_template("page.html.j2").render(
@@ -121,21 +98,8 @@ def main_packages(packages: Mapping[str, str]) -> dict[str, str]:
     return {name: normal[name] for name in _MAIN_PACKAGES if name in normal}
 
 
-def data_uri(picture: np.ndarray) -> str:
-    """A grey picture, uint8 [height, width], as the data URI of a PNG."""
-    from PIL import Image
-
-    buffer = io.BytesIO()
-    Image.fromarray(np.ascontiguousarray(picture)).save(buffer, "PNG", optimize=True)
-    return f"data:image/png;base64,{base64.b64encode(buffer.getvalue()).decode()}"
-
-
 def _duration(seconds: float) -> str:
     return f"{seconds:.1f} s" if seconds < 120 else f"{int(seconds // 60)} min {int(seconds % 60)} s"
-
-
-def _number(value: float, digits: int = 4) -> str:
-    return f"{value:,.{digits}f}".replace("-", "\N{MINUS SIGN}")
 
 
 def _json(value: Any) -> str:

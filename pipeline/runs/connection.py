@@ -14,7 +14,7 @@ from ml_metadata.proto import metadata_store_pb2
 
 from data.errors import SettingsError, UserError, storage_problem
 from data.process import quiet
-from pipeline.runs.settings import fill_in
+from data.settings import fill_in
 
 _SECONDS = 5.0
 """The time that a server has to accept a connection."""

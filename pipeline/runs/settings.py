@@ -1,14 +1,11 @@
-"""Settings of runs: as flat dictionaries, what differs between them, and the environment's variables in them."""
+"""Settings of runs as flat dictionaries, and what differs between them."""
 
 from __future__ import annotations
 
-import os
-import re
 from collections.abc import Mapping, Sequence
 from functools import cache
 from typing import Any
 
-from data.errors import SettingsError
 from pipeline.config import Config, load
 
 Flat = dict[str, Any]
@@ -47,15 +44,3 @@ def differences(flats: Sequence[Mapping[str, Any]]) -> dict[str, list[Any]]:
     keys = sorted({key for flat in flats for key in flat})
     rows = {key: [flat.get(key) for flat in flats] for key in keys}
     return {key: values for key, values in rows.items() if any(value != values[0] for value in values)}
-
-
-def fill_in(text: str, setting: str) -> str:
-    """Replaces `$NAME` and `${NAME}` in the value of `setting` by variables of the environment.
-
-    Raises:
-        SettingsError: a variable that is not set.
-    """
-    for name in re.findall(r"\$(\w+|\{\w+\})", text):
-        if name.strip("{}") not in os.environ:
-            raise SettingsError(f"{setting} names ${name.strip('{}')}, which is not set in the environment.")
-    return os.path.expandvars(text)

@@ -13,9 +13,9 @@ import ml_metadata as mlmd
 from ml_metadata.proto import metadata_store_pb2
 
 from data.errors import UserError
+from data.files import write_file
 from pipeline.definition import STEPS
 from pipeline.runs.connection import connect
-from pipeline.runs.files import write_file
 from pipeline.runs.records import Artifact, Json, Rollback, Run, Step, listing
 
 RECORD, DIGEST, FOLDER = "run.json", "record", "folder"

@@ -15,10 +15,10 @@ from matplotlib.axis import Axis
 from matplotlib.ticker import FuncFormatter, LogLocator, MaxNLocator, NullFormatter
 from optuna.trial import FrozenTrial, TrialState
 
+from data.files import write_file
+from data.pages.html import templates
+from data.pages.svg import FIRST, GRID, SECOND, Chart, canvas, finish
 from pipeline.config import with_overrides
-from pipeline.report.page import templates
-from pipeline.report.svg import FIRST, GRID, SECOND, Chart, canvas, finish
-from pipeline.runs.files import write_file
 from pipeline.runs.settings import dump
 from pipeline.tables import console, plain, section
 from pipeline.tune.ranges import Range, override

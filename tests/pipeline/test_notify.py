@@ -13,9 +13,9 @@ from typing import Any
 
 import pytest
 
+from data.notify import RETRIES, notify
 from pipeline.exit_codes import DATA_REFUSED, FAILED, PUSHED, WRONG_USE
 from pipeline.local.cli import main
-from pipeline.local.notify import RETRIES, notify
 from tests.conftest import Outcome, random_images, write_folder
 
 Run = Callable[..., Outcome]

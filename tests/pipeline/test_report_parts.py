@@ -14,13 +14,13 @@ from tfx.types import standard_artifacts
 from components.evaluator.predictions import Predictions
 from components.evaluator.report import Gate
 from components.example_gen import DIGEST, write_digests
+from data.files import write_file
 from pipeline.report import charts, dataset, evaluated
 from pipeline.report.evaluated import Epoch, kept_epoch
-from pipeline.runs.files import write_file
 from tests.conftest import MNIST, ROOT
 from tests.own_sequences import example as own_sequences
 
-CSS = (ROOT / "pipeline" / "report" / "page.css").read_text()
+CSS = (ROOT / "data" / "pages" / "page.css").read_text()
 
 
 def test_intervals_margins_and_the_kept_epoch() -> None:

@@ -1,4 +1,4 @@
-"""One HTTP POST at the end of a run, for a chat, a pager or another pipeline."""
+"""One HTTP POST at the end of a run or of a look at what is served, for a chat, a pager or another pipeline."""
 
 from __future__ import annotations
 
@@ -7,7 +7,7 @@ import os
 from collections.abc import Mapping
 from typing import Any
 
-from pipeline.runs.settings import fill_in
+from data.settings import fill_in
 
 TOKEN = "NOTIFY_TOKEN"
 """The environment variable whose value is sent as a bearer token."""
@@ -22,7 +22,7 @@ def notify(url: str, content: Mapping[str, Any]) -> str | None:
     """Posts `content` as JSON. It tries again after a connection error, a 429 or a 5xx.
 
     Returns:
-        Why it was not delivered, or None. It never raises: a run counts, not its notification.
+        Why it was not delivered, or None. It never raises: what ended counts, not its notification.
     """
     try:
         import requests

@@ -1,0 +1,102 @@
+"""What a model answered for held-out examples. The answers of a served version are compared with it.
+
+The Evaluator makes it, each pushed version carries it, and `serving.monitor` reads it.
+"""
+
+from __future__ import annotations
+
+import io
+import os
+import zipfile
+from typing import NamedTuple
+
+import numpy as np
+
+from data.errors import UserError
+from data.files import file_system
+
+QUANTILES = 1001
+"""Of each class's probability: as many tell what the sample itself would (`python -m tests.benchmarks.drift`)."""
+REFERENCE = "reference.npz"
+
+
+class Reference(NamedTuple):
+    """The answers of a model of K classes for held-out examples, which no training has seen."""
+
+    quantiles: np.ndarray
+    """float32 [Q, K], the probability of each class at Q equal steps from the least to the greatest: `QUANTILES`, or
+    the sample itself if it is smaller."""
+    counts: np.ndarray
+    """int64 [K], how often each class was the answer."""
+    examples: int
+    """How many there were."""
+    accuracy: float
+    """The share of right answers."""
+    threshold: float
+    """Of ATC: as many answers have a confidence below it as are wrong."""
+    confident: float
+    """The share of answers with at least that confidence: the accuracy, where no two confidences are equal."""
+    names: tuple[str, ...]
+    """Of the classes, by class id."""
+
+
+def summarize(probabilities: np.ndarray, labels: np.ndarray, names: tuple[str, ...]) -> Reference:
+    """The reference of a model's answers.
+
+    The threshold is that of average thresholded confidence with maximum confidence as the score: S. Garg et al.,
+    "Leveraging unlabeled data to predict out-of-distribution performance", ICLR 2022, arXiv 2201.04234, equation 3.
+
+    Args:
+        probabilities: float32 [N, K], of held-out examples, N ≥ 1.
+        labels: int64 [N], the true class ids.
+        names: of the K classes, by class id.
+    """
+    class_ids, confidence = probabilities.argmax(axis=1), probabilities.max(axis=1)
+    right = class_ids == labels
+    ordered = np.append(np.sort(confidence), np.float32(np.inf))
+    threshold = ordered[np.count_nonzero(~right)]
+    steps = np.linspace(0, 1, min(len(probabilities), QUANTILES))
+    return Reference(
+        np.quantile(probabilities, steps, axis=0).astype(np.float32),
+        np.bincount(class_ids, minlength=probabilities.shape[1]),
+        len(probabilities),
+        float(right.mean()),
+        float(threshold),
+        float((confidence >= threshold).mean()),
+        names,
+    )
+
+
+def write_reference(reference: Reference, folder: str) -> None:
+    """Writes the file of a reference, tens of kB, into `folder`."""
+    content = io.BytesIO()
+    np.savez_compressed(content, **reference._asdict())
+    with file_system(folder).GFile(os.path.join(folder, REFERENCE), "wb") as file:
+        file.write(content.getvalue())
+
+
+def read_reference(folder: str) -> Reference | None:
+    """The reference in `folder`; None if there is none.
+
+    Raises:
+        UserError: the file cannot be read, or it is damaged.
+    """
+    path, files = os.path.join(folder, REFERENCE), file_system(folder)
+    if not files.exists(path):
+        return None
+    try:
+        with files.GFile(path, "rb") as file:
+            content = file.read()
+        with np.load(io.BytesIO(content)) as saved:
+            found = {name: saved[name] for name in Reference._fields}
+        return Reference(
+            found["quantiles"],
+            found["counts"],
+            int(found["examples"]),
+            *(float(found[name]) for name in ("accuracy", "threshold", "confident")),
+            tuple(found["names"].tolist()),
+        )
+    except OSError as error:
+        raise UserError(f"{path} cannot be read: {error.strerror}.") from None
+    except (ValueError, KeyError, TypeError, EOFError, zipfile.BadZipFile) as error:
+        raise UserError(f"{path} is damaged ({error}). Restore it from a copy of the version.") from None
