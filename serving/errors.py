@@ -34,6 +34,10 @@ class ConfigError(ServingError):
     """A configuration of the client or the server is not valid."""
 
 
+class LogError(ServingError):
+    """A request log that cannot be written or read."""
+
+
 class ClosedError(ServingError):
     """The client was closed before the answer came."""
 

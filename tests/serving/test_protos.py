@@ -34,7 +34,14 @@ NOT_IN_THE_API = {
 SAME_ON_THE_WIRE = {
     "tensorflow.serving.ExampleList.examples": (FieldDescriptor.TYPE_BYTES, FieldDescriptor.TYPE_MESSAGE),
     "tensorflow.serving.StatusProto.error_code": (FieldDescriptor.TYPE_INT32, FieldDescriptor.TYPE_ENUM),
+    **{
+        f"tensorflow.serving.{method}Log.{field}": (FieldDescriptor.TYPE_BYTES, FieldDescriptor.TYPE_MESSAGE)
+        for method in ("Predict", "Classify")
+        for field in ("request", "response")
+    },
 }
+# TensorFlow Serving has no such fields, and not their numbers.
+OURS_ALONE = {f"tensorflow.serving.LogMetadata.{field}" for field in ("request_id", "timestamp_nanos")}
 
 
 def python(program: str) -> str:
@@ -99,7 +106,8 @@ DESCRIBED = list(described())
 @pytest.fixture(scope="module")
 def theirs() -> descriptor_pool.DescriptorPool:
     """TensorFlow's and TensorFlow Serving's own messages."""
-    for name in ("predict", "classification", "get_model_metadata", "get_model_status", "model_management"):
+    services = ("predict", "classification", "get_model_metadata", "get_model_status", "model_management")
+    for name in (*services, "prediction_log"):
         importlib.import_module(f"tensorflow_serving.apis.{name}_pb2")
     return descriptor_pool.Default()
 
@@ -112,6 +120,9 @@ def test_each_message_has_the_fields_of_the_original(ours: Descriptor, theirs: d
         return
     original = theirs.FindMessageTypeByName(ours.full_name)
     for field in ours.fields:
+        if field.full_name in OURS_ALONE:
+            assert field.name not in original.fields_by_name and field.number not in original.fields_by_number
+            continue
         same = original.fields_by_name[field.name]
         assert (field.number, field.label) == (same.number, same.label), field.full_name
         types = (field.type, same.type)
