@@ -6,6 +6,7 @@ import re
 import unicodedata
 from collections.abc import Callable, Mapping, Sequence
 from dataclasses import dataclass
+from typing import Any
 
 import numpy as np
 
@@ -54,6 +55,12 @@ def plain(labels: np.ndarray, name: str) -> np.ndarray:
     return _text(labels) if labels.dtype.kind == "U" else labels.astype(np.int64)
 
 
+def with_unknown(labels: Sequence[Any]) -> list[Any]:
+    """Labels with -1 or, among text, "" instead of None."""
+    unknown = "" if any(isinstance(label, str | bytes) for label in labels) else -1
+    return [unknown if label is None else label for label in labels]
+
+
 def _text(labels: np.ndarray) -> np.ndarray:
     """Text without blanks around it and in one Unicode form; int64 if every text is a number such as "7" or "7.0"."""
     values, inverse = np.unique(labels, return_inverse=True)
@@ -100,6 +107,24 @@ def to_classes(
         names = dict(zip(values.tolist(), names.values(), strict=True))
     called = [names.get(int(value), str(value)) if numbers else str(value) for value in values]
     return Classes(tuple(called), {split: np.searchsorted(values, labels) for split, labels in splits.items()})
+
+
+def as_known(source: object, classes: Classes, names: Sequence[str], place: object) -> Classes:
+    """The same labels as classes of a data set that has `names`, by label; plain numbers are labels of these.
+
+    Raises:
+        DataError: a class that the data set lacks; `place` says where its classes are written.
+    """
+    numbers = {str(label): label for label in range(len(names))}
+    known = {name: label for label, name in enumerate(names)}
+    labels = numbers if set(classes.names) <= numbers.keys() and not set(classes.names) <= known.keys() else known
+    if unknown := [name for name in classes.names if name not in labels]:
+        raise DataError(
+            f"{source} holds the class {unknown[0]}, and {place} has no such class ({_few(np.asarray(names))}):"
+            " correct the label, or build a new data set."
+        )
+    table = np.asarray([labels[name] for name in classes.names])
+    return Classes(tuple(names), {split: table[found] for split, found in classes.labels.items()})
 
 
 def _check(source: object, splits: Mapping[str, np.ndarray], right: Callable[[int], bool], sentence: str) -> None:

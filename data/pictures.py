@@ -9,9 +9,10 @@ from __future__ import annotations
 
 import math
 import warnings
+from collections.abc import Mapping
 from dataclasses import dataclass
 from pathlib import Path
-from typing import TYPE_CHECKING, BinaryIO
+from typing import TYPE_CHECKING, Any, BinaryIO
 
 import numpy as np
 
@@ -48,6 +49,21 @@ class Reading:
     levels: tuple[float, float] = (0.0, 255.0)
     background: str = "any"
     ink: tuple[float, float] = (0.0, 255.0)
+
+    @classmethod
+    def described(cls, constants: Mapping[str, Any]) -> Reading:
+        """The reading that a model's signature `describe` answers, as `data.example.reading` has it.
+
+        Raises:
+            KeyError, IndexError, AttributeError, ValueError: they are not the constants of a model of images.
+        """
+        return cls(
+            size=(int(constants["size"][0]), int(constants["size"][1])),
+            fit=constants["fit"].decode(),
+            levels=(float(constants["levels"][0]), float(constants["levels"][1])),
+            background=constants["background"].decode(),
+            ink=(float(constants["ink"][0]), float(constants["ink"][1])),
+        )
 
 
 def read(picture: np.ndarray, reading: Reading) -> tuple[np.ndarray, str]:

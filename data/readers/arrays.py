@@ -14,7 +14,7 @@ from data.labels import plain
 from data.pictures import grey
 from data.readers.array_files import open_arrays
 from data.readers.idx import is_emnist
-from data.readers.source import Ignored, Images, Pixels, Source, numbered, paired, transposed
+from data.readers.source import Ignored, Images, Pixels, Source, numbered, paired, transposed, without_labels
 from data.readers.stored import Stored
 from data.readers.tree import role_of, split_of
 
@@ -34,7 +34,14 @@ class Found:
         return f"{key} of {file}" if file else key
 
 
-def read_arrays(root: Path, files: list[str], ignored: Ignored, scratch: Path, size: tuple[int, int] | None) -> Source:
+def read_arrays(
+    root: Path,
+    files: list[str],
+    ignored: Ignored,
+    scratch: Path,
+    size: tuple[int, int] | None,
+    labelled: bool = True,
+) -> Source:
     """Pairs the arrays of images with those of labels, for each split that their names or their files' names speak of.
 
     Arrays of .npy and .npz files stay in files: those of an .npz are unpacked into the folder `scratch`.
@@ -42,6 +49,7 @@ def read_arrays(root: Path, files: list[str], ignored: Ignored, scratch: Path, s
     Args:
         files: paths relative to `root`.
         size: rows and columns of images that are rows of pixels; None is a square.
+        labelled: whether the training images need labels.
 
     Raises:
         DataError: no images, no labels for the training images, shapes that are no images, a damaged file.
@@ -54,6 +62,9 @@ def read_arrays(root: Path, files: list[str], ignored: Ignored, scratch: Path, s
     emnist = all(map(is_emnist, files)) or _is_emnist(found)
     for split, pixels in images.items():
         values = labels.pop(split, None)
+        if values is None and not labelled:
+            parts[split] = without_labels(_pixels(pixels, len(pixels.array), split, size))
+            continue
         if values is None:
             if split == "train" or len(images) == 1:
                 raise DataError(

@@ -18,9 +18,10 @@ from data.readers.records import read_records
 from data.readers.source import Ignored, Source
 from data.readers.stored import unpacked
 from data.readers.tables import read_tables
-from data.readers.tree import Tree, group_of, kind_of, role_of, split_of, walk
+from data.readers.tree import Tree, gather, group_of, is_picture, kind_of, role_of, split_of, walk
+from data.readers.unlabelled import read_list, read_pictures
 
-Reader = Callable[[Path, list[str], Ignored, Path, "tuple[int, int] | None"], Source]
+Reader = Callable[[Path, list[str], Ignored, Path, "tuple[int, int] | None", bool], Source]
 
 # The kinds that an option can name, and what they are.
 KINDS = {
@@ -79,6 +80,45 @@ def open_source(path: Path, kind: str | None, scratch: Path, size: tuple[int, in
     if others := [name for name in files if name != path.name]:
         source.kind += f"; with {', '.join(others[:3])}{', …' if len(others) > 3 else ''} beside it"
     return source
+
+
+def open_unlabelled(root: Path, names: list[str], scratch: Path) -> Source:
+    """Opens pictures of which no labels are needed; the labels that are known come with them.
+
+    Args:
+        root: a folder.
+        names: of files and folders in it: pictures, a table that lists pictures, or a data set. Empty: all of it.
+        scratch: a folder for what must be unpacked.
+
+    Raises:
+        DataError: nothing that can be read, several data sets, or what the reader raises.
+    """
+    tree = gather(root, names) if names else walk(root)
+    if packed := [files[0] for kind, files in tree.files.items() if kind.startswith("packed ")]:
+        file = unpacked(root / packed[0], scratch)
+        return open_unlabelled(file.parent, [file.name], scratch)
+    if not tree.pictures and not any(kind in tree.files for kind in KINDS) and tree.archives():
+        tree = _unpacked_archives(tree, scratch)
+    texts = [file for kind in ("text file", "csv") for file in tree.files.get(kind, ())] if names else []
+    if texts and not tree.pictures and (listed := read_list(root, texts[0])):
+        return listed
+    tables = find_list(tree)
+    found = {
+        kind: kept for kind in KINDS if (kept := [name for name in tree.files.get(kind, ()) if name not in tables])
+    }
+    if len(found) + bool(tree.pictures) > 1:
+        kinds = [f"{kind} files such as {files[0]}" for kind, files in found.items()]
+        kinds += ["pictures"] * bool(tree.pictures)
+        raise DataError(f"{tree.root} holds {' and '.join(kinds)}: name the files to read.")
+    if not found and not tree.pictures and not any(is_picture(name) for name in tree.empty):
+        raise DataError(_nothing(tree, None))
+    if not found:
+        return read_pictures(tree, tables)
+    ((kind, files),) = found.items()
+    if kind == "idx" and len(files) == 1:
+        files = [name for name in companions(tree.root / files[0]) if split_of(name) == split_of(files[0])]
+    _ignore_rest(tree, set(files))
+    return _read(kind, tree.root, files, tree.ignored, scratch, None, labelled=False)
 
 
 def _refusal(path: Path, found: str, kind: str | None) -> str:
@@ -208,9 +248,15 @@ def _ignore_rest(tree: Tree, used: set[str]) -> None:
 
 
 def _read(
-    kind: str, root: Path, files: list[str], ignored: Ignored, scratch: Path, size: tuple[int, int] | None
+    kind: str,
+    root: Path,
+    files: list[str],
+    ignored: Ignored,
+    scratch: Path,
+    size: tuple[int, int] | None,
+    labelled: bool = True,
 ) -> Source:
     if kind == "idx":
-        return read_idx(root, files, ignored, scratch)
+        return read_idx(root, files, ignored, scratch, labelled)
     reader: Reader = {"csv": read_tables, "parquet": read_tables, "tfrecord": read_records}.get(kind, read_arrays)
-    return reader(root, files, ignored, scratch, size)
+    return reader(root, files, ignored, scratch, size, labelled)

@@ -11,14 +11,14 @@ import numpy as np
 from data.errors import DataError
 from data.labels import plain
 from data.pictures import grey
-from data.readers.source import Ignored, Pixels, Source, numbered, paired, transposed
+from data.readers.source import Ignored, Pixels, Source, numbered, paired, transposed, without_labels
 from data.readers.stored import Stored, unpacked
 from data.readers.tree import group_of, kind_of, read_text, role_of, split_of
 
 _TYPES = {0x08: "u1", 0x09: "i1", 0x0B: ">i2", 0x0C: ">i4", 0x0D: ">f4", 0x0E: ">f8"}
 
 
-def read_idx(root: Path, files: list[str], ignored: Ignored, scratch: Path) -> Source:
+def read_idx(root: Path, files: list[str], ignored: Ignored, scratch: Path, labelled: bool = True) -> Source:
     """Reads pairs of IDX files: images [N, rows, columns] and labels [N].
 
     Packed files are unpacked into the folder `scratch`. EMNIST's files, which are transposed and whose names say so,
@@ -26,6 +26,7 @@ def read_idx(root: Path, files: list[str], ignored: Ignored, scratch: Path) -> S
 
     Args:
         files: paths relative to `root`.
+        labelled: whether the images need labels.
 
     Raises:
         DataError: a damaged file, several data sets, images without labels, another number of labels than of images.
@@ -52,6 +53,10 @@ def read_idx(root: Path, files: list[str], ignored: Ignored, scratch: Path) -> S
         kind[split] = file, array
     parts = {}
     for split, (file, array) in images.items():
+        if split not in labels and not labelled:
+            part = without_labels(_pixels(root / file, array, split))
+            parts[split] = transposed(part) if is_emnist(file) else part
+            continue
         if split not in labels:
             hint = f", only {labels['train'][0]}" if "train" in labels and split != "train" else ""
             raise DataError(f"There is no file with the labels of {root / file}{hint}: put it beside the images.")

@@ -26,7 +26,7 @@ def find_list(tree: Tree) -> list[str]:
         return []
     pictures = _pictures(tree)
     return [
-        file for file in tables if _column(list(islice(_rows(tree.root / file), 1, _SAMPLED)), pictures) is not None
+        file for file in tables if _column(list(islice(rows_of(tree.root / file), 1, _SAMPLED)), pictures) is not None
     ]
 
 
@@ -39,7 +39,7 @@ def read_listed(tree: Tree, tables: list[str]) -> Source:
     pictures = _pictures(tree)
     found: dict[str, list[tuple[str, str]]] = {}
     for table in tables:
-        rows = _rows(tree.root / table)
+        rows = rows_of(tree.root / table)
         header = next(rows)
         start = list(islice(rows, _SAMPLED))
         at = _column(start, pictures)
@@ -78,7 +78,8 @@ def _pictures(tree: Tree) -> dict[str, str]:
     return found
 
 
-def _rows(path: Path) -> Iterator[list[str]]:
+def rows_of(path: Path) -> Iterator[list[str]]:
+    """The rows of a table of text, with commas, semicolons, tabs or blanks between its values."""
     with path.open(encoding="utf-8-sig", errors="replace", newline="") as file:
         first = file.readline()
         file.seek(0)

@@ -24,7 +24,14 @@ _SIDES = (("height", "width", "depth"), ("rows", "columns", "channels"), ("rows"
           ("image/height", "image/width", "image/channels"))  # fmt: skip
 
 
-def read_records(root: Path, files: list[str], ignored: Ignored, scratch: Path, size: tuple[int, int] | None) -> Source:
+def read_records(
+    root: Path,
+    files: list[str],
+    ignored: Ignored,
+    scratch: Path,
+    size: tuple[int, int] | None,
+    labelled: bool = True,
+) -> Source:
     """Reads the examples once, and keeps their images in a file in the folder `scratch`.
 
     An image is a picture file such as a PNG, or raw pixels with or without its height, width and depth.
@@ -32,11 +39,12 @@ def read_records(root: Path, files: list[str], ignored: Ignored, scratch: Path, 
     Args:
         files: paths relative to `root`.
         size: rows and columns of raw pixels that say none; None is a square.
+        labelled: whether each example needs a label.
 
     Raises:
         DataError: a damaged file, or examples without an image or a label.
     """
-    rows = Rows(scratch)
+    rows = Rows(scratch, labelled)
     keys = ("", "")
     own = _profile(root, files)
     size = size or own.get("size")
@@ -45,19 +53,41 @@ def read_records(root: Path, files: list[str], ignored: Ignored, scratch: Path, 
         for index, feature in enumerate(_features(path)):
             where = f"example {index} of {path}"
             if not keys[0]:
-                keys = _key(feature, IMAGE_KEYS, "image", where), _key(feature, LABEL_KEYS, "label", where)
-            image, label = _values(feature, keys[0], where), _values(feature, keys[1], where)
-            if len(label) == 1:
-                target = label[0].decode("utf-8", "replace") if isinstance(label[0], bytes) else label[0]
-            else:
-                target = list(label)
-            if isinstance(image[0], bytes) and len(image) == 1 and not _is_raw(image[0], feature):
-                rows.add_file(split_of(file), image[0], target)
-            else:
-                rows.add(split_of(file), _pixels(image, feature, size, where), target)
+                labels = labelled or any(key in feature for key in LABEL_KEYS)
+                label_key = _key(feature, LABEL_KEYS, "label", where) if labels else ""
+                keys = _key(feature, IMAGE_KEYS, "image", where), label_key
+            target = None
+            if labelled or (keys[1] and keys[1] in feature):
+                label = _values(feature, keys[1], where)
+                target = plain_value(label[0]) if len(label) == 1 else list(label)
+            id_ = record_id(feature, file, index)
+            try:
+                image = _values(feature, keys[0], where)
+                if isinstance(image[0], bytes) and len(image) == 1 and not _is_raw(image[0], feature):
+                    rows.add_file(split_of(file), image[0], target, id_)
+                else:
+                    rows.add(split_of(file), _pixels(image, feature, size, where), target, id_)
+            except DataError as error:
+                rows.add_error(split_of(file), error, target, id_)
     emnist = any(map(is_emnist, files))
-    kind = f"TFRecords of tf.train.Examples: {keys[0]} and {keys[1]}"
+    kind = f"TFRecords of tf.train.Examples: {keys[0]}{f' and {keys[1]}' if keys[1] else ''}"
     return rows.source(kind, own.get("names") or _names(root, files, keys[1]), ignored, str(root), turned=emnist)
+
+
+def record_id(feature: Any, file: str, index: int) -> str:
+    """The value of an example's feature `id`; without one, the file's name and the number of the record."""
+    if (
+        "id" in feature
+        and (kind := feature["id"].WhichOneof("kind"))
+        and (values := getattr(feature["id"], kind).value)
+    ):
+        return str(plain_value(values[0]))
+    return f"{file}:{index}"
+
+
+def plain_value(value: Any) -> Any:
+    """A value of a feature: text for bytes."""
+    return value.decode("utf-8", "replace") if isinstance(value, bytes) else value
 
 
 def _features(path: Path) -> Iterator[Any]:

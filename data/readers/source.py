@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 import io
-from collections.abc import Callable, Iterator, Mapping
+from collections.abc import Callable, Iterator, Mapping, Sequence
 from dataclasses import dataclass, field
 from pathlib import Path
 
@@ -77,10 +77,14 @@ class Pixels:
 
 @dataclass(frozen=True)
 class Images:
-    """Pictures and what they show: `pixels` uint8 [N, rows, columns] or `Pixels`, and `labels` [N]."""
+    """Pictures and what they show: `pixels` uint8 [N, rows, columns] or `Pixels`, and `labels` [N].
+
+    Where no labels are needed, an unknown one is -1 or "". `ids` are the pictures' own names; None is their numbers.
+    """
 
     pixels: np.ndarray | Pixels
     labels: np.ndarray
+    ids: Sequence[str] | None = None
 
     def __len__(self) -> int:
         return len(self.labels)
@@ -151,7 +155,12 @@ def transposed(images: Images) -> Images:
     """The pictures with rows and columns exchanged."""
     pixels = images.pixels
     assert isinstance(pixels, Pixels)
-    return Images(pixels.turned(), images.labels)
+    return Images(pixels.turned(), images.labels, images.ids)
+
+
+def without_labels(pixels: Pixels) -> Images:
+    """Pictures whose labels are not known."""
+    return Images(pixels, np.full(len(pixels), -1))
 
 
 def paired(pixels: Pixels, labels: np.ndarray, pixels_from: str, labels_from: str) -> Images:

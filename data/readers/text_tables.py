@@ -21,6 +21,8 @@ if TYPE_CHECKING:
 LABELS = (
     "label", "labels", "class", "target", "y", "digit", "category", "character", "letter", "fine_label", "symbol",
 )  # fmt: skip
+INDICES = ("id", "image_id", "imageid", "index", "unnamed: 0", "level_0", "")
+"""The names of columns that number the rows, or name them."""
 FEW_PIXELS = 16
 _SAMPLED = 2000
 
@@ -34,8 +36,17 @@ def few(names: list[str]) -> str:
     return ", ".join(names[:6]) + (", …" if len(names) > 6 else "")
 
 
-def open_csv(path: Path, scratch: Path) -> tuple[pa.Schema, Iterator[pa.RecordBatch]]:
-    """Opens a CSV file: with or without a header, the label first or last, between commas, semicolons or blanks."""
+def id_column(names: list[str]) -> str | None:
+    """The first of these columns that names the rows, or numbers them."""
+    lowered = [name.lower() for name in names]
+    return next((names[lowered.index(usual)] for usual in INDICES if usual in lowered), None)
+
+
+def open_csv(path: Path, scratch: Path, labelled: bool = True) -> tuple[pa.Schema, Iterator[pa.RecordBatch]]:
+    """Opens a CSV file: with or without a header, the label first or last, between commas, semicolons or blanks.
+
+    The values of the labels are text; so are those of the ids, unless each row needs a label.
+    """
     import pyarrow as pa
     import pyarrow.csv as pacsv
 
@@ -55,17 +66,17 @@ def open_csv(path: Path, scratch: Path) -> tuple[pa.Schema, Iterator[pa.RecordBa
             names = [f"{name}.{at}" if name in names[:at] else name for at, name in enumerate(names)]
         rows = islice(reader if named else chain([first], reader), _SAMPLED)
         ends = [(row[0], row[-1]) for row in rows if len(row) == len(names)]
-    label = _label_column(names, ends, named, path)
-    types = {name: pa.float64() for name in names} | {label: pa.string()}
-    if len(names) < FEW_PIXELS:
-        types = {label: pa.string()}
+    label = _label_column(names, ends, named, path, labelled)
+    texts = [label, None if labelled else id_column(names)]
+    types = {name: pa.float64() for name in names if len(names) >= FEW_PIXELS}
+    types |= {name: pa.string() for name in texts if name is not None}
     stream = pacsv.open_csv(
         file,
         pacsv.ReadOptions(column_names=names, skip_rows=skipped + named, block_size=1 << 20),
         pacsv.ParseOptions(delimiter=delimiter),
         pacsv.ConvertOptions(column_types=types),
     )
-    return stream.schema.with_metadata({"label": label}), iter(stream)
+    return stream.schema.with_metadata({} if label is None else {"label": label}), iter(stream)
 
 
 def _form(file: Path) -> tuple[int, str]:
@@ -104,11 +115,16 @@ def _counts(cells: list[str]) -> bool:
     )
 
 
-def _label_column(names: list[str], ends: list[tuple[str, str]], named: bool, path: Path) -> str:
-    """The column of labels: by its name, or the first or last one, whichever has values that look like classes."""
+def _label_column(names: list[str], ends: list[tuple[str, str]], named: bool, path: Path, labelled: bool) -> str | None:
+    """The column of labels: by its name, or the first or last one, whichever has values that look like classes.
+
+    None if there is none, and rows need no label.
+    """
     lowered = [name.lower() for name in names]
     if named and (found := [names[lowered.index(usual)] for usual in LABELS if usual in lowered]):
         return found[0]
+    if not labelled and (named or _is_square(len(names))):
+        return None
     if named and len(names) < FEW_PIXELS and {"pixels", "image"} & set(lowered):
         return next((name for name in names if name.lower() not in ("pixels", "image")), names[0])
     if len(names) < FEW_PIXELS:

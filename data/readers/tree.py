@@ -43,11 +43,13 @@ class Tree:
     Attributes:
         files: the path of each file that is no picture, relative to the root, by kind as `kind_of` names it.
         pictures: the names of the pictures in each folder; "" is the root. Folders are relative paths.
+        empty: the paths of the files of 0 bytes.
     """
 
     root: Path
     files: dict[str, list[str]] = field(default_factory=dict)
     pictures: dict[str, list[str]] = field(default_factory=dict)
+    empty: list[str] = field(default_factory=list)
     ignored: Ignored = field(default_factory=Ignored)
 
     def archives(self) -> dict[str, list[str]]:
@@ -63,6 +65,18 @@ def walk(root: Path) -> Tree:
     """
     tree = Tree(root)
     _walk(root, "", tree, frozenset())
+    return tree
+
+
+def gather(root: Path, names: list[str]) -> Tree:
+    """Lists these files of a folder, and what is in these folders of it, as `walk` does."""
+    tree = Tree(root)
+    for name in names:
+        path = root / name
+        if path.is_dir():
+            _walk(path, name, tree, frozenset())
+        else:
+            _add(tree, path, name)
     return tree
 
 
@@ -89,11 +103,23 @@ def _walk(folder: Path, relative: str, tree: Tree, above: frozenset[tuple[int, i
             lost = entry.is_symlink() and not Path(entry.path).exists()
             tree.ignored.add("links to nothing" if lost else "no regular files", path)
         elif entry.stat().st_size == 0:
+            tree.empty.append(path)
             tree.ignored.add("empty files", path)
-        elif Path(entry.name).suffix.lower() in SUFFIXES or (kind := kind_of(folder / entry.name)) == "picture":
-            tree.pictures.setdefault(relative, []).append(entry.name)
         else:
-            tree.files.setdefault(kind, []).append(path)
+            _add(tree, folder / entry.name, path)
+
+
+def _add(tree: Tree, file: Path, path: str) -> None:
+    folder, _, name = path.rpartition("/")
+    if is_picture(name) or (kind := kind_of(file)) == "picture":
+        tree.pictures.setdefault(folder, []).append(name)
+    else:
+        tree.files.setdefault(kind, []).append(path)
+
+
+def is_picture(name: str) -> bool:
+    """Whether a file is named like a picture."""
+    return Path(name).suffix.lower() in SUFFIXES
 
 
 def kind_of(path: Path) -> str:

@@ -66,14 +66,7 @@ def reading_of(description: Description) -> Reading:
         ServerError: the description is not that of a model of images.
     """
     try:
-        inputs = description.inputs
-        return Reading(
-            size=(int(inputs["size"][0]), int(inputs["size"][1])),
-            fit=inputs["fit"].decode(),
-            levels=(float(inputs["levels"][0]), float(inputs["levels"][1])),
-            background=inputs["background"].decode(),
-            ink=(float(inputs["ink"][0]), float(inputs["ink"][1])),
-        )
+        return Reading.described(description.inputs)
     except (KeyError, IndexError, AttributeError, ValueError) as error:
         raise ServerError(
             f"Version {description.version} does not say how its pictures are read ({error!r}): give them as an array."
