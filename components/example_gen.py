@@ -1,41 +1,74 @@
-"""ExampleGen: imports the shards of a data folder, split by split, as a stream."""
+"""ExampleGen: imports the shards of a data folder, or of the days of a window, split by split."""
 
 from __future__ import annotations
 
+import logging
 from typing import Any
 
 import apache_beam as beam
+import tensorflow as tf
 from tfx import types
 from tfx.components.example_gen import driver, utils
 from tfx.components.example_gen.component import FileBasedExampleGen
 from tfx.components.example_gen.import_example_gen import executor
+from tfx.components.util import examples_utils
 from tfx.dsl.components.base import executor_spec
 from tfx.dsl.io import fileio
 from tfx.orchestration.data_types import RuntimeParameter
-from tfx.proto import example_gen_pb2
 from tfx.types import artifact_utils, standard_component_specs
 
-from components.digests import DIGEST, DIGESTS, digest_of, shard_digests
-from data.splits import SPLITS, check_shards, shard_pattern
+from components.digests import DAYS, DIGEST, DIGESTS, digest_of, shard_digests
+from data.days import to_text
+from data.records import read_serialized
+from data.shards import Shard, Source, find_source, imported_name
+
+WINDOW, GOLDEN_BASE = "window", "golden_base"
+"""Execution properties: how many days, and the folder of the golden set. DAYS is one, too."""
+
+log = logging.getLogger(__name__)
 
 
-class ContentDriver(driver.FileBasedDriver):
-    """TFX's driver, which tells new shards from old ones by their content. TFX itself looks at sizes and times only."""
+def source_of(exec_properties: dict[str, Any]) -> Source:
+    """The shards that these execution properties name.
+
+    Raises:
+        DataError: as `find_source` does.
+    """
+    return find_source(
+        exec_properties[standard_component_specs.INPUT_BASE_KEY],
+        exec_properties[WINDOW],
+        exec_properties.get(GOLDEN_BASE, ""),
+        exec_properties.get(DAYS, ""),
+    )
+
+
+class WindowDriver(driver.FileBasedDriver):
+    """Chooses the days, and tells new shards from old ones by their content. TFX looks at sizes and times only."""
 
     def resolve_exec_properties(
         self, exec_properties: dict[str, Any], pipeline_info: Any, component_info: Any
     ) -> dict[str, Any]:
-        """Adds what the cache compares, among it the fingerprint of the input."""
-        resolved = super().resolve_exec_properties(exec_properties, pipeline_info, component_info)
-        digest = digest_of(shard_digests(resolved[standard_component_specs.INPUT_BASE_KEY]))
-        return {**resolved, utils.FINGERPRINT_PROPERTY_NAME: digest}
+        """Adds what the cache compares: the days and the fingerprint of the input."""
+        source = source_of(exec_properties)
+        newest = source.days[-1] if source.days else None
+        if newest:
+            log.info("Takes %d day%s: %s.", len(source.days), "s"[: len(source.days) - 1], to_text(source.days))
+        for sentence in source.left_out:
+            log.warning(sentence)
+        return {
+            **exec_properties,
+            DAYS: to_text(source.days),
+            utils.SPAN_PROPERTY_NAME: newest.span if newest else 0,
+            utils.VERSION_PROPERTY_NAME: newest.version if newest and newest.version else None,
+            utils.FINGERPRINT_PROPERTY_NAME: digest_of(shard_digests(source.shards)),
+        }
 
 
-class StreamingExecutor(executor.Executor):
+class ShardExecutor(executor.Executor):
     """ImportExampleGen's executor without its shuffle: Beam's DirectRunner holds all records in memory to shuffle them.
 
-    Records keep their order within a shard. The Trainer shuffles while it reads. The SHA-256 of each shard is kept
-    beside the imported examples.
+    Each shard is imported as one file, with the label of its day in the name. The Trainer shuffles while it reads. The
+    SHA-256 of each shard is kept beside the imported examples.
     """
 
     def Do(
@@ -47,42 +80,65 @@ class StreamingExecutor(executor.Executor):
         """Imports the shards.
 
         Raises:
-            DataError: a split without shards, a shard that is missing or empty, or another file among them.
+            DataError: a split without shards, a shard that is missing or empty, another file among them, or no day.
         """
-        folder = exec_properties["input_base"]
-        check_shards(folder)
-        self._examples = output_dict["examples"]
-        super().Do(input_dict, output_dict, exec_properties)
-        write_digests(self._examples[0], folder)
-
-    def GenerateExamplesByBeam(
-        self, pipeline: beam.Pipeline, exec_properties: dict[str, Any]
-    ) -> dict[str, beam.PCollection]:
-        """Writes each split while it is read. The empty result leaves the base class nothing to shuffle and write."""
-        for split, examples in super().GenerateExamplesByBeam(pipeline, exec_properties).items():
-            prefix = f"{artifact_utils.get_split_uri(self._examples, split)}/data_tfrecord"
-            (
-                examples
-                | f"Serialize[{split}]" >> beam.Map(lambda example: example.SerializeToString(deterministic=True))
-                | f"Write[{split}]" >> beam.io.WriteToTFRecord(prefix, file_name_suffix=".gz")
+        (examples,) = output_dict["examples"]
+        source = source_of(exec_properties)
+        splits = list(dict.fromkeys(shard.split for shard in source.shards))
+        examples.split_names = artifact_utils.encode_split_names(splits)
+        for split in splits:
+            fileio.makedirs(artifact_utils.get_split_uri([examples], split))
+        with self._make_beam_pipeline() as pipeline:
+            _ = (
+                pipeline
+                | beam.Create([(shard.path, imported(examples, shard)) for shard in source.shards])
+                | beam.Reshuffle()
+                | beam.MapTuple(copy_shard)
             )
-        return {}
+        examples_utils.set_payload_format(examples, exec_properties[standard_component_specs.OUTPUT_DATA_FORMAT_KEY])
+        write_digests(examples, source)
 
 
-def write_digests(examples: types.Artifact, folder: str) -> None:
-    """Writes `SHA256SUMS` for the shards in `folder`, and its own digest to ML Metadata."""
-    text = shard_digests(folder)
+def imported(examples: types.Artifact, shard: Shard) -> str:
+    """The path of a shard among the imported examples."""
+    return f"{artifact_utils.get_split_uri([examples], shard.split)}/{imported_name(shard.name)}"
+
+
+def copy_shard(path: str, target: str) -> None:
+    """Copies the records of a TFRecord file into a gzipped one.
+
+    Raises:
+        tf.errors.DataLossError: a damaged or cut-off record.
+    """
+    with tf.io.TFRecordWriter(target, "GZIP") as writer:
+        for record in read_serialized(path):
+            writer.write(record)
+
+
+def write_digests(examples: types.Artifact, source: Source) -> None:
+    """Writes `SHA256SUMS` of the shards, and to ML Metadata its own digest and the days."""
+    text = shard_digests(source.shards)
     with fileio.open(f"{examples.uri}/{DIGESTS}", "w") as file:
         file.write(text)
     examples.set_string_custom_property(DIGEST, digest_of(text))
+    if source.days:
+        examples.span = source.days[-1].span
+        examples.set_string_custom_property(DAYS, to_text(source.days))
 
 
-class StreamingExampleGen(FileBasedExampleGen):
-    """ImportExampleGen with the driver and the executor above: the train, eval and test shards of a folder."""
+class ExampleGen(FileBasedExampleGen):
+    """ImportExampleGen with the driver and the executor above: the train, eval and test shards, and the golden set.
 
-    DRIVER_CLASS = ContentDriver
-    EXECUTOR_SPEC = executor_spec.BeamExecutorSpec(StreamingExecutor)
+    Args:
+        input_base: the data folder, or a path that names days, as TFX's spans do.
+        window: how many of the newest complete days become one artifact.
+        golden: the folder whose test split is the golden set, or "".
+        days: the window, if it is known, as `data.days.to_text` has it.
+    """
 
-    def __init__(self, input_base: str | RuntimeParameter) -> None:
-        splits = [example_gen_pb2.Input.Split(name=split, pattern=shard_pattern(split)) for split in SPLITS]
-        super().__init__(input_base=input_base, input_config=example_gen_pb2.Input(splits=splits))
+    DRIVER_CLASS = WindowDriver
+    EXECUTOR_SPEC = executor_spec.BeamExecutorSpec(ShardExecutor)
+
+    def __init__(self, input_base: str | RuntimeParameter, window: int, golden: str = "", days: str = "") -> None:
+        super().__init__(input_base=input_base)
+        self.exec_properties.update({WINDOW: window, GOLDEN_BASE: golden, DAYS: days})

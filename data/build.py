@@ -7,20 +7,25 @@ from __future__ import annotations
 
 import argparse
 import contextlib
+import dataclasses
 import functools
 import os
 import re
 import sys
 import tempfile
 from collections.abc import Callable, Iterable, Iterator, Mapping
+from datetime import date
 from pathlib import Path
 from typing import Any
 
 import numpy as np
 
+from data.days import days_problem, has_days
 from data.errors import DataError, UserError, storage_problem
-from data.labels import to_classes
+from data.files import write_file
+from data.labels import as_known, to_classes
 from data.pictures import FITS, Reading, read
+from data.place import Place
 from data.process import Interruption, interruptible, quiet, screens
 from data.profile import check_example, class_names, command, profile
 from data.readers.detect import KINDS, open_source
@@ -44,7 +49,13 @@ def parse(argv: list[str] | None) -> argparse.Namespace:
     source.add_argument("source", nargs="?", type=Path, metavar="SOURCE", help="file, folder or archive of pictures")
     for kind, what in KINDS.items():
         source.add_argument(f"--{kind}", type=Path, metavar="SOURCE", help=what)
-    parser.add_argument("--out", type=Path, required=True, metavar="DIR", help="folder to create; it must not exist")
+    parser.add_argument(
+        "--out", type=Path, required=True, metavar="DIR", help="folder to create; with --day the folder of the days"
+    )
+    parser.add_argument(
+        "--day", type=_day, metavar="DAY", help="add the day 2026-11-28, or the number 12, to the days in --out"
+    )
+    parser.add_argument("--replace", action="store_true", help="with --day: if it is there, add a new version of it")
     parser.add_argument("--size", type=_size, metavar="ROWSxCOLUMNS", help="resize the pictures to this")
     parser.add_argument("--fit", choices=FITS, help="how a picture comes to its size; MNIST's convention is digit")
     parser.add_argument("--levels", type=_levels, metavar="LOW,HIGH", help="the levels that become 0 and 255")
@@ -59,13 +70,18 @@ def parse(argv: list[str] | None) -> argparse.Namespace:
     args = parser.parse_args(argv)
     args.kind = next((kind for kind in KINDS if getattr(args, kind)), None)
     args.source = getattr(args, args.kind) if args.kind else args.source
+    if args.replace and not args.day:
+        parser.error("--replace makes a new version of a day: say which with --day")
+    if has_days(args.out) and (problem := days_problem(str(args.out)) or ("" if args.day else "names days")):
+        parser.error(f"--out {args.out} {problem}{'' if args.day else ': say which with --day'}")
     if args.source.is_dir() and Path(os.path.realpath(args.out.parent)).is_relative_to(os.path.realpath(args.source)):
         parser.error(
             f"--out {args.out} lies in {args.source}, where the next build would take it for a part of the data:"
             " choose a folder outside"
         )
-    if problem := pattern_problem(args.out.absolute()):
-        parser.error(f"--out {args.out.absolute()} {problem}: choose another folder")
+    out = args.out.absolute()
+    if not has_days(out) and (problem := pattern_problem(out)):
+        parser.error(f"--out {out} {problem}: choose another folder")
     return args
 
 
@@ -139,8 +155,8 @@ def write(
     return written
 
 
-def build(args: argparse.Namespace, folder: Path, interruption: Interruption) -> None:
-    """Fills `folder` from the source, says what was done, and shows the progress."""
+def build(args: argparse.Namespace, place: Place, folder: Path, interruption: Interruption) -> None:
+    """Fills `folder`, which becomes that of `place`, from the source, says what was done, and shows the progress."""
     from rich.console import Console
     from rich.progress import BarColumn, MofNCompleteColumn, Progress, TextColumn, TimeRemainingColumn
 
@@ -151,7 +167,10 @@ def build(args: argparse.Namespace, folder: Path, interruption: Interruption) ->
         if args.transpose:
             source.parts = {split: transposed(part) for split, part in source.parts.items()}
         labels = {split: part.labels for split, part in source.parts.items()}
-        classes = to_classes(args.source, labels, source.names, args.classes)
+        known = place.known
+        classes = to_classes(args.source, labels, source.names, args.classes or (known and known.classes))
+        if known:
+            classes = as_known(args.source, classes, known.labels, place.profile)
         parts = {split: Images(part.pixels, classes.labels[split]) for split, part in source.parts.items()}
         bars = TextColumn("{task.description:8}"), BarColumn(), MofNCompleteColumn(), TimeRemainingColumn()
         with Progress(*bars) as progress:
@@ -163,18 +182,23 @@ def build(args: argparse.Namespace, folder: Path, interruption: Interruption) ->
 
             found = survey(parts, track)
             wish = Wish(args.size, args.fit, args.levels)
+            if known:
+                wish = Wish((known.rows, known.columns), known.fit, known.levels)
             reading, reason = choose(found, parts["train"], classes.names, wish, args.source)
+            if known:
+                reading = dataclasses.replace(reading, background=known.background)
             say(reading, reason, args)
             splits = cut(parts, args)
             count = max(args.classes or 0, len(classes.names))
             names = class_names(classes.names, count)
-            text = profile(args.out, reading, count, names)
+            text = profile(place.root, reading, count, names, place.path)
             check_example(args.source, reading.size, count, names)
-            (folder / "profile.toml").write_bytes(text)
             written = write(splits, folder, args.shards, reading, notes, track)
         interruption.check()
+        if known is None:
+            write_file(text, place.profile if args.day else folder / place.profile.name)
     rows, columns = reading.size
-    print(f"{args.out}: {rows} × {columns} pixels, {count} classes.")
+    print(f"{place.folder}: {rows} × {columns} pixels, {count} classes.")
     show(Console(), written, names or list(map(str, range(count))), source.ignored, notes.found)
 
 
@@ -183,8 +207,9 @@ def main(argv: list[str] | None = None) -> int:
     """Entry point; returns the exit code: 0 written, 1 an error, 2 a wrong command line, 130 interrupted."""
     args = parse(argv)
     try:
-        with interruptible() as interruption, unfinished(args.out) as folder:
-            build(args, folder, interruption)
+        place = Place(args)
+        with interruptible() as interruption, unfinished(place.folder) as folder:
+            build(args, place, folder, interruption)
     except UserError as error:
         print(f"data.build: {error}", file=sys.stderr)
         return 1
@@ -197,7 +222,7 @@ def main(argv: list[str] | None = None) -> int:
             raise
         print(f"data.build: cannot write {args.out}: {problem}. Nothing was kept.", file=sys.stderr)
         return 1
-    print(f"Run it with: {command(args.out)}")
+    print(f"Run it with: {command(place.root if args.day else args.out)}")
     return 0
 
 
@@ -226,6 +251,12 @@ def _whole(text: str, least: int = 0) -> int:
     if not text.isdecimal() or int(text) < least:
         raise argparse.ArgumentTypeError(f"{text!r} is not a whole number of {least} or more")
     return int(text)
+
+
+def _day(text: str) -> str:
+    with contextlib.suppress(ValueError):
+        return text if text.isdecimal() else date.fromisoformat(text).isoformat()
+    raise argparse.ArgumentTypeError(f"{text!r} is no day, such as 2026-11-28 or 12")
 
 
 def _size(text: str) -> tuple[int, int]:

@@ -6,12 +6,17 @@ import json
 import os
 import re
 import shlex
+import tomllib
 import unicodedata
 from collections.abc import Sequence
 from pathlib import Path
+from typing import TYPE_CHECKING
 
 from data.errors import DataError
 from data.pictures import Reading
+
+if TYPE_CHECKING:
+    from data.example import ExampleSpec
 
 _LONGEST = 63  # letters of a name, as Kubernetes has it
 _CONTROLS = "[\\x00-\\x1f\\x7f]"  # no TOML comment may hold them
@@ -48,11 +53,33 @@ def check_example(source: Path, size: tuple[int, int], classes: int, names: Sequ
         raise DataError(f"The pipeline cannot take the images of {source}: {reason}. Correct them, or their classes.")
 
 
-def profile(out: Path, reading: Reading, classes: int, names: Sequence[str]) -> bytes:
-    """A profile, TOML, for the data folder `out` of images that were read as `reading` says.
+def known_days(file: Path) -> tuple[str, ExampleSpec] | None:
+    """The path of the days, and what an example of them is, from the profile `file`; None if there is no such file.
+
+    Raises:
+        DataError: the file is no profile.
+    """
+    from pydantic import ValidationError
+
+    from data.example import ExampleSpec
+
+    if not file.is_file():
+        return None
+    try:
+        data = tomllib.loads(file.read_text(encoding="utf-8"))["data"]
+        spec = ExampleSpec(**{name: data[name] for name in ExampleSpec.model_fields if name in data})
+        return str(data["path"]), spec
+    except (OSError, ValueError, KeyError, TypeError, ValidationError) as error:
+        raise DataError(f"{file} is not the profile of these days ({error}): correct it, or move it away.") from None
+
+
+def profile(out: Path, reading: Reading, classes: int, names: Sequence[str], path: str) -> str:
+    """A profile, TOML, for images that were read as `reading` says.
 
     Args:
+        out: the folder of the profile; it names the pipeline and the model.
         names: of the classes, by label; empty if the labels name them.
+        path: the data folder, or the path that names days.
 
     Raises:
         DataError: a name that is not UTF-8, which TOML cannot hold.
@@ -67,7 +94,7 @@ def profile(out: Path, reading: Reading, classes: int, names: Sequence[str]) -> 
 name = {_quoted(name or "my-images")}
 
 [data]
-path = {_quoted(str(out.absolute()))}
+path = {_quoted(path)}
 rows = {reading.size[0]}
 columns = {reading.size[1]}
 classes = {classes}
@@ -81,7 +108,7 @@ model_name = {_quoted(model or "my-images")}
 # [gates]
 # accuracy = 0.98        # of all test examples
 # class_accuracy = 0.95  # of each class alone
-""".encode()
+"""
 
 
 def command(out: Path) -> str:

@@ -11,7 +11,8 @@ import numpy as np
 import tensorflow as tf
 
 from data.example import ExampleSpec, parse, problems, serialize
-from data.splits import SPLITS, is_shard, shard_name, shard_names, shard_pattern
+from data.shards import Shard
+from data.splits import shard_name, shard_names
 
 
 def write_split(
@@ -41,13 +42,13 @@ def list_shards(folder: Path, split: str) -> list[Path]:
     return [folder / name for name in shard_names(folder, split)]
 
 
-def read_serialized(path: Path) -> Iterator[bytes]:
+def read_serialized(path: Path | str) -> Iterator[bytes]:
     """Yields the records of one shard.
 
     Raises:
         tf.errors.DataLossError: a damaged or cut-off record, after the good ones before it were yielded.
     """
-    compression = "GZIP" if path.suffix == ".gz" else ""
+    compression = "GZIP" if str(path).endswith(".gz") else ""
     yield from tf.data.TFRecordDataset(str(path), compression_type=compression).as_numpy_iterator()
 
 
@@ -63,25 +64,24 @@ def read_split(folder: Path, split: str, spec: ExampleSpec) -> tuple[np.ndarray,
     return np.stack([array for array, _ in examples]), np.asarray([label for _, label in examples], np.int64)
 
 
-def examine(folder: Path, spec: ExampleSpec) -> list[str]:
-    """Reads every record of a data folder; says what no pipeline could use, how often, and where it is first.
+def examine(shards: Sequence[Shard], spec: ExampleSpec) -> list[str]:
+    """Reads every record of the data; says what no pipeline could use, how often, and where it is first.
 
     It costs one pass over the data, so it is called only after a step has failed.
     """
     counts: Counter[tuple[str, str]] = Counter()
     firsts: dict[tuple[str, str], str] = {}
-    for split in SPLITS:
-        for path in sorted(filter(lambda path: is_shard(path.name), folder.glob(shard_pattern(split)))):
-            for index, problem in _problems(path, spec):
-                counts[problem, split] += 1
-                firsts.setdefault((problem, split), f"{path.name}, record {index}")
+    for split, name, path in shards:
+        for index, problem in _problems(path, spec):
+            counts[problem, split] += 1
+            firsts.setdefault((problem, split), f"{name}, record {index}")
     return [
         f"{problem}: {count} in split {split}, the first at {firsts[problem, split]}"
         for (problem, split), count in counts.items()
     ]
 
 
-def _problems(path: Path, spec: ExampleSpec) -> Iterator[tuple[int, str]]:
+def _problems(path: str, spec: ExampleSpec) -> Iterator[tuple[int, str]]:
     index = -1
     try:
         for index, record in enumerate(read_serialized(path)):

@@ -11,6 +11,12 @@ from data.errors import DataError
 from data.files import file_system
 
 SPLITS = ("train", "eval", "test")
+
+
+class IncompleteError(DataError):
+    """A data folder that is no whole one: perhaps it is being copied."""
+
+
 _NUMBERED = re.compile(r"(.+)-(\d+)(-of-(\d+)\.tfrecord(?:\.gz)?)", re.ASCII | re.DOTALL)
 
 
@@ -33,7 +39,7 @@ def check_shards(folder: Path | str) -> None:
     """Stops unless every split of a data folder has all its shards. It reads one byte of each.
 
     Raises:
-        DataError: a split without shards, or what `shard_names` raises.
+        IncompleteError, DataError: a split without shards, or what `shard_names` raises.
     """
     for split in SPLITS:  # a missing split is said before a damaged one
         _matches(folder, split)
@@ -47,8 +53,8 @@ def shard_names(folder: Path | str, split: str) -> list[str]:
     Names that say `-of-N` must be complete. Other names may be in the split too.
 
     Raises:
-        DataError: there is none; a number is missing or doubled; a shard is empty or cannot be read; a folder or
-            another file matches the pattern of the split.
+        IncompleteError: there is none; a number is missing; a shard is empty; another file matches the pattern.
+        DataError: a number is doubled, a shard cannot be read, or a folder matches the pattern.
     """
     names = _matches(folder, split)
     if folders := [name for name in names if file_system(folder).isdir(f"{folder}/{name}")]:
@@ -57,7 +63,7 @@ def shard_names(folder: Path | str, split: str) -> list[str]:
             " Move it out of the data folder, or rename it."
         )
     if others := [name for name in names if not is_shard(name)]:
-        raise DataError(
+        raise IncompleteError(
             f"{folder} holds a file that is no shard, but matches {shard_pattern(split)}: {_listed(others)}."
             " The name of a shard ends in .tfrecord or .tfrecord.gz. Move the file out of the data folder."
         )
@@ -65,7 +71,7 @@ def shard_names(folder: Path | str, split: str) -> list[str]:
     without = [name for name in names if not _has_content(f"{folder}/{name}")]
     empty = [name for name in without if name.endswith(".gz")]  # without records, others have no bytes
     if empty:
-        raise DataError(
+        raise IncompleteError(
             f"{folder} holds a gzipped shard of 0 bytes, which is none: {_listed(empty)}. Copy it again from where the"
             " folder comes from, or build the folder again with python -m data.build."
         )
@@ -83,7 +89,7 @@ def _matches(folder: Path | str, split: str) -> list[str]:
         raise DataError(f"The path of the data folder {folder} {problem}: rename the folder.")
     names = sorted(path.rpartition("/")[2] for path in file_system(folder).glob(f"{folder}/{shard_pattern(split)}"))
     if not names:
-        raise DataError(
+        raise IncompleteError(
             f"{folder} holds no file {shard_pattern(split)}, so the {split} split is missing:"
             " build the folder with python -m data.build, or point data.path of the profile elsewhere."
         )
@@ -122,7 +128,7 @@ def _check_numbers(folder: Path | str, split: str, names: list[str]) -> None:
         if match and len(shards) < count:
             absent = itertools.islice((index for index in range(count) if index not in shards), 3)
             first = [f"{match[1]}-{index:0{len(match[2])}d}{match[3]}" for index in absent]
-            raise DataError(
+            raise IncompleteError(
                 f"{folder} lacks a part of the {split} split: {_listed(first, count - len(shards))}. Copy it from where"
                 " the folder comes from, or build the folder again with python -m data.build."
             )

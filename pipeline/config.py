@@ -7,13 +7,14 @@ from collections.abc import Sequence
 from pathlib import Path
 from typing import Any
 
-from pydantic import Field, ValidationError
+from pydantic import Field, ValidationError, field_validator
 
 from components.data_validation.settings import Validation
 from components.evaluator.settings import Gates
 from components.infra_validator.settings import Infra
 from components.pusher.settings import Serving
 from components.trainer.settings import Augmentation, Model, Training
+from data.days import days_problem, has_days
 from data.errors import SettingsError
 from data.example import ExampleSpec
 from data.settings import Section
@@ -24,13 +25,25 @@ PROFILES = Path(__file__).parent / "profiles"
 
 
 class Data(ExampleSpec):
-    """Where the examples lie, and the size of one."""
+    """Where the examples lie, and the size of one. A relative path counts from the current directory."""
 
-    path: str = Field("data/mnist", description="folder of shards; a relative path counts from the current directory")
+    path: str = Field(
+        "data/mnist",
+        description="folder of shards, or days: digits/{YYYY}-{MM}-{DD}, digits/{SPAN}, digits/{SPAN:4}/{VERSION}",
+    )
+    window: int = Field(7, ge=1, description="how many days are taken: the newest that are complete")
+    golden: str = Field("", description="folder with a test split that never changes; every gate holds for it, too")
+
+    @field_validator("path")
+    @classmethod
+    def _names_days(cls, path: str) -> str:
+        if has_days(path) and (problem := days_problem(path)):
+            raise ValueError(f"it {problem}")
+        return path
 
     @property
     def example(self) -> ExampleSpec:
-        return ExampleSpec.model_validate(self.model_dump(exclude={"path"}))
+        return ExampleSpec.model_validate(self.model_dump(include=set(ExampleSpec.model_fields)))
 
 
 class Config(Section):

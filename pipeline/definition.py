@@ -75,6 +75,11 @@ class Chain(dict[str, "BaseNode"]):
         super().__setitem__(step, node.with_id(step))
 
 
+def full_path(path: str) -> str:
+    """An address as it is, another path in full."""
+    return path if "://" in path else str(Path(path).resolve())
+
+
 def create_pipeline(
     config: Config,
     *,
@@ -82,6 +87,7 @@ def create_pipeline(
     serving_dir: str,
     backup_dir: str | None = None,
     data_path: str | RuntimeParameter | None = None,
+    days: str = "",
     metadata: metadata_store_pb2.ConnectionConfig | None = None,
     use_resolver: bool = True,
     hardware: str = "",
@@ -95,6 +101,7 @@ def create_pipeline(
         serving_dir: TF Serving's base path; a pushed model becomes `<serving_dir>/<version>`.
         backup_dir: where an interrupted training leaves its state; by default in the pipeline root.
         data_path: the data folder as the steps see it, or the run parameter that names it; by default the profile's.
+        days: the days that are taken, as `data.days.to_text` has them; by default the newest.
         metadata: the ML Metadata connection; None if the orchestrator brings its own.
         use_resolver: whether the orchestrator runs resolvers. If not, a step finds the baseline, in the same way.
         hardware: the hosts and devices that train. Results depend on them, so TFX's cache must see them.
@@ -111,19 +118,20 @@ def create_pipeline(
     from components.data_validation.schema import CuratedSchema, schema_text
     from components.data_validation.statistics import StatisticsGen
     from components.evaluator.component import Evaluator
-    from components.example_gen import StreamingExampleGen
+    from components.example_gen import ExampleGen
     from components.infra_validator.component import InfraValidator
     from components.pusher.component import AtomicPusher
     from components.trainer.settings import TrainerSettings
     from components.trainer.signatures import signature_names
 
     example = config.data.example
-    source = data_path or str(Path(config.data.path).resolve())
+    source = data_path or full_path(config.data.path)
     chain = Chain()
 
     chain["CuratedSchema"] = CuratedSchema(text=schema_text(example))
     schema = chain["CuratedSchema"].outputs["schema"]
-    chain["ExampleGen"] = StreamingExampleGen(input_base=source)
+    golden = config.data.golden and full_path(config.data.golden)
+    chain["ExampleGen"] = ExampleGen(input_base=source, window=config.data.window, golden=golden, days=days)
     examples = chain["ExampleGen"].outputs["examples"]
     chain["StatisticsGen"] = StatisticsGen(examples=examples, schema=schema, example=example)
     statistics = chain["StatisticsGen"].outputs["statistics"]
@@ -132,7 +140,9 @@ def create_pipeline(
         statistics=statistics,
         anomalies=chain["ExampleValidator"].outputs["anomalies"],
         schema=schema,
+        imported=examples,
         data_path=source,
+        golden_path=golden,
         example=example.model_dump_json(),
         validation=config.validation.model_dump_json(),
     )

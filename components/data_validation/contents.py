@@ -8,23 +8,28 @@ from __future__ import annotations
 import hashlib
 import json
 import math
+from collections import defaultdict
 from collections.abc import Iterable, Iterator, Mapping, Sequence
 from typing import NamedTuple
 
 import numpy as np
 
 from components.data_validation.settings import Validation
+from data.days import in_order
 from data.example import ExampleSpec, parse
+from data.shards import GOLDEN, day_of
 
 FILE = "contents.json"
-"""The file with the contents of each split, in the artifact of the statistics."""
+"""The file with the contents of each split, and of each day's part as `2026-11-28/train`, among the statistics."""
+HELD_OUT = ("test", GOLDEN)
+"""The splits that nothing is trained on."""
 
 
 class Contents(NamedTuple):
     """Sums over the examples of a split. The `level` of an example is the mean of its values, its `span` their range.
 
     `first` and `last` are the least and the greatest digest: of an example's values, as a number below 2^64.
-    `trained` counts the examples of the test split that are also in another split.
+    `trained` counts the examples of a held-out split that are also in train or eval.
     """
 
     examples: int = 0
@@ -117,32 +122,56 @@ def from_json(text: str) -> dict[str, Contents]:
 
 
 def content_anomalies(splits: Mapping[str, Contents], limits: Validation) -> Iterator[tuple[str, str, str]]:
-    """The split, what is wrong with it, and the setting that would allow it; one for each anomaly."""
-    varied = {}
+    """The split, what is wrong with it, and the setting that would allow it; one for each anomaly.
+
+    A split is compared with train, and each day's part of a split with train of the days before.
+    """
+    found = {split: contents for split, contents in splits.items() if not day_of(split)}
+    yield from _anomalies(found, found.get("train", Contents()), "train", limits)
+    days: dict[str, dict[str, Contents]] = defaultdict(dict)
+    for split, contents in splits.items():
+        if day := day_of(split):
+            days[day][split] = contents
+    before = Contents()
+    for day in in_order(days):
+        train = days[day].get(f"{day}/train", Contents())
+        yield from _anomalies(days[day], before, "train of the days before", limits)
+        before += train
+
+
+def _anomalies(
+    splits: Mapping[str, Contents], train: Contents, name: str, limits: Validation
+) -> Iterator[tuple[str, str, str]]:
+    """What is wrong with the splits by themselves, and in comparison with `train`."""
     for split, found in splits.items():
-        if found.blank > limits.max_blank * found.examples:
+        if _is_blank(found, limits):
             seen = f"{found.blank:,} of {found.examples:,}"
             expected = f"at most {limits.max_blank:.4g} of the examples blank, with the same value everywhere"
             yield split, f"expected {expected}; seen: {seen}", "max_blank"
-        elif found.examples > 1 and found.first == found.last:
+        elif _is_copied(found):
             yield split, f"expected different examples; seen: all {found.examples:,} are the same", ""
-        else:
-            varied[split] = found
-    train = varied.pop("train", Contents())
-    for split, found in varied.items():
-        if train.examples and found.examples:
-            yield from ((split, *line) for line in _differences(found, train, limits))
-        if found.trained > limits.max_test_in_train * found.examples:
-            seen = f"{found.trained:,} of {found.examples:,} are also in train or eval"
-            yield split, f"expected examples that are in no other split; seen: {seen}", "max_test_in_train"
+        elif found is not train:
+            if found.examples and train.examples and not _is_blank(train, limits) and not _is_copied(train):
+                yield from ((split, *line) for line in _differences(found, train, name, limits))
+            if found.trained > limits.max_test_in_train * found.examples:
+                seen = f"{found.trained:,} of {found.examples:,} are also in train or eval"
+                yield split, f"expected examples that are in no other split; seen: {seen}", "max_test_in_train"
 
 
-def _differences(found: Contents, train: Contents, limits: Validation) -> Iterator[tuple[str, str]]:
-    """How a split is unlike the train split, each with the setting that would allow it."""
+def _is_blank(contents: Contents, limits: Validation) -> bool:
+    return contents.blank > limits.max_blank * contents.examples
+
+
+def _is_copied(contents: Contents) -> bool:
+    return contents.examples > 1 and contents.first == contents.last
+
+
+def _differences(found: Contents, train: Contents, name: str, limits: Validation) -> Iterator[tuple[str, str]]:
+    """How a split is unlike `train`, which is called `name`, each with the setting that would allow it."""
     ratio = found.mean_span / train.mean_span if train.mean_span else math.inf
     if not 1 / limits.max_range_ratio <= ratio <= limits.max_range_ratio:
         yield (
-            f"expected values on the scale of train, {_range(train)}; seen: {_range(found)}",
+            f"expected values on the scale of {name}, {_range(train)}; seen: {_range(found)}",
             "max_range_ratio",
         )
         return
@@ -153,7 +182,7 @@ def _differences(found: Contents, train: Contents, limits: Validation) -> Iterat
         seen = f"{found.mean:.4g}, which is {difference / width:.0%} of the range apart"
         mirrored = abs(train.low + train.high - found.mean - train.mean)
         hint = ", as if black and white were exchanged" if mirrored < difference / 4 else ""
-        yield f"expected a mean value as in train, {train.mean:.4g}; seen: {seen}{hint}", "max_mean_difference"
+        yield f"expected a mean value as in {name}, {train.mean:.4g}; seen: {seen}{hint}", "max_mean_difference"
 
 
 def _range(contents: Contents) -> str:

@@ -1,7 +1,7 @@
 """The data gate: ExampleValidator only reports anomalies, this step stops the run."""
 
 from collections.abc import Iterator, Sequence
-from pathlib import Path
+from contextlib import suppress
 
 import tensorflow_data_validation as tfdv
 from tensorflow_metadata.proto.v0 import anomalies_pb2, schema_pb2, statistics_pb2
@@ -16,9 +16,13 @@ from components.data_validation import DataGateError
 from components.data_validation.contents import FILE, content_anomalies, from_json
 from components.data_validation.places import places
 from components.data_validation.settings import Validation
+from components.digests import DAYS
+from data.errors import DataError
 from data.example import LABEL, ExampleSpec, size_anomaly
 from data.records import examine
+from data.shards import Shard, day_of, find_source
 
+_SEARCHED = ("max_blank", "max_test_in_train")
 _SHOWN = 20
 """How many lines a message has for the anomalies, and as many for the places where they are."""
 
@@ -63,7 +67,9 @@ def DataGate(
     statistics: InputArtifact[standard_artifacts.ExampleStatistics],
     anomalies: InputArtifact[standard_artifacts.ExampleAnomalies],
     schema: InputArtifact[standard_artifacts.Schema],
+    imported: InputArtifact[standard_artifacts.Examples],
     data_path: Parameter[str],
+    golden_path: Parameter[str],
     example: Parameter[str],
     validation: Parameter[str],
 ) -> OutputDict(examples=int):  # type: ignore[valid-type]
@@ -73,7 +79,9 @@ def DataGate(
         statistics: statistics of every split, computed with the schema, and the contents.
         anomalies: what ExampleValidator found.
         schema: what it compared with.
-        data_path: the data folder. Its records are searched only when one is refused, and not in an object store.
+        imported: the examples; they know their days.
+        data_path: the data. The records are searched only when one is refused, and not in an object store.
+        golden_path: the folder of the golden set, or "".
         example: an `ExampleSpec` as JSON.
         validation: a `Validation` as JSON.
 
@@ -104,10 +112,12 @@ def DataGate(
         contents = list(content_anomalies(from_json(file.read()), limits))
     found_at: list[str] = []
     if "://" not in data_path:
-        found_at += examine(Path(data_path), spec) if lines else []
-        blank = [split for split, _, setting in contents if setting == "max_blank"]
-        trained = any(setting == "max_test_in_train" for *_, setting in contents)
-        found_at += places(Path(data_path), spec, blank, trained)
+        shards: list[Shard] = []
+        with suppress(DataError):  # the data may have changed since they were imported
+            shards = find_source(data_path, 0, golden_path, imported.get_string_custom_property(DAYS)).shards
+        found_at += examine(shards, spec) if lines else []
+        blank, trained = ([s for s, _, setting in contents if setting == name] for name in _SEARCHED)
+        found_at += places(shards, spec, [split for split in blank if not day_of(split)], trained)
     lines += [f"{split}: {line}" for split, line, _ in contents]
     settings = [setting for _, _, setting in contents] + ["min_class_examples"] * bool(classes)
     remedies += [f"validation.{setting}" for setting in dict.fromkeys(settings) if setting]

@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from collections.abc import Iterable, Iterator
+from collections.abc import Iterable, Iterator, Sequence
 from typing import Any, NamedTuple
 
 import apache_beam as beam
@@ -14,7 +14,8 @@ from tfx.dsl.components.base import executor_spec
 from tfx.dsl.io import fileio
 from tfx.types import artifact_utils, standard_component_specs
 
-from components.data_validation.contents import FILE, Contents, measure, merge, to_json
+from components.data_validation.contents import FILE, HELD_OUT, Contents, measure, merge, to_json
+from components.digests import days_of_files
 from data.example import ExampleSpec
 from data.records import read_records
 
@@ -33,10 +34,12 @@ class StatisticsExecutor(executor.Executor):
     ) -> None:
         """Computes the statistics and the contents of every split."""
         examples = input_dict[standard_component_specs.EXAMPLES_KEY]
-        self._files = {
-            split: f"{artifact_utils.get_split_uri(examples, split)}/*"
+        days = days_of_files(examples[0].uri)
+        self._files = [
+            (split, days.get(path.rpartition("/")[2], ""), path)
             for split in artifact_utils.decode_split_names(examples[0].split_names)
-        }
+            for path in fileio.glob(f"{artifact_utils.get_split_uri(examples, split)}/*")
+        ]
         self._output = f"{output_dict[standard_component_specs.STATISTICS_KEY][0].uri}/{FILE}"
         self._spec = ExampleSpec.model_validate_json(exec_properties[EXAMPLE])
         super().Do(input_dict, output_dict, exec_properties)
@@ -58,24 +61,30 @@ class StatisticsGen(component.StatisticsGen):
         self.exec_properties[EXAMPLE] = example.model_dump_json()
 
 
-def write_contents(pipeline: beam.Pipeline, files: dict[str, str], spec: ExampleSpec, output: str) -> None:
-    """Measures the splits, whose gzipped TFRecords match the patterns `files`, and writes the file `output`.
+def write_contents(
+    pipeline: beam.Pipeline, files: Sequence[tuple[str, str, str]], spec: ExampleSpec, output: str
+) -> None:
+    """Measures the splits, and each day's part of them, and writes the file `output`.
 
     Of an example only a digest of 8 bytes leaves its batch, so the memory hardly grows with the data.
+
+    Args:
+        files: gzipped TFRecords, each with its split, and with its day or "".
     """
     measured = (
         pipeline
-        | "Shards" >> beam.Create([(split, path) for split, pattern in files.items() for path in fileio.glob(pattern)])
+        | "Shards" >> beam.Create(files)
         | "Spread" >> beam.Reshuffle()
         | "Measure" >> beam.FlatMap(_measured, spec)
     )
-    tested = measured | "TestDigests" >> beam.FlatMap(lambda batch: [batch.digests] if batch.split == "test" else [])
-    test = beam.pvalue.AsSingleton(tested | "DistinctTest" >> beam.CombineGlobally(_distinct))
+    tested = measured | "HeldOut" >> beam.Filter(lambda batch: batch.split in HELD_OUT)
+    digests = tested | "TestDigests" >> beam.Map(lambda batch: batch.digests)
+    test = beam.pvalue.AsSingleton(digests | "DistinctTest" >> beam.CombineGlobally(_distinct))
     others = measured | "OtherDigests" >> beam.FlatMap(_common, test)
     trained = beam.pvalue.AsSingleton(others | "DistinctTrained" >> beam.CombineGlobally(_distinct))
     _ = (
         (
-            measured | "Contents" >> beam.Map(lambda batch: {batch.split: batch.contents}),
+            measured | "Contents" >> beam.Map(lambda batch: dict.fromkeys(batch.keys, batch.contents)),
             tested | "CountTrained" >> beam.Map(_count, trained),
         )
         | "AllContents" >> beam.Flatten()
@@ -86,14 +95,20 @@ def write_contents(pipeline: beam.Pipeline, files: dict[str, str], spec: Example
 
 class _Batch(NamedTuple):
     split: str
+    day: str
     contents: Contents
     digests: np.ndarray
 
+    @property
+    def keys(self) -> list[str]:
+        """What the contents belong to: the split, and the day's part of it."""
+        return [self.split, f"{self.day}/{self.split}"] if self.day else [self.split]
 
-def _measured(shard: tuple[str, str], spec: ExampleSpec) -> Iterator[_Batch]:
-    split, path = shard
+
+def _measured(file: tuple[str, str, str], spec: ExampleSpec) -> Iterator[_Batch]:
+    split, day, path = file
     for records in read_records([path]).batch(_BATCH).as_numpy_iterator():
-        yield _Batch(split, *measure(records, spec))
+        yield _Batch(split, day, *measure(records, spec))
 
 
 def _distinct(arrays: Iterable[np.ndarray]) -> np.ndarray:
@@ -101,12 +116,12 @@ def _distinct(arrays: Iterable[np.ndarray]) -> np.ndarray:
 
 
 def _common(batch: _Batch, test: np.ndarray) -> Iterator[np.ndarray]:
-    if batch.split != "test" and (found := np.intersect1d(batch.digests, test)).size:
+    if batch.split not in HELD_OUT and (found := np.intersect1d(batch.digests, test)).size:
         yield found
 
 
-def _count(digests: np.ndarray, trained: np.ndarray) -> dict[str, Contents]:
-    return {"test": Contents(trained=int(np.isin(digests, trained).sum()))}
+def _count(batch: _Batch, trained: np.ndarray) -> dict[str, Contents]:
+    return {batch.split: Contents(trained=int(np.isin(batch.digests, trained).sum()))}
 
 
 def _write(splits: dict[str, Contents], path: str) -> None:

@@ -96,7 +96,10 @@ def compile_spec(config: Config, deployment: Deployment) -> list[dict[str, Any]]
 
     if problem := next(_problems(config, deployment), None):
         raise SettingsError(problem)
-    data_path = config.data.path if "://" in config.data.path else str(Path(WORKDIR, config.data.path))
+    config = config.model_copy(
+        update={"data": config.data.model_copy(update={"golden": _in_image(config.data.golden)})}
+    )
+    data_path = _in_image(config.data.path)
     pipeline = _create_pipeline(config, deployment, data_path)
     resources = {node.id: _resources(config.kubeflow, node) for node in pipeline.components}
     spec = _run_compiler(pipeline, deployment.image)
@@ -117,6 +120,11 @@ def compile_spec(config: Config, deployment: Deployment) -> list[dict[str, Any]]
     if deployment.target == "kubeflow":
         documents.append(_platform_spec(config.kubeflow, resources, deployment.volume))
     return documents
+
+
+def _in_image(path: str) -> str:
+    """A path as a step sees it; an address, or none, as it is."""
+    return path if "://" in path or not path else str(Path(WORKDIR, path))
 
 
 def _create_pipeline(config: Config, deployment: Deployment, data_path: str) -> Pipeline:
@@ -169,7 +177,7 @@ def _run_compiler(pipeline: Pipeline, image: str) -> Any:
 
 def _problems(config: Config, deployment: Deployment) -> Iterator[str]:
     beam, kubeflow = config.beam, config.kubeflow
-    if config.data.path.startswith("minio://"):
+    if config.data.path.startswith("minio://") or config.data.golden.startswith("minio://"):
         yield "Only Kubeflow's launcher understands minio://, and ExampleGen reads the data itself: use s3://."
     if beam.engine != "direct" and deployment.pipeline_root.startswith("minio://"):
         yield f"Workers of beam.engine = {beam.engine} cannot read minio://: use a pipeline root of gs:// or s3://."
@@ -223,12 +231,12 @@ def _set_up(task: Any, container: Any, needed: Resources, deployment: Deployment
     policy.max_retry_count = retries
     policy.backoff_duration.seconds, policy.backoff_factor = 30, 2.0
     policy.backoff_max_duration.seconds = attempts if deployment.target == "kubeflow" else min(attempts, 3600)
-    if deployment.target == "kubeflow":
-        # The backend ignores the hook in which ExampleGen's driver would run, and copies artifacts to disk. The workers
-        # of a distributed engine see no step's disk: they get the addresses themselves.
-        container.args.extend(["--driver"] if container.HasField("lifecycle") else [])
-        container.args.extend(["--copies", "/"] if local else [])
-        container.ClearField("lifecycle")
+    # TFX's own driver would run in this hook. Ours only chooses the days, and so does the executor.
+    container.ClearField("lifecycle")
+    if deployment.target == "kubeflow" and local:
+        # The backend copies artifacts to disk. The workers of a distributed engine see no step's disk: they get the
+        # addresses themselves.
+        container.args.extend(["--copies", "/"])
 
 
 def _platform_spec(kubeflow: Kubeflow, resources: dict[str, Resources], volume: str) -> dict[str, Any]:

@@ -4,7 +4,6 @@ TFX's own container entry point does the work. This module adds what open-source
 
 - Types for input artifacts: that backend sends an empty schema (tensorflow/tfx issue 7768).
 - No place for the log among the outputs: since 2.5 that backend adds an artifact of its own to every step.
-- ExampleGen's driver: the backend ignores its hook.
 - TFX's type for the HTML of the report: that backend has its own.
 - Paths instead of addresses: the launcher moves the files, so no step needs the object store's credentials.
 - A sentence and an exit code instead of a traceback.
@@ -45,7 +44,6 @@ def main(argv: Sequence[str] | None = None) -> int:
     parser.add_argument("--executor_class_path", required=True, help="the step's executor")
     parser.add_argument("--json_serialized_invocation_args", required=True, help="a KFP ExecutorInput")
     parser.add_argument("--json_serialized_inputs_spec_args", required=True, help="a KFP ComponentInputsSpec")
-    parser.add_argument("--driver", action="store_true", help="run ExampleGen's driver first: spans and fingerprints")
     parser.add_argument(
         "--copies", metavar="DIR", help="use the launcher's copies of artifacts, which lie under DIR; else their URIs"
     )
@@ -83,7 +81,6 @@ def run(args: argparse.Namespace, beam_args: list[str]) -> int:
     from kfp.pipeline_spec import pipeline_spec_pb2
     from tfx.dsl.io import fileio
     from tfx.orchestration.kubeflow.v2.container import kubeflow_v2_entrypoint_utils, kubeflow_v2_run_executor
-    from tfx.orchestration.kubeflow.v2.file_based_example_gen import driver
     from tfx.orchestration.portable import outputs_utils
 
     invocation = json_format.Parse(
@@ -97,18 +94,9 @@ def run(args: argparse.Namespace, beam_args: list[str]) -> int:
     )
     args.json_serialized_invocation_args = json_format.MessageToJson(invocation)
 
-    def read_output() -> ExecutorOutput:
-        with fileio.open(invocation.outputs.output_file) as file:
-            return json_format.Parse(file.read(), pipeline_spec_pb2.ExecutorOutput())
-
-    found = {}
-    if args.driver:
-        driver.main(args)
-        found = read_output().artifacts
     kubeflow_v2_run_executor.main((args, beam_args))
-    output = read_output()
-    for name, listed in found.items():
-        output.artifacts[name].artifacts[0].metadata.MergeFrom(listed.artifacts[0].metadata)
+    with fileio.open(invocation.outputs.output_file) as file:
+        output = json_format.Parse(file.read(), pipeline_spec_pb2.ExecutorOutput())
     make_recordable(output, args.copies)
     with fileio.open(invocation.outputs.output_file, "w") as file:
         file.write(json_format.MessageToJson(output))

@@ -10,12 +10,13 @@ from pathlib import Path
 
 from pydantic import ValidationError
 
+from data.days import has_days, to_text
 from data.errors import SettingsError, UserError
 from data.settings import fill_in
-from data.splits import check_shards
+from data.shards import find_source
 from pipeline.arguments import DEFAULT, add_beam, add_run_root, add_settings, run_command
 from pipeline.config import Config, load
-from pipeline.definition import STEPS
+from pipeline.definition import STEPS, full_path
 from pipeline.engines.options import check_options
 from pipeline.exit_codes import DATA_REFUSED, FAILED, INTERRUPTED, MODEL_REFUSED, PUSHED, WRONG_USE
 from pipeline.local.tfx_command import describe, is_asking
@@ -55,7 +56,7 @@ exit codes:
     args = parser.parse_args(argv)
     if args.start and args.stop and STEPS.index(args.stop) < STEPS.index(args.start):
         parser.error(f"--to {args.stop} comes before --from {args.start}: exchange them")
-    args.resumed = None
+    args.resumed, args.days = None, ""
     others = [override for override in args.set if not override.startswith(("metadata.", "notify."))]
     if args.resume and (others or args.start or args.stop or args.profile):
         parser.error("--resume takes the settings of that run: leave out --profile, --set, --from and --to")
@@ -79,7 +80,7 @@ def _run(args: argparse.Namespace) -> int:
         if worker:
             return run_worker(worker, args.verbose)
     fill_in(config.notify.url, "notify.url")
-    check_data(config)
+    args.days = check_data(config, args.days)
     if is_asking():
         return describe(config, RunRoot(args.run_root, config))
     from pipeline.local.runner import run
@@ -92,7 +93,7 @@ def _resumed(args: argparse.Namespace) -> Config:
     given = load(args.profile, args.set, args.beam_arg)
     run = RunRoot(args.run_root, given).history().unfinished()
     args.resumed, args.profile = run.id, run.record["profile"]
-    args.start, args.stop = run.record.get("from"), run.record.get("to")
+    args.start, args.stop, args.days = run.record.get("from"), run.record.get("to"), run.record.get("days", "")
     # The sections that may hold secrets are not recorded.
     kept = load(args.profile, args.set).model_dump(mode="json", include={"metadata", "notify"})
     try:
@@ -106,19 +107,27 @@ def _resumed(args: argparse.Namespace) -> Config:
     return config.model_copy(update={"beam": beam})
 
 
-def check_data(config: Config) -> None:
+def check_data(config: Config, days: str) -> str:
     """Stops before anything is loaded if a shard is missing, or if the engine's workers cannot read the folder.
+
+    Args:
+        days: those that a run has that is resumed, or "".
+
+    Returns:
+        The days of the run; empty for a data folder.
 
     Raises:
         SettingsError: an engine whose workers see no folder of this machine.
-        UserError: no data folder, or not all shards of a split; see `check_shards`.
+        UserError: no data folder, or not all shards of a split; see `find_source`.
     """
     if config.beam.engine == "dataflow":
         raise SettingsError(
             "beam.engine = dataflow reads and writes buckets only, and a run root is a folder:"
             " use python -m pipeline.run_kubeflow with --pipeline-root gs://…"
         )
-    folder = Path(config.data.path).resolve()
-    if not folder.is_dir():
-        raise UserError(f"There is no data folder {folder}: set data.path, or build one with python -m data.build.")
-    check_shards(folder)
+    path, golden = full_path(config.data.path), config.data.golden and full_path(config.data.golden)
+    for setting, folder in (("data.path", path), ("data.golden", golden)):
+        if folder and not has_days(folder) and not Path(folder).is_dir():
+            build = ", or build one with python -m data.build" if setting == "data.path" else ", or leave it out"
+            raise UserError(f"There is no data folder {folder}: set {setting}{build}.")
+    return to_text(find_source(path, config.data.window, golden, days).days)

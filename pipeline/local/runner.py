@@ -65,7 +65,7 @@ def run(args: argparse.Namespace, config: Config) -> int:
                 return INTERRUPTED
             except Exception as error:
                 logging.getLogger(__name__).exception("The run failed.")
-                code, explanation = exit_code(error), _explain(error, config, root, reporter.failed_step, log)
+                code, explanation = exit_code(error), _explain(error, args, config, root, reporter.failed_step, log)
                 console.print(explanation, style="red")
                 ended = _recorded(config, root, run_id, explanation)
                 report = _write_report(root, ended) if ended else None
@@ -127,6 +127,7 @@ def _run_steps(args: argparse.Namespace, config: Config, root: RunRoot, reporter
                 config,
                 pipeline_root=str(root.artifacts),
                 serving_dir=str(root.serving_dir),
+                days=args.days if args.resumed else "",
                 metadata=root.metadata(),
                 hardware=describe_hardware(config.training),
                 model_server=describe_server(config.infra),
@@ -158,7 +159,7 @@ def _record(args: argparse.Namespace, config: Config) -> dict[str, Any]:
     """What ML Metadata does not know of a run, without secrets."""
     shown = tuple(arg for arg in config.beam.args if not _SECRET.search(arg))
     config = config.model_copy(update={"beam": config.beam.model_copy(update={"args": shown})})
-    record = {"profile": args.profile, "from": args.start, "to": args.stop, "resumed": args.resumed}
+    record = {"profile": args.profile, "from": args.start, "to": args.stop, "resumed": args.resumed, "days": args.days}
     return {**record, "settings": dump(config), "given": dump(config, given=True), "packages": environment()}
 
 
@@ -189,7 +190,9 @@ def _exit_code(result: Run) -> int:
     return FAILED if result.pushed_to and not Path(result.pushed_to).is_dir() else PUSHED
 
 
-def _explain(error: BaseException, config: Config, root: RunRoot, step: str, log: Path) -> str:
+def _explain(
+    error: BaseException, args: argparse.Namespace, config: Config, root: RunRoot, step: str, log: Path
+) -> str:
     """The sentence for an error: what failed, where, and what to do."""
     for cause in causes(error):
         if isinstance(cause, UserError):
@@ -201,8 +204,13 @@ def _explain(error: BaseException, config: Config, root: RunRoot, step: str, log
         return f"{step} failed at {next(names, root.path)}: {problem}."
     if step in ("ExampleGen", "StatisticsGen") and not lost:
         from data.records import examine
+        from data.shards import find_source
 
-        if findings := examine(Path(config.data.path), config.data.example):
+        try:
+            shards = find_source(config.data.path, config.data.window, config.data.golden, args.days).shards
+        except UserError as problem_of_data:  # it has changed since the step began
+            return str(problem_of_data)
+        if findings := examine(shards, config.data.example):
             lines = "\n  ".join(str(finding) for finding in findings)
             return (
                 f"{step} cannot read {config.data.path}:\n  {lines}\nBuild the shards again with python -m data.build."

@@ -13,6 +13,7 @@ from components.digests import digest_of, shard_digests
 from components.infra_validator.component import describe_server
 from components.infra_validator.settings import Infra
 from data.example import ExampleSpec, parse, serialize
+from data.shards import find_source
 from tests.conftest import Images, Outcome, last_run, random_images, states
 
 
@@ -55,18 +56,18 @@ def test_other_labels_are_imported_though_size_and_time_are_the_same(
     other_labels(folder / "test-00000-of-00001.tfrecord")
     assert run(root, folder, options=until).code == 0
     assert states(root)["ExampleGen"] == "COMPLETE"
-    assert last_run(root).data_digest == digest_of(shard_digests(str(folder))) != first
+    assert last_run(root).data_digest == digest_of(shard_digests(find_source(str(folder), 1).shards)) != first
 
 
 def test_digests_are_those_of_sha256sum(folder: Path) -> None:
     shutil.copy(folder / "test-00000-of-00001.tfrecord", folder / "notes.txt")  # no shard
-    lines = shard_digests(str(folder)).splitlines()
+    lines = shard_digests(find_source(str(folder), 1).shards).splitlines()
     assert [line.split("  ")[1] for line in lines] == [
         f"{split}-00000-of-00001.tfrecord" for split in ("eval", "test", "train")
     ]
     before = lines[1]
     other_labels(folder / "test-00000-of-00001.tfrecord")
-    assert shard_digests(str(folder)).splitlines()[1] != before
+    assert shard_digests(find_source(str(folder), 1).shards).splitlines()[1] != before
 
 
 def test_another_server_of_the_same_size_and_time_is_another_server(

@@ -15,6 +15,7 @@ from components.data_validation.places import places
 from components.data_validation.settings import Validation
 from components.data_validation.statistics import write_contents
 from data.example import ExampleSpec, serialize
+from data.shards import day_of, find_source
 from pipeline.engines.settings import IN_MEMORY
 from pipeline.exit_codes import DATA_REFUSED
 from tests.conftest import Images, Outcome, write_folder
@@ -26,7 +27,7 @@ def contents(tmp_path: Path, splits: Splits, runner: str = IN_MEMORY) -> dict[st
     """What the Beam pipeline finds in the splits."""
     folder = write_folder(tmp_path / "data", splits)
     with beam.Pipeline(options=PipelineOptions([f"--runner={runner}"])) as pipeline:
-        files = {split: f"{folder}/{split}-*" for split in splits}
+        files = [(shard.split, day_of(shard.name), shard.path) for shard in find_source(str(folder), 1).shards]
         write_contents(pipeline, files, ExampleSpec(), str(tmp_path / "contents.json"))
     return from_json((tmp_path / "contents.json").read_text())
 
@@ -119,7 +120,7 @@ def test_blank_examples_that_are_allowed_are_no_copies(digits: Splits, tmp_path:
         images.pixels[:10] = 0
     found = contents(tmp_path, splits)
     assert found["test"].trained == 0 and lines(found, max_blank=0.2) == [] and len(lines(found)) == 3
-    assert list(places(tmp_path / "data", ExampleSpec(), [], trained=True)) == []
+    assert list(places(find_source(str(tmp_path / "data"), 1).shards, ExampleSpec(), [], ["test"])) == []
 
 
 def test_a_few_blank_examples_are_allowed_and_more_if_told(digits: Splits) -> None:
@@ -138,14 +139,15 @@ def test_the_places_of_what_is_refused_are_found(digits: Splits, tmp_path: Path)
     splits["test"].pixels[7] = splits["train"].pixels[26]
     splits["test"].pixels[9] = splits["eval"].pixels[1]
     folder = write_folder(tmp_path / "data", splits)
-    assert list(places(folder, ExampleSpec(), ["train"], trained=True)) == [
+    shards = find_source(str(folder), 1).shards
+    assert list(places(shards, ExampleSpec(), ["train"], ["test"])) == [
         "train-00000-of-00002.tfrecord.gz, record 2 is blank",
         "train-00000-of-00002.tfrecord.gz, record 4 is blank",
         "train-00001-of-00002.tfrecord.gz, record 5 is blank",
         "test-00000-of-00001.tfrecord.gz, record 7 is also train-00001-of-00002.tfrecord.gz, record 1",
         "test-00000-of-00001.tfrecord.gz, record 9 is also eval-00000-of-00001.tfrecord.gz, record 1",
     ]
-    assert list(places(folder, ExampleSpec(), [], trained=False)) == []
+    assert list(places(shards, ExampleSpec(), [], [])) == []
 
 
 def test_contents_add_up_in_any_order_and_survive_their_file(digits: Splits) -> None:

@@ -5,7 +5,7 @@ from pathlib import Path
 import pytest
 from tfx.types import standard_artifacts
 
-from components.example_gen import StreamingExecutor
+from components.example_gen import ShardExecutor
 from data.errors import DataError
 
 
@@ -19,4 +19,4 @@ def test_a_split_without_shards_is_a_sentence(tmp_path: Path, there: bool) -> No
     with pytest.raises(
         DataError, match=rf"^{folder} holds no file {missing}-\*.* build the folder with python -m data.build"
     ):
-        StreamingExecutor().Do({}, {"examples": [standard_artifacts.Examples()]}, {"input_base": str(folder)})
+        ShardExecutor().Do({}, {"examples": [standard_artifacts.Examples()]}, {"input_base": str(folder), "window": 1})

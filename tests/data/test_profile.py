@@ -74,7 +74,7 @@ def test_folders_give_the_class_names(tmp_path: Path) -> None:
 
 def test_control_characters_are_escaped(tmp_path: Path) -> None:
     names = ("tab\tline\nreturn\rbell\x07", "delete\x7f", "next line\x85", "separator\u2028")
-    text = profile(tmp_path / "line\nand\x7f", Reading((5, 7)), 4, names).decode()
+    text = profile(tmp_path / "line\nand\x7f", Reading((5, 7)), 4, names, "")
     tree = tomllib.loads(text)
     assert tree["data"]["class_names"] == [*names] and tree["data"]["path"] == str(tmp_path / "line\nand\x7f")
 
@@ -136,7 +136,7 @@ def test_images_without_pixels_are_refused(
 def test_every_folder_name_gives_names_that_the_settings_take(
     tmp_path: Path, folder: str, name: str, model: str
 ) -> None:
-    (tmp_path / "p.toml").write_bytes(profile(tmp_path / folder, Reading((5, 7)), 3, ()))
+    (tmp_path / "p.toml").write_text(profile(tmp_path / folder, Reading((5, 7)), 3, (), str(tmp_path / folder)))
     config = load(str(tmp_path / "p.toml"))
     assert (config.name, config.serving.model_name) == (name, model)
     assert config.data.path == str(tmp_path / folder)
@@ -144,7 +144,7 @@ def test_every_folder_name_gives_names_that_the_settings_take(
 
 def test_a_name_that_is_not_utf_8_gets_a_sentence(tmp_path: Path) -> None:
     with pytest.raises(DataError, match=re.escape(r"The name b'caf\xe9' is not UTF-8")):
-        profile(tmp_path / "out", Reading((5, 7)), 2, ("tea", os.fsdecode(b"caf\xe9")))
+        profile(tmp_path / "out", Reading((5, 7)), 2, ("tea", os.fsdecode(b"caf\xe9")), "")
 
 
 def test_one_class_is_refused(tmp_path: Path, capsys: pytest.CaptureFixture[str]) -> None:

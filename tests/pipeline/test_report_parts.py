@@ -15,6 +15,7 @@ from components.evaluator.predictions import Predictions
 from components.evaluator.report import Gate
 from components.example_gen import DIGEST, write_digests
 from data.files import write_file
+from data.shards import find_source
 from pipeline.report import charts, dataset, evaluated
 from pipeline.report.evaluated import Epoch, kept_epoch
 from tests.conftest import MNIST, ROOT
@@ -48,7 +49,7 @@ def test_intervals_margins_and_the_kept_epoch() -> None:
 def test_the_licence_is_that_of_the_data_wherever_they_lie(tmp_path: Path) -> None:
     examples = standard_artifacts.Examples()
     examples.uri = str(tmp_path)
-    write_digests(examples, str(MNIST))
+    write_digests(examples, find_source(str(MNIST), 1))
     digest = examples.get_string_custom_property(DIGEST)
     assert digest == dataset.OWN_DATA
     assert "MNIST by Y. LeCun and C. Cortes, CC BY-SA 3.0" in dataset.licence("/app/data/mnist", digest)
