@@ -14,6 +14,8 @@ PY      := $(VENV)/bin/python
 ARGS    ?=
 # The model that `serve` and `demo` take: a profile's serving.model_name.
 MODEL   ?= mnist
+# A public key in PEM: `serve` then takes only versions that its private key has signed.
+VERIFY_KEY ?=
 # Two processes share the test files; tests/conftest.py says which files stay together.
 PARALLEL := -n 2 --dist loadfile --no-loadscope-reorder
 
@@ -51,7 +53,8 @@ run: $(READY)  ## run the whole pipeline on all 70,000 digits; push the model if
 serve: $(READY)  ## serve the last pushed model on localhost:8500, with the stand-in for TensorFlow Serving
 	@ls -d runs/serving_models/$(MODEL)/[0-9]* >/dev/null 2>&1 || { \
 	  echo "make: runs/serving_models/$(MODEL) holds no model yet; push one with make run" >&2; exit 1; }
-	@$(PY) -m serving.model_server --model_name=$(MODEL) --model_base_path=runs/serving_models/$(MODEL) $(ARGS)
+	@$(PY) -m serving.model_server --model_name=$(MODEL) --model_base_path=runs/serving_models/$(MODEL) \
+	  $(if $(VERIFY_KEY),--verify_key=$(VERIFY_KEY)) $(ARGS)
 
 demo: $(READY)  ## draw a digit on localhost:8600 and watch the last pushed model read it row by row
 	@$(PY) -m serving.demo --model $(MODEL) $(ARGS)

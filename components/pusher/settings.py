@@ -14,3 +14,8 @@ class Serving(Section):
         max_length=63,
         description="TF Serving's model name, a folder",
     )
+    sign_key: str = Field(
+        "",
+        description="P-256 key that signs each version: path of a PEM file, or $NAME of an environment variable that"
+        " holds the path or the PEM. Empty: versions are not signed",
+    )

@@ -1,4 +1,4 @@
-"""python -m pipeline.history: what the recorded runs did, where a version comes from, tidying up, rolling back.
+"""python -m pipeline.history: what the recorded runs did, where a version comes from and who signed it, rolling back.
 
 Each command prints tables, or JSON for machines.
 """
@@ -10,6 +10,7 @@ import json
 import sys
 from collections.abc import Callable, Sequence
 from importlib import import_module
+from pathlib import Path
 
 from pipeline.arguments import add_run_root, add_set, connection_only, count, run_command
 
@@ -33,6 +34,8 @@ Without --keep-versions no version is removed. With it, M versions of each model
 is the newest version with another model, and the version that the newest one was compared with stay too.
 
 A run root is in use while a run is in progress: then nothing is removed."""
+VERIFY = """Checks that a version holds what was signed, to the bit, and that the key signed it: the public P-256 key of
+serving.sign_key. VERSION is a number under serving_models, or the path of any folder that holds a pushed model."""
 ROLLBACK = """Serves a version again: its copy becomes the newest version, which model servers load. By default this is
 the newest version whose model is not the one that is served; so a second roll-back returns to the first model. The new
 version is the baseline of the next run. The model that was served is not pushed again, also if its run is repeated,
@@ -97,6 +100,9 @@ def _parser() -> argparse.ArgumentParser:
     add("--limit", type=count, default=20, metavar="N", help="show at most N changed examples (default: 20)")
     add = command("lineage", LINEAGE, "lineage", "show_lineage", "print_lineage", "where a served model comes from")
     add("version", metavar="VERSION")
+    add = command("verify", VERIFY, "verify", "verify_version", "print_verified", "check the signature of a version")
+    add("version", metavar="VERSION")
+    add("--key", type=Path, required=True, metavar="PEM", help="the public key")
     add = command("gc", GC, "gc", "collect", "print_collected", "remove the artifacts of old runs")
     add("--keep", type=count, required=True, metavar="N", help="keep the newest N runs of each pipeline")
     add("--keep-versions", type=count, metavar="M", help="keep the newest M versions of each model (default: all)")

@@ -9,6 +9,7 @@ import sys
 from collections.abc import Sequence
 from pathlib import Path
 
+from data.errors import SettingsError
 from serving.arguments import parse_port, parse_positive
 from serving.errors import ConfigError
 
@@ -30,7 +31,7 @@ def main(arguments: Sequence[str] | None = None) -> int:
     except ModuleNotFoundError as error:
         print(f"error: {error}. The server needs the extra [server]: pip install '.[server]'.", file=sys.stderr)
         return 1
-    except ConfigError as error:
+    except (ConfigError, SettingsError) as error:
         print(f"error: {error}", file=sys.stderr)
         return 1
     except KeyboardInterrupt:
@@ -59,6 +60,12 @@ def _parse(arguments: Sequence[str] | None) -> argparse.Namespace:
         default=1.0,
         metavar="SECONDS",
         help="time between two looks for new versions (default %(default)s)",
+    )
+    parser.add_argument(
+        "--verify_key",
+        type=Path,
+        metavar="PEM",
+        help="public key that must have signed a version, which tensorflow_model_server does not have",
     )
     parser.add_argument("--ssl_config_file", type=Path, metavar="FILE", help="SSLConfig in text format")
     options, unsupported = parser.parse_known_args(arguments)

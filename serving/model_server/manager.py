@@ -14,6 +14,7 @@ import grpc
 from tensorflow_serving.apis import get_model_status_pb2
 from tensorflow_serving.config import model_server_config_pb2
 
+from data.signature import PublicKey, verify
 from serving.model_server.base_path import complete_versions, no_version
 from serving.model_server.servable import Servable, StatusError, invalid
 
@@ -33,9 +34,14 @@ class Version:
 
 
 class Manager:
-    """All models of one server. Threads may share it; one of them loads and unloads at a time."""
+    """All models of one server. Threads may share it; one of them loads and unloads at a time.
 
-    def __init__(self) -> None:
+    Args:
+        key: the key that must have signed a version; None takes versions as they are.
+    """
+
+    def __init__(self, key: PublicKey | None = None) -> None:
+        self._key = key
         self._config = model_server_config_pb2.ModelServerConfig()
         self._models: dict[str, dict[int, Version]] = {}
         self._lock = threading.Lock()
@@ -144,7 +150,7 @@ class Manager:
             for number, folder in sorted(_wanted(model).items()):
                 version = self._models.setdefault(model.name, {}).setdefault(number, Version())
                 if version.servable is None:
-                    _load_version(version, f"{model.name} version {number}", folder)
+                    _load_version(version, f"{model.name} version {number}", folder, self._key)
 
     def _unload(self) -> None:
         """Unloads what is not configured. A model's versions stay until one that is wanted is available."""
@@ -162,7 +168,7 @@ class Manager:
             gc.collect()  # a SavedModel in memory refers to itself
 
 
-def _load_version(version: Version, title: str, folder: Path) -> None:
+def _load_version(version: Version, title: str, folder: Path, key: PublicKey | None) -> None:
     try:
         stats = ((path, path.stat()) for path in folder.rglob("*"))
         files = frozenset((str(path), stat.st_size, stat.st_ctime_ns) for path, stat in stats)
@@ -170,6 +176,8 @@ def _load_version(version: Version, title: str, folder: Path) -> None:
             return  # it is as broken as before
         version.state, version.error, version.files = State.LOADING, "", files
         log.info("Loading %s.", title)
+        if key:
+            verify(folder, key)
         version.servable = Servable(folder)
         version.state = State.AVAILABLE
         log.info("Loaded %s.", title)

@@ -348,7 +348,7 @@ def test_the_newest_version_or_the_one_that_is_named(model: Path, digits: Images
 def test_an_interrupted_job_goes_on(digits: Images, model: Path, tmp_path: Path) -> None:
     """Ctrl-C in a real process: finished shards stay, nothing else does, and the result is that of one go."""
     records = [serialize(image) for image in digits.pixels]
-    folder = write_shards(tmp_path / "data", [records * 30] * 12)
+    folder = write_shards(tmp_path / "data", [records * 10] * 12)
     out = tmp_path / "out"
     command = [sys.executable, "-m", "pipeline.predict", str(folder), "-o", str(out), "--model", str(model)]
     process = subprocess.Popen(command, cwd=ROOT, stdout=subprocess.PIPE, text=True)
@@ -361,4 +361,4 @@ def test_an_interrupted_job_goes_on(digits: Images, model: Path, tmp_path: Path)
     assert 2 <= len(kept) < 12 and not list(out.glob(".*"))
     done = subprocess.run([*command, "--resume"], cwd=ROOT, capture_output=True, text=True, check=False)
     assert done.returncode == PUSHED and f"{len(kept)} of 12 shards are finished already" in done.stdout
-    assert len(pd.read_parquet(out)) == 12 * 30 * DIGITS
+    assert len(pd.read_parquet(out)) == 12 * 10 * DIGITS
