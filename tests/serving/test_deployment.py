@@ -173,7 +173,8 @@ def check_deployment(deployment: dict[str, Any], service: dict[str, Any]) -> Non
     (container,) = pod["containers"]
     check_flags(container["args"])
     mounts = {mount["name"]: mount["mountPath"] for mount in container["volumeMounts"]}
-    assert set(mounts) == {volume["name"] for volume in pod["volumes"]}
+    others = {mount["name"] for other in pod.get("initContainers", []) for mount in other["volumeMounts"]}
+    assert {*mounts, *others} == {volume["name"] for volume in pod["volumes"]}
     for mount, name in re.findall(r"=(/\w+)/(\S+)", " ".join(container["args"])):
         assert mount in mounts.values() and (mount != "/config" or (CONFIG / name).is_file())
     ports = {port["name"]: port["containerPort"] for port in container["ports"]}
