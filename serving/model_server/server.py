@@ -17,6 +17,7 @@ from grpc_health.v1 import health, health_pb2, health_pb2_grpc
 from tensorflow_serving.apis import model_service_pb2_grpc, prediction_service_pb2_grpc
 from tensorflow_serving.config import model_server_config_pb2
 
+from data.signature import public_key
 from serving import textformat
 from serving.errors import ConfigError
 from serving.model_server.manager import Manager
@@ -46,12 +47,14 @@ def serve(options: argparse.Namespace) -> None:
 
     Raises:
         ConfigError: the port is in use, or a file or the models' config is not valid.
+        SettingsError: `verify_key` is no P-256 key.
     """
     end = threading.Event()
     for number in (signal.SIGTERM, signal.SIGINT):
         # A KeyboardInterrupt would be lost if it arrived in a callback of TensorFlow, which loads the models.
         signal.signal(number, lambda *_: end.set())
-    manager, state = Manager(), health.HealthServicer()
+    key = public_key(options.verify_key) if options.verify_key else None
+    manager, state = Manager(key), health.HealthServicer()
     server = grpc.server(ThreadPoolExecutor(), options=_OPTIONS)
     services = Services(manager)
     prediction_service_pb2_grpc.add_PredictionServiceServicer_to_server(services, server)
