@@ -23,7 +23,7 @@ from serving.client.results import (
     TensorSpec,
     VersionStatus,
 )
-from serving.client.tls import Tls
+from serving.tls import Tls
 
 __all__ = [
     "AsyncClient",

@@ -22,8 +22,8 @@ from serving.client.async_client import AsyncClient
 from serving.client.client import CHUNK, TIMEOUT, Client
 from serving.client.images import image_size, random_images, read_images, reading_of, unknown_reading
 from serving.client.load import Load, closed_loop, open_loop
-from serving.client.tls import Tls
 from serving.errors import ServingError, printable
+from serving.tls import Tls
 
 
 def main(arguments: Sequence[str] | None = None) -> int:

@@ -17,8 +17,8 @@ from serving.client.channel import Attempts, why_not_connected_async
 from serving.client.client import CHUNK, IN_FLIGHT, BaseClient, Client, Images
 from serving.client.images import check_images, read_images, reading_of, unknown_reading
 from serving.client.results import Prediction, VersionStatus, merge_predictions
-from serving.client.tls import tls_failure
 from serving.errors import RequestError, ServingError, from_rpc
+from serving.tls import tls_failure
 
 _Arguments = ParamSpec("_Arguments")
 _Result = TypeVar("_Result")

@@ -12,12 +12,13 @@ from typing import Any
 import grpc
 import numpy as np
 
+from serving.channel import open_channel
 from serving.client.calls import METHODS, Call, CallMetadata, Calls, check_count, check_metadata, check_timeout, chunks
-from serving.client.channel import Attempts, open_channel, why_not_connected
+from serving.client.channel import Attempts, why_not_connected
 from serving.client.images import check_images, read_images, reading_of, unknown_reading
 from serving.client.results import Classification, Description, Metadata, Prediction, VersionStatus, merge_predictions
-from serving.client.tls import Tls, tls_failure
 from serving.errors import ClosedError, RequestError, ServingError, from_rpc
+from serving.tls import Tls, tls_failure
 
 TIMEOUT = 10.0
 """Seconds until the deadline of a request."""
@@ -46,10 +47,13 @@ class BaseClient:
         tls: Tls | None = None,
         compression: grpc.Compression | None = None,
         interceptors: Sequence[Any] = (),
+        log: Any = None,
     ) -> None:
         self.target, self.timeout = target, check_timeout(timeout)
         self._calls = Calls(model, version, label)
         self._tls, self._closed = tls, self._event()
+        if log is not None:
+            interceptors = [*interceptors, log.interceptor(self._library)]
         self._channel, stubs = open_channel(self._library, target, tls, compression, interceptors)
         self._stubs = {
             method: stubs.unary_unary(
@@ -91,6 +95,8 @@ class Client(BaseClient):
         compression: how requests are compressed, such as grpc.Compression.Gzip. None means not at all.
         interceptors: client interceptors of grpc, or of grpc.aio for `AsyncClient`; the first one is the outermost.
             They see each attempt.
+        log: a `serving.request_log.RequestLog`, which several clients may share. It gets every answer to Predict and
+            Classify. Close it after the clients.
 
     Raises:
         ConfigError: both a version and a label, or a value that is not valid.

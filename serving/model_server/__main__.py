@@ -11,7 +11,7 @@ from pathlib import Path
 
 from data.errors import SettingsError
 from serving.arguments import parse_port, parse_positive
-from serving.errors import ConfigError
+from serving.errors import ConfigError, LogError
 
 
 def main(arguments: Sequence[str] | None = None) -> int:
@@ -31,7 +31,7 @@ def main(arguments: Sequence[str] | None = None) -> int:
     except ModuleNotFoundError as error:
         print(f"error: {error}. The server needs the extra [server]: pip install '.[server]'.", file=sys.stderr)
         return 1
-    except (ConfigError, SettingsError) as error:
+    except (ConfigError, LogError, SettingsError) as error:
         print(f"error: {error}", file=sys.stderr)
         return 1
     except KeyboardInterrupt:
@@ -66,6 +66,12 @@ def _parse(arguments: Sequence[str] | None) -> argparse.Namespace:
         type=Path,
         metavar="PEM",
         help="public key that must have signed a version, which tensorflow_model_server does not have",
+    )
+    parser.add_argument(
+        "--request_log",
+        type=Path,
+        metavar="DIR",
+        help="log Predict and Classify as serving.request_log does, which tensorflow_model_server does not have",
     )
     parser.add_argument("--ssl_config_file", type=Path, metavar="FILE", help="SSLConfig in text format")
     options, unsupported = parser.parse_known_args(arguments)

@@ -21,6 +21,9 @@ from tensorflow_serving.apis import (
 
 from serving.model_server.manager import Manager
 from serving.model_server.servable import StatusError
+from serving.request_log import RequestLog
+from serving.request_log.interceptors import request_id
+from serving.request_log.record import METHODS
 
 # gRPC sends the message as a header of at most 8 KiB. There a character may become twelve bytes.
 _MAX_DETAILS = 500
@@ -34,7 +37,9 @@ def _rpc(method: Callable[[Any, Any], Any]) -> Callable[[Any, Any, grpc.Servicer
         with self._lock:
             self.running += 1
         try:
-            return method(self, request)
+            response = method(self, request)
+            self._add(context, method.__name__, request, response)
+            return response
         except StatusError as status:
             return context.abort(status.code, str(status)[:_MAX_DETAILS])
         finally:
@@ -47,11 +52,17 @@ def _rpc(method: Callable[[Any, Any], Any]) -> Callable[[Any, Any, grpc.Servicer
 class Services(prediction_service_pb2_grpc.PredictionServiceServicer, model_service_pb2_grpc.ModelServiceServicer):
     """Answers the RPCs with the models of `manager`. gRPC answers all others with UNIMPLEMENTED.
 
-    `running` is the number of requests under way.
+    `running` is the number of requests under way. `request_log` gets the answers to Predict and Classify.
     """
 
-    def __init__(self, manager: Manager) -> None:
-        self._manager, self.running, self._lock = manager, 0, threading.Lock()
+    def __init__(self, manager: Manager, request_log: RequestLog | None) -> None:
+        self._manager, self._log = manager, request_log
+        self.running, self._lock = 0, threading.Lock()
+
+    def _add(self, context: grpc.ServicerContext, method: str, request: Any, response: Any) -> None:
+        if self._log is not None and method in METHODS.values():
+            name = request_id(context.invocation_metadata())
+            self._log.add(method, request.SerializeToString(), response.SerializeToString(), name)
 
     @_rpc
     def Predict(self, request: Any) -> Any:

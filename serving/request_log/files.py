@@ -11,6 +11,7 @@ from collections.abc import Iterator
 from datetime import UTC, datetime, timedelta
 from pathlib import Path
 
+from serving.errors import LogError
 from serving.records import frame, whole_bytes
 
 HOUR = "%Y-%m-%dT%H"
@@ -106,7 +107,7 @@ class Files:
     def _tidy(self) -> None:
         """Completes what ended processes left, and removes the oldest files until the limits hold."""
         for path in sorted(self._found(_UNFINISHED)):
-            with contextlib.suppress(FileNotFoundError):
+            with contextlib.suppress(OSError, LogError):  # another process has completed it, or another user owns it
                 file = os.open(path, os.O_WRONLY | os.O_APPEND)
                 try:
                     if _lock(file):
@@ -128,7 +129,8 @@ class Files:
     def _found(self, suffix: str) -> Iterator[Path]:
         for folder in self._folder.iterdir():
             if hour_of(folder):
-                yield from (path for path in folder.iterdir() if path.name.endswith(suffix))
+                with contextlib.suppress(FileNotFoundError):  # another process has removed it
+                    yield from (path for path in folder.iterdir() if path.name.endswith(suffix))
 
 
 def _complete(file: int, path: Path, size: int) -> None:
