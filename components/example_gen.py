@@ -18,7 +18,6 @@ from tfx.orchestration.data_types import RuntimeParameter
 from tfx.types import artifact_utils, standard_component_specs
 
 from components.digests import DAYS, DIGEST, DIGESTS, digest_of, shard_digests
-from data.days import to_text
 from data.records import read_serialized
 from data.shards import Shard, Source, find_source, imported_name
 
@@ -52,12 +51,12 @@ class WindowDriver(driver.FileBasedDriver):
         source = source_of(exec_properties)
         newest = source.days[-1] if source.days else None
         if newest:
-            log.info("Takes %d day%s: %s.", len(source.days), "s"[: len(source.days) - 1], to_text(source.days))
+            log.info("Takes %d day%s: %s.", len(source.days), "s"[: len(source.days) - 1], source.window)
         for sentence in source.left_out:
             log.warning(sentence)
         return {
             **exec_properties,
-            DAYS: to_text(source.days),
+            DAYS: source.window,
             utils.SPAN_PROPERTY_NAME: newest.span if newest else 0,
             utils.VERSION_PROPERTY_NAME: newest.version if newest and newest.version else None,
             utils.FINGERPRINT_PROPERTY_NAME: digest_of(shard_digests(source.shards)),
@@ -123,7 +122,7 @@ def write_digests(examples: types.Artifact, source: Source) -> None:
     examples.set_string_custom_property(DIGEST, digest_of(text))
     if source.days:
         examples.span = source.days[-1].span
-        examples.set_string_custom_property(DAYS, to_text(source.days))
+        examples.set_string_custom_property(DAYS, source.window)
 
 
 class ExampleGen(FileBasedExampleGen):
