@@ -101,7 +101,9 @@ def train(job: TrainingJob | None) -> None:
         arrays = [*model.get_weights(), reference.probabilities.round(5)]
         write_model_id(job.serving_model_dir, arrays, graph_text(job.serving_model_dir))
         if settings.training.warm_start:
-            write_warm_start(job.serving_model_dir, job.start.model_dump(exclude={"folder"}))
+            write_warm_start(
+                job.serving_model_dir, {**job.start.model_dump(exclude={"folder"}), "text": str(job.start)}
+            )
     cluster.finish()
     if cluster.is_chief:
         clean_up(job.backup_dir)
