@@ -251,5 +251,5 @@ class AtomicPusher(component.Pusher):
         for name, channel in (("examples", examples), ("evaluation", evaluation)):
             self.spec.INPUTS = {**self.spec.INPUTS, name: ChannelParameter(type=channel.type)}
             self.inputs[name] = channel
-        self.exec_properties |= {SIGN_KEY: sign_key, "signer": signer}
+        self.exec_properties[SIGN_KEY], self.exec_properties["signer"] = sign_key, signer
         self.exec_properties["provenance"] = json.dumps(provenance, sort_keys=True, ensure_ascii=False)
