@@ -225,8 +225,8 @@ class Pictures:
 
     def id(self, index: int) -> str:
         (split, part), at = self._at(index)
-        if part.ids is not None:
-            return part.ids[at]
+        if part.ids is not None:  # the name of a file may be no UTF-8
+            return part.ids[at].encode("utf-8", "surrogateescape").decode("utf-8", "replace")
         return str(at) if len(self._parts) == 1 else f"{split}/{at}"
 
     def label(self, index: int) -> int | None:
