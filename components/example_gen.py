@@ -87,6 +87,7 @@ class ShardExecutor(executor.Executor):
         examples.split_names = artifact_utils.encode_split_names(splits)
         for split in splits:
             fileio.makedirs(artifact_utils.get_split_uri([examples], split))
+        log.debug("Copies %d shards.", len(source.shards))
         with self._make_beam_pipeline() as pipeline:
             _ = (
                 pipeline

@@ -148,7 +148,7 @@ def learn(
     with cluster.strategy.scope():
         model = build_model(job.settings.model, job.settings.example, training.precision)
         if start.folder:
-            model.set_weights(read_weights(start.folder, len(model.weights)))
+            model.set_weights(read_weights(start.folder, [weight.shape for weight in model.weights]))
         compile_model(model, training, data.steps)
     fit(model, data, validation, training, cluster, job.model_run_dir, job.backup_dir, callbacks)
     return model, validation

@@ -102,14 +102,17 @@ def _problem(folder: str, provenance: dict[str, Any], settings: TrainerSettings)
     return "" if has_weights(folder) else "its variables are damaged"
 
 
-def read_weights(folder: str, count: int) -> list[np.ndarray]:
-    """The first `count` variables of the model in a version folder, in the order of Keras' `get_weights`.
+def read_weights(folder: str, shapes: Sequence[tuple[int, ...]]) -> list[np.ndarray]:
+    """The variables of the model in a version folder, in the order of Keras' `get_weights`.
 
     Raises:
-        UserError: there are fewer.
+        UserError: they have not these shapes.
     """
     reader = tf.train.load_checkpoint(os.path.join(folder, "variables", "variables"))
-    try:
-        return [reader.get_tensor(f"model_variables/{i}/.ATTRIBUTES/VARIABLE_VALUE") for i in range(count)]
-    except ValueError:
-        raise UserError(f"{folder} is not the network of this code: train with training.warm_start=false.") from None
+    names = [f"model_variables/{index}/.ATTRIBUTES/VARIABLE_VALUE" for index in range(len(shapes))]
+    found = reader.get_variable_to_shape_map()
+    if [tuple(found.get(name, ())) for name in names] != [tuple(shape) for shape in shapes]:
+        raise UserError(
+            f"The network of {folder} is not that of this code: train once with --set training.warm_start=false."
+        )
+    return [reader.get_tensor(name) for name in names]
