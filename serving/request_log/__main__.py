@@ -5,7 +5,6 @@ from __future__ import annotations
 import argparse
 import asyncio
 import logging
-import os
 import sys
 from collections.abc import Sequence
 from pathlib import Path
@@ -23,7 +22,6 @@ def main(arguments: Sequence[str] | None = None) -> int:
     The exit code is 0 after SIGTERM or SIGINT, 1 if it cannot start, 2 for a wrong command line.
     """
     options = _parser().parse_args(arguments)
-    os.environ.setdefault("GRPC_VERBOSITY", "NONE")
     logging.basicConfig(level=logging.INFO, format="%(asctime)s %(levelname).1s %(message)s")
     try:
         asyncio.run(serve(options, _tls(options)))
@@ -86,7 +84,4 @@ def _parser() -> argparse.ArgumentParser:
 
 
 if __name__ == "__main__":
-    code = main()
-    logging.shutdown()
-    sys.stderr.flush()
-    os._exit(code)  # without this gRPC takes seconds to end
+    sys.exit(main())
