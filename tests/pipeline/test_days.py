@@ -4,16 +4,17 @@ from __future__ import annotations
 
 import json
 import shutil
-from collections.abc import Callable
+from collections.abc import Callable, Sequence
 from pathlib import Path
 
 import numpy as np
 import pytest
 
-from components.version_folder import read_provenance
+from components.version_folder import read_provenance, version_folders
 from data.splits import SPLITS
 from pipeline.exit_codes import DATA_REFUSED, FAILED, MODEL_REFUSED, PUSHED
 from pipeline.history.__main__ import main as history
+from tests.benchmarks.month import mean, month
 from tests.conftest import MNIST, Images, Outcome, last_run, read_images, run_pipeline, states, versions, write_folder
 
 pytestmark = pytest.mark.slow
@@ -164,3 +165,17 @@ def test_days_have_numbers_too_and_the_artifact_has_the_span(tmp_path: Path) -> 
     assert names == {"8", "12"} and len(SPLITS) == len(list(Path(examples.uri).glob("Split-*")))
     record = json.loads(next((tmp_path / "root" / "logs").glob("*/run.json")).read_text())
     assert record["days"] == "8, 12"
+
+
+def test_a_small_month_of_drift(tmp_path: Path) -> None:
+    def pipeline(root: Path, settings: Sequence[str]) -> None:
+        outcome = run_pipeline(root, tmp_path, *settings)
+        assert outcome.code == PUSHED, outcome.text
+
+    settings = ("gates.max_drop=1", "training.warm_rate=0.5", "infra.max_latency_ratio=1000")
+    nights = month(tmp_path / "month", 6, 2, 600, ("warm", "never"), settings, pipeline)
+    assert [night.day for night in nights if night.way == "warm"] == [2, 3, 4, 5]
+    assert mean(nights, "warm", "golden") > mean(nights, "never", "golden") + 0.01
+    assert mean(nights, "warm", "accuracy") > mean(nights, "never", "accuracy")
+    lineage = read_provenance(version_folders(str(tmp_path / "month" / "warm" / "serving_models" / "mnist"))[0])
+    assert len(lineage["warm_start"]["bases"]) == 4
