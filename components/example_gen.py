@@ -41,6 +41,14 @@ def source_of(exec_properties: dict[str, Any]) -> Source:
     )
 
 
+def report(source: Source) -> None:
+    """Logs which days are taken, and which are left out."""
+    if source.days:
+        log.info("Takes %d day%s: %s.", len(source.days), "s"[: len(source.days) - 1], source.window)
+    for sentence in source.left_out:
+        log.warning(sentence)
+
+
 class WindowDriver(driver.FileBasedDriver):
     """Chooses the days, and tells new shards from old ones by their content. TFX looks at sizes and times only."""
 
@@ -50,10 +58,7 @@ class WindowDriver(driver.FileBasedDriver):
         """Adds what the cache compares: the days and the fingerprint of the input."""
         source = source_of(exec_properties)
         newest = source.days[-1] if source.days else None
-        if newest:
-            log.info("Takes %d day%s: %s.", len(source.days), "s"[: len(source.days) - 1], source.window)
-        for sentence in source.left_out:
-            log.warning(sentence)
+        report(source)
         return {
             **exec_properties,
             DAYS: source.window,
@@ -83,6 +88,8 @@ class ShardExecutor(executor.Executor):
         """
         (examples,) = output_dict["examples"]
         source = source_of(exec_properties)
+        if not exec_properties.get(DAYS):  # a container has no driver
+            report(source)
         splits = list(dict.fromkeys(shard.split for shard in source.shards))
         examples.split_names = artifact_utils.encode_split_names(splits)
         for split in splits:
