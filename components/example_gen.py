@@ -17,7 +17,8 @@ from tfx.dsl.io import fileio
 from tfx.orchestration.data_types import RuntimeParameter
 from tfx.types import artifact_utils, standard_component_specs
 
-from components.digests import DAYS, DIGEST, DIGESTS, digest_of, shard_digests
+from components.digests import DAYS, DIGEST, DIGESTS, day_digests, digest_of, parse_digests, shard_digests
+from data.errors import DataError
 from data.records import read_serialized
 from data.shards import Shard, Source, find_source, imported_name
 
@@ -49,6 +50,20 @@ def report(source: Source) -> None:
         log.warning(sentence)
 
 
+def checked_digests(source: Source) -> str:
+    """The SHA-256 of each shard.
+
+    Raises:
+        DataError: two days are the same, so one has come twice.
+    """
+    text = shard_digests(source.shards)
+    found: dict[str, str] = {}
+    for day, digest in day_digests(parse_digests(text)).items():
+        if (other := found.setdefault(digest, day)) != day:
+            raise DataError(f"The days {other} and {day} have the same shards: remove the one that came by mistake.")
+    return text
+
+
 class WindowDriver(driver.FileBasedDriver):
     """Chooses the days, and tells new shards from old ones by their content. TFX looks at sizes and times only."""
 
@@ -64,7 +79,7 @@ class WindowDriver(driver.FileBasedDriver):
             DAYS: source.window,
             utils.SPAN_PROPERTY_NAME: newest.span if newest else 0,
             utils.VERSION_PROPERTY_NAME: newest.version if newest and newest.version else None,
-            utils.FINGERPRINT_PROPERTY_NAME: digest_of(shard_digests(source.shards)),
+            utils.FINGERPRINT_PROPERTY_NAME: digest_of(checked_digests(source)),
         }
 
 
@@ -124,7 +139,7 @@ def copy_shard(path: str, target: str) -> None:
 
 def write_digests(examples: types.Artifact, source: Source) -> None:
     """Writes `SHA256SUMS` of the shards, and to ML Metadata its own digest and the days."""
-    text = shard_digests(source.shards)
+    text = checked_digests(source)
     with fileio.open(f"{examples.uri}/{DIGESTS}", "w") as file:
         file.write(text)
     examples.set_string_custom_property(DIGEST, digest_of(text))

@@ -83,13 +83,27 @@ def accuracy(version: str, images: Images) -> float:
 
 
 def month(
-    folder: Path, days: int, first: int, size: int, ways: Sequence[str], settings: Sequence[str], pipeline: Pipeline
+    folder: Path,
+    days: int,
+    first: int,
+    size: int,
+    golden: int,
+    ways: Sequence[str],
+    settings: Sequence[str],
+    pipeline: Pipeline,
 ) -> list[Night]:
-    """Runs the pipeline for `ways` on each night after the `first` days, which lie there at the beginning."""
-    live, golden = folder / "days", read_images(MNIST, "test")
+    """Runs the pipeline for `ways` on each night after the `first` days, which lie there at the beginning.
+
+    Args:
+        size: how many digits a day has.
+        golden: how many of the test digits are the golden set.
+        settings: of each run.
+    """
+    live, test = folder / "days", read_images(MNIST, "test")
+    chosen = test.take(slice(None, None, len(test) // golden))
     live.mkdir(parents=True)
     digits = cut(days, size)
-    write_folder(live / "golden", {"test": golden.take(slice(None, None, 5))})
+    write_folder(live / "golden", {"test": chosen})
     common = [
         f"data.path={live}/{{YYYY}}-{{MM}}-{{DD}}",
         f"data.window={days}",
@@ -114,7 +128,7 @@ def month(
         if "never" in ways:
             served.setdefault("never", next(iter(served.values())))
         nights += [
-            Night(way, day, before[way], accuracy(version, golden), training, seconds)
+            Night(way, day, before[way], accuracy(version, chosen), training, seconds)
             for way, version in served.items()
             if before
         ]
@@ -160,10 +174,11 @@ def main() -> None:
     parser.add_argument("--days", type=int, default=30)
     parser.add_argument("--first", type=int, default=7, help="days that lie there at the beginning")
     parser.add_argument("--size", type=int, default=1400, help="digits of a day")
+    parser.add_argument("--golden", type=int, default=2000, help="digits of the golden set")
     parser.add_argument("--picture", type=Path, help="file for the picture, .svg or .png")
     args = parser.parse_args()
     with tempfile.TemporaryDirectory() as folder:
-        nights = month(Path(folder), args.days, args.first, args.size, list(WAYS), SETTINGS, run_local)
+        nights = month(Path(folder), args.days, args.first, args.size, args.golden, list(WAYS), SETTINGS, run_local)
     print("| day | students | " + " | ".join(f"{way}: day, golden" for way in WAYS) + " | training: warm, scratch |")
     print("| --- " * (len(WAYS) + 3) + "|")
     for day in range(args.first, args.days):
