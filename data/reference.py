@@ -97,12 +97,12 @@ def read_reference(path: str) -> Reference | None:
             content = file.read()
         with np.load(io.BytesIO(content)) as saved:
             found = {name: saved[name] for name in Reference._fields}
+        accuracy, threshold, confident, confidence = (
+            float(found[name]) for name in ("accuracy", "threshold", "confident", "confidence")
+        )
+        examples, spec = int(found["examples"]), ExampleSpec.model_validate_json(str(found["spec"]))
         return Reference(
-            found["quantiles"],
-            found["counts"],
-            int(found["examples"]),
-            *(float(found[name]) for name in ("accuracy", "threshold", "confident", "confidence")),
-            ExampleSpec.model_validate_json(str(found["spec"])),
+            found["quantiles"], found["counts"], examples, accuracy, threshold, confident, confidence, spec
         )
     except OSError as error:
         raise UserError(f"{path} cannot be read: {error.strerror}.") from None

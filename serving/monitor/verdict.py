@@ -66,8 +66,8 @@ def judge(
 ) -> Verdict:
     """The verdict on answers; the arrays are those of `serving.monitor.served.Served.arrays`.
 
-    A new training is asked for if the answers are distributed otherwise than the reference, and the estimated accuracy
-    is at least `drop` lower, a share, and there are enough answers.
+    A new training is asked for if the answers are distributed otherwise than the reference, the estimated accuracy is
+    at least `drop` lower, a share, its interval lies below, so that this is not chance, and there are enough answers.
     """
     if not len(probabilities):
         return Verdict("too few", np.ones(len(reference.counts) + 1), 0.0, None, {})
@@ -75,7 +75,8 @@ def judge(
     whole = _period(reference, probabilities, labels)
     lost = reference.accuracy - whole.estimate.accuracy
     word = "changed" if changed(found) else "as trained"
-    if word == "changed" and lost >= drop and len(probabilities) >= ENOUGH:
+    worse = lost >= drop and whole.estimate.interval[1] < reference.accuracy
+    if word == "changed" and worse and len(probabilities) >= ENOUGH:
         word = "retrain"
     by_day = {
         date.fromordinal(day): _period(reference, probabilities[days == day], labels[days == day])

@@ -92,8 +92,10 @@ def _verdict(watched: Watched, verdict: Verdict, drop: float) -> str:
             return f"Too few: a verdict needs {TOO_FEW} answers, and there are {watched.answers:,}."
         case "as trained":
             return "As trained: the answers are distributed as those to the held-out examples."
+        case "changed" if verdict.drop >= drop and watched.answers < ENOUGH:
+            return f"Changed, and perhaps worse: with {ENOUGH:,} answers there is a verdict on that."
         case "changed" if verdict.drop >= drop:
-            return f"Changed, and probably worse. With {ENOUGH:,} answers it would be time to train again."
+            return "Changed, and perhaps worse: the drop may be chance."
         case "changed":
             return f"Changed, but not worse by {drop:g}: no reason to train again."
     return f"Retrain: the answers have changed, and the accuracy has probably dropped by {verdict.drop:.4f}."
