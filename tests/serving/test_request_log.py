@@ -179,23 +179,25 @@ def test_compressed_requests_are_logged_as_they_were(
 
 
 def test_what_is_not_grpc_passes_and_is_not_logged(tmp_path: Path) -> None:
-    with socket.create_server(("127.0.0.1", 0)) as listener:
-        with proxy(f"127.0.0.1:{listener.getsockname()[1]}", tmp_path / "log") as running:
-            host, _, port = running.address.rpartition(":")
-            with socket.create_connection((host, int(port))) as client:
-                server, _ = listener.accept()
-                with server:
-                    client.sendall(b"GET / HTTP/1.1\r\n" * 10)
-                    assert server.recv(2**16).startswith(b"GET")
-                    server.sendall(frame(1, b"\xff" * 9, flags=4))
-                    assert client.recv(2**16) == frame(1, b"\xff" * 9, flags=4)
-            assert "no longer logged, because it is not gRPC" in running.stop()
+    with (
+        socket.create_server(("127.0.0.1", 0)) as listener,
+        proxy(f"127.0.0.1:{listener.getsockname()[1]}", tmp_path / "log") as running,
+    ):
+        host, _, port = running.address.rpartition(":")
+        with socket.create_connection((host, int(port))) as client, listener.accept()[0] as server:
+            client.sendall(b"GET / HTTP/1.1\r\n" * 10)
+            assert server.recv(2**16).startswith(b"GET")
+            server.sendall(frame(1, b"\xff" * 9, flags=4))
+            assert client.recv(2**16) == frame(1, b"\xff" * 9, flags=4)
+        assert "no longer logged, because it is not gRPC" in running.stop()
 
 
 def test_a_server_that_is_not_there_is_unavailable_and_the_proxy_stays(tmp_path: Path) -> None:
     with proxy("localhost:1", tmp_path / "log") as running, grpc.insecure_channel(running.address) as channel:
-        code, words = refusal(lambda: channel.unary_unary(PREDICT)(request(), timeout=20))
-        assert "Answered 0 requests" in running.stop()
+        code, _ = refusal(lambda: channel.unary_unary(PREDICT)(request(), timeout=20))
+        assert code is grpc.StatusCode.UNAVAILABLE
+        printed = running.stop()
+    assert "localhost:1 cannot be reached: " in printed and "Answered 0 requests" in printed
     assert not list((tmp_path / "log").rglob("*.*"))
 
 
