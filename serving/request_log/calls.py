@@ -105,7 +105,7 @@ class Calls:
             if kind == _HEADERS:
                 headers = self._client.headers(content)
                 if stream not in self.open:  # else they are trailers
-                    method, name = METHODS.get(headers[b":path"].decode()), headers.get(REQUEST_ID.encode())
+                    method, name = METHODS.get(headers.get(b":path", b"").decode()), headers.get(REQUEST_ID.encode())
                     self.open[stream] = _Call(method, name and name.decode("utf-8", "replace")) if method else None
             elif kind == _RST_STREAM:
                 self.open.pop(stream, None)
