@@ -61,9 +61,7 @@ class Versions:
         Raises:
             UserError: the file is damaged, or nothing says where the versions are.
         """
-        if not self._base and not model:
-            raise UserError("A table does not name the model: say with --model in which folder its versions are.")
-        base = self._base or BASE_PATHS / model
+        base = self._base or (BASE_PATHS / model if model else _only_base())
         if version is None:
             return "The log does not say which version answered."
         try:
@@ -77,6 +75,14 @@ class Versions:
             f"{folder} has no {IN_VERSION}: this version was pushed without a reference, and cannot be watched."
             " The next version that the pipeline pushes has one."
         )
+
+
+def _only_base() -> Path:
+    """The base path of the only model, for a table, which does not name its model."""
+    bases = [folder for folder in BASE_PATHS.glob("*") if folder.is_dir()]
+    if len(bases) != 1:
+        raise UserError("A table does not name the model: say with --model in which folder its versions are.")
+    return bases[0]
 
 
 def watch(log: Path, versions: Versions, since: datetime | None, labels: Labels | None, drop: float) -> list[Watched]:
