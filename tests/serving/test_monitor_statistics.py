@@ -7,7 +7,7 @@ import pytest
 from scipy.stats import chi2_contingency, ks_2samp
 
 from data.reference import QUANTILES, Reference, summarize
-from serving.monitor.statistics import changed, estimate, p_values, wilson
+from serving.monitor.statistics import changed, estimate, p_values
 from serving.monitor.verdict import judge
 from tests.serving.monitored import SPEC, SURE, UNSURE, answers
 
@@ -92,4 +92,3 @@ def test_rare_and_missing_classes() -> None:
     assert changed(p_values(reference, stream[labels == 9]))
     one = stream[stream.argmax(axis=1) == 3]
     assert p_values(summarize(one, np.full(len(one), 3), SPEC), one[:50])[-1] == 1
-    assert wilson(1.0, 0.4)[1] == 1
