@@ -57,7 +57,7 @@ def small_month(tmp_path_factory: pytest.TempPathFactory) -> tuple[Path, Path, l
         outcomes.append(run_pipeline(root, folder, *settings))
 
     settings = (*SETTINGS, "training.epochs=3", "training.warm_rate=0.5", "model.units=32")
-    nights = month(folder / "month", 6, 4, 450, 200, ("warm", "never"), settings, pipeline)
+    nights = list(month(folder / "month", 6, 4, 450, 200, ("warm", "never"), settings, pipeline))
     return folder / "month" / "warm", folder / "month" / "days", nights, outcomes
 
 
