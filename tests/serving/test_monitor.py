@@ -213,6 +213,10 @@ def test_the_tables_of_a_batch_prediction(
     assert said.code == RETRAIN and (version["model"], version["answers"]) == ("letters", 1_100)
     assert version["true_accuracy"]["labels"] == 1_099
     assert abs(version["true_accuracy"]["accuracy"] - version["estimated_accuracy"]) < 0.05
+    (tmp_path / "runs").mkdir()
+    (tmp_path / "runs" / "serving_models").symlink_to(base.parent)
+    assert found(monitor(".", "--json"))[0]["model"] == "letters"  # there is only one
+    (tmp_path / "runs" / "serving_models").unlink()
     without = monitor(tmp_path)
     assert without.code == FAILED and "A table does not name the model: say with --model" in without.err
     pq.write_table(pa.table({"id": ["a"]}), tmp_path / "other.parquet")
