@@ -91,7 +91,7 @@ class Training(Section):
     warm_start: bool = Field(
         False, description="start from the pushed model, and train on the days that are new to it; data.path names days"
     )
-    warm_rate: float = Field(0.2, gt=0, le=1, description="learning rate of a warm start, as a share of learning_rate")
+    warm_rate: float = Field(0.5, gt=0, le=1, description="learning rate of a warm start, as a share of learning_rate")
     replay: float = Field(
         1.0, ge=0, description="examples of older days in the window that are trained on again, for each new one"
     )

@@ -26,7 +26,7 @@ from tests.conftest import Images, read_images, write_folder
 
 FIRST = date(2026, 11, 1)
 WAYS = {"never": "the first model stays", "warm": "warm start with replay", "scratch": "from scratch every day"}
-SETTINGS = ("gates.accuracy=0.9", "gates.class_accuracy=0.8", "gates.max_drop=0.02")
+SETTINGS = ("gates.accuracy=0.9", "gates.class_accuracy=0.8", "gates.max_drop=0.02", "training.replay=3")
 _CALM = 10  # days before the first student
 
 Pipeline = Callable[[Path, Sequence[str]], None]
