@@ -23,7 +23,15 @@ from tfx.types import artifact_utils, standard_artifacts
 from tfx.utils import io_utils, path_utils
 
 from components.trainer.signatures import PROBABILITIES, SERVING_DEFAULT
-from components.version_folder import VERSION, model_id, read_labels, same_model, saved_model, version_folders
+from components.version_folder import (
+    VERSION,
+    has_weights,
+    model_id,
+    read_labels,
+    same_model,
+    saved_model,
+    version_folders,
+)
 
 UNFINISHED = ".unfinished"
 """The ending of a folder that a killed run did not finish copying."""
@@ -133,17 +141,6 @@ def LatestPushedModel(
     if folder := find_baseline(serving_dir, saved_model(candidate)):
         io_utils.copy_dir(folder, saved_model(model))
         model.set_string_custom_property(VERSION, Path(folder).name)
-
-
-def has_weights(folder: str) -> bool:
-    """Whether the variables of a SavedModel can be read."""
-    try:
-        reader = tf.train.load_checkpoint(os.path.join(folder, "variables", "variables"))
-        for name in reader.get_variable_to_shape_map():
-            reader.get_tensor(name)
-    except (tf.errors.OpError, ValueError, RuntimeError, IndexError):
-        return False
-    return True
 
 
 def read_signatures(folder: str) -> dict[str, meta_graph_pb2.SignatureDef]:

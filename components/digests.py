@@ -62,4 +62,9 @@ def sha256(path: str) -> str:
 def read_digests(uri: str) -> dict[str, str]:
     """The SHA-256 of each shard by its name, from the artifact of the examples at `uri`."""
     with file_system(uri).GFile(f"{uri}/{DIGESTS}", "r") as file:
-        return {name: digest for digest, name in (line.split("  ", 1) for line in file.read().splitlines())}
+        return parse_digests(file.read())
+
+
+def parse_digests(text: str) -> dict[str, str]:
+    """The SHA-256 of each shard by its name, from what `shard_digests` returns."""
+    return {name: digest for digest, name in (line.split("  ", 1) for line in text.splitlines())}

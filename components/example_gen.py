@@ -17,8 +17,8 @@ from tfx.dsl.io import fileio
 from tfx.orchestration.data_types import RuntimeParameter
 from tfx.types import artifact_utils, standard_component_specs
 
-from components.digests import DAYS, DIGEST, DIGESTS, digest_of, shard_digests
-from data.days import to_text
+from components.digests import DAYS, DIGEST, DIGESTS, day_digests, digest_of, parse_digests, shard_digests
+from data.errors import DataError
 from data.records import read_serialized
 from data.shards import Shard, Source, find_source, imported_name
 
@@ -42,6 +42,28 @@ def source_of(exec_properties: dict[str, Any]) -> Source:
     )
 
 
+def report(source: Source) -> None:
+    """Logs which days are taken, and which are left out."""
+    if source.days:
+        log.info("Takes %d day%s: %s.", len(source.days), "s"[: len(source.days) - 1], source.window)
+    for sentence in source.left_out:
+        log.warning(sentence)
+
+
+def checked_digests(source: Source) -> str:
+    """The SHA-256 of each shard.
+
+    Raises:
+        DataError: two days are the same, so one has come twice.
+    """
+    text = shard_digests(source.shards)
+    found: dict[str, str] = {}
+    for day, digest in day_digests(parse_digests(text)).items():
+        if (other := found.setdefault(digest, day)) != day:
+            raise DataError(f"The days {other} and {day} have the same shards: remove the one that came by mistake.")
+    return text
+
+
 class WindowDriver(driver.FileBasedDriver):
     """Chooses the days, and tells new shards from old ones by their content. TFX looks at sizes and times only."""
 
@@ -51,16 +73,13 @@ class WindowDriver(driver.FileBasedDriver):
         """Adds what the cache compares: the days and the fingerprint of the input."""
         source = source_of(exec_properties)
         newest = source.days[-1] if source.days else None
-        if newest:
-            log.info("Takes %d day%s: %s.", len(source.days), "s"[: len(source.days) - 1], to_text(source.days))
-        for sentence in source.left_out:
-            log.warning(sentence)
+        report(source)
         return {
             **exec_properties,
-            DAYS: to_text(source.days),
+            DAYS: source.window,
             utils.SPAN_PROPERTY_NAME: newest.span if newest else 0,
             utils.VERSION_PROPERTY_NAME: newest.version if newest and newest.version else None,
-            utils.FINGERPRINT_PROPERTY_NAME: digest_of(shard_digests(source.shards)),
+            utils.FINGERPRINT_PROPERTY_NAME: digest_of(checked_digests(source)),
         }
 
 
@@ -84,10 +103,13 @@ class ShardExecutor(executor.Executor):
         """
         (examples,) = output_dict["examples"]
         source = source_of(exec_properties)
+        if not exec_properties.get(DAYS):  # a container has no driver
+            report(source)
         splits = list(dict.fromkeys(shard.split for shard in source.shards))
         examples.split_names = artifact_utils.encode_split_names(splits)
         for split in splits:
             fileio.makedirs(artifact_utils.get_split_uri([examples], split))
+        log.debug("Copies %d shards.", len(source.shards))
         with self._make_beam_pipeline() as pipeline:
             _ = (
                 pipeline
@@ -117,13 +139,13 @@ def copy_shard(path: str, target: str) -> None:
 
 def write_digests(examples: types.Artifact, source: Source) -> None:
     """Writes `SHA256SUMS` of the shards, and to ML Metadata its own digest and the days."""
-    text = shard_digests(source.shards)
+    text = checked_digests(source)
     with fileio.open(f"{examples.uri}/{DIGESTS}", "w") as file:
         file.write(text)
     examples.set_string_custom_property(DIGEST, digest_of(text))
     if source.days:
         examples.span = source.days[-1].span
-        examples.set_string_custom_property(DAYS, to_text(source.days))
+        examples.set_string_custom_property(DAYS, source.window)
 
 
 class ExampleGen(FileBasedExampleGen):

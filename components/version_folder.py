@@ -1,4 +1,6 @@
-"""A version folder, and what it carries for its users in `assets.extra`: class names, identity, provenance.
+"""A version folder, and what it carries for its users in `assets.extra`.
+
+That is: class names, identity, provenance, warm-up requests, and the held-out reference of `data.reference`.
 
 A local folder is read without TensorFlow, one in an object store (`gs://`, `s3://`) through its file systems.
 """
@@ -22,6 +24,7 @@ if TYPE_CHECKING:
     from tfx import types
 
 LABELS, MODEL_ID, PROVENANCE = (f"assets.extra/{name}" for name in ("labels.txt", "model_id.txt", "provenance.json"))
+WARM_START = "assets.extra/warm_start.json"
 VERSION = "version"
 """The custom property of a Model that is a copy of a version: which one."""
 ROLLED_BACK = "rolled_back"
@@ -92,6 +95,29 @@ def same_model(one: str, other: str) -> bool:
     """Whether two folders hold copies of one model."""
     identifier = model_id(one)
     return identifier is not None and identifier == model_id(other)
+
+
+def has_weights(folder: str) -> bool:
+    """Whether the variables of the SavedModel in `folder` can be read."""
+    import tensorflow as tf
+
+    try:
+        reader = tf.train.load_checkpoint(os.path.join(folder, "variables", "variables"))
+        for name in reader.get_variable_to_shape_map():
+            reader.get_tensor(name)
+    except (tf.errors.OpError, ValueError, RuntimeError, IndexError):
+        return False
+    return True
+
+
+def write_warm_start(folder: str, content: dict[str, Any]) -> None:
+    """Writes into the SavedModel in `folder` how its training started, as JSON."""
+    _write(folder, WARM_START, json.dumps(content, ensure_ascii=False) + "\n")
+
+
+def read_warm_start(folder: str) -> dict[str, Any]:
+    """How the training of the model in `folder` started; empty where days play no role."""
+    return json.loads(_read(folder, WARM_START) or b"{}")
 
 
 def environment() -> dict[str, str]:

@@ -8,7 +8,7 @@ from __future__ import annotations
 
 import re
 from collections import defaultdict
-from collections.abc import Iterable, Iterator, Sequence
+from collections.abc import Iterable, Iterator
 from datetime import date, timedelta
 from typing import NamedTuple
 
@@ -124,15 +124,16 @@ def find_days(path: str, text: str) -> list[Day]:
     return days
 
 
-def to_text(days: Sequence[Day]) -> str:
-    """Days as a short text, oldest first, such as `2026-11-01..2026-11-28, 2026-11-30/2`."""
-    runs: list[list[Day]] = []
-    for day in days:
-        if runs and not day.version and not runs[-1][-1].version and day.span == runs[-1][-1].span + 1:
-            runs[-1].append(day)
+def to_text(labels: Iterable[str]) -> str:
+    """Labels of days as a short text, oldest first, such as `2026-11-01..2026-11-28, 2026-11-30/2`."""
+    runs: list[list[str]] = []
+    for label in in_order(labels):
+        last = runs[-1][-1] if runs else "/"
+        if "/" not in label + last and _span(label) == _span(last) + 1:
+            runs[-1].append(label)
         else:
-            runs.append([day])
-    return ", ".join(run[0].label if len(run) == 1 else f"{run[0].label}..{run[-1].label}" for run in runs)
+            runs.append([label])
+    return ", ".join(run[0] if len(run) == 1 else f"{run[0]}..{run[-1]}" for run in runs)
 
 
 def split_path(path: str) -> tuple[str, str]:

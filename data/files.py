@@ -29,8 +29,8 @@ def file_system(path: Path | str) -> Any:
     return _LOCAL
 
 
-def write_file(text: str, path: Path) -> None:
-    """Replaces the file `path` by `text`, in UTF-8, in one step.
+def write_file(text: str, path: Path, mode: int = 0o666) -> None:
+    """Replaces the file `path` by `text`, in UTF-8, in one step. Who may read it is `mode` without the umask.
 
     Raises:
         OSError: the file cannot be written. Then nothing of it is left.
@@ -38,6 +38,7 @@ def write_file(text: str, path: Path) -> None:
     path.parent.mkdir(parents=True, exist_ok=True)
     unfinished = path.with_name(f".{path.name}.{os.getpid()}")
     try:
+        unfinished.touch(mode)
         unfinished.write_text(text, encoding="utf-8")
         unfinished.replace(path)
     finally:

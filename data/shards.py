@@ -5,7 +5,7 @@ from __future__ import annotations
 from collections.abc import Sequence
 from typing import NamedTuple
 
-from data.days import Day, find_days, find_window, has_days
+from data.days import Day, find_days, find_window, has_days, to_text
 from data.splits import SPLITS, check_shards, shard_names
 
 GOLDEN = "golden"
@@ -26,6 +26,11 @@ class Source(NamedTuple):
     days: list[Day]
     shards: list[Shard]
     left_out: list[str]
+
+    @property
+    def window(self) -> str:
+        """The days as a text; empty for a data folder."""
+        return to_text(day.label for day in self.days)
 
 
 def find_source(path: str, window: int, golden: str = "", days: str = "") -> Source:

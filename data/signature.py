@@ -11,7 +11,7 @@ import base64
 import hashlib
 import json
 import os
-from collections.abc import Iterator, Mapping
+from collections.abc import Iterator
 from dataclasses import dataclass
 from pathlib import Path, PurePosixPath
 from typing import TYPE_CHECKING, Any
@@ -86,6 +86,15 @@ def private_key(setting: str) -> EllipticCurvePrivateKey:
     return key
 
 
+def signer(setting: str) -> str:
+    """The fingerprint of the key that `serving.sign_key` names; "" for none.
+
+    Raises:
+        SettingsError: see `private_key`.
+    """
+    return fingerprint(private_key(setting)) if setting else ""
+
+
 _MAKE = "openssl ecparam -name prime256v1 -genkey -noout -out key.pem"
 
 
@@ -118,13 +127,12 @@ def fingerprint(key: EllipticCurvePrivateKey | EllipticCurvePublicKey) -> str:
     return hashlib.sha256(public.public_bytes(Encoding.PEM, PublicFormat.SubjectPublicKeyInfo)).hexdigest()
 
 
-def sign(folder: str, key: EllipticCurvePrivateKey, name: str, coming: Mapping[str, str] | None = None) -> None:
+def sign(folder: str, key: EllipticCurvePrivateKey, name: str) -> None:
     """Writes `model.sig` into a model's folder: it covers every file, an earlier signature aside.
 
     Args:
         folder: a path, or an object store's.
         name: of the model; it only informs.
-        coming: files that will be in the folder, by their path in it, and from where they come.
 
     Raises:
         SignatureError: the folder has a link, or what is no file.
@@ -132,8 +140,8 @@ def sign(folder: str, key: EllipticCurvePrivateKey, name: str, coming: Mapping[s
     from cryptography.hazmat.primitives.asymmetric.ec import ECDSA
     from cryptography.hazmat.primitives.hashes import SHA256
 
-    files = {file: f"{folder}/{file}" for file in _files(folder, _IGNORED, links=False)} | dict(coming or {})
-    digests = {file: _sha256(files[file]) for file in sorted(files, key=PurePosixPath)}
+    files = sorted(_files(folder, _IGNORED, links=False), key=PurePosixPath)
+    digests = {file: _sha256(f"{folder}/{file}") for file in files}
     statement = {
         "_type": _STATEMENT,
         "subject": [{"name": name, "digest": {"sha256": _root(digests.values())}}],

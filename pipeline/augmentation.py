@@ -60,12 +60,15 @@ def draw(config: Config) -> np.ndarray:
 
     from components.trainer.augmentation import augment
     from data.example import parse, schema, to_sequence
-    from data.records import list_shards, read_serialized
+    from data.records import read_serialized
+    from data.shards import find_source
 
     spec = config.data.example
     first: dict[int, bytes] = {}
     others: list[bytes] = []
-    for record in itertools.chain.from_iterable(map(read_serialized, list_shards(Path(config.data.path), "train"))):
+    shards = find_source(config.data.path, config.data.window).shards
+    paths = (shard.path for shard in shards if shard.split == "train")
+    for record in itertools.chain.from_iterable(map(read_serialized, paths)):
         if (label := parse(record, spec)[1]) in first:
             others.append(record)
         first.setdefault(label, record)

@@ -7,7 +7,7 @@ from collections.abc import Sequence
 from pathlib import Path
 from typing import Any
 
-from pydantic import Field, ValidationError, field_validator
+from pydantic import Field, ValidationError, field_validator, model_validator
 
 from components.data_validation.settings import Validation
 from components.evaluator.settings import Gates
@@ -67,6 +67,15 @@ class Config(Section):
     notify: Notify = Notify()
     beam: Beam = Beam()
     kubeflow: Kubeflow = Kubeflow()
+
+    @model_validator(mode="after")
+    def _starts_from_days(self) -> Config:
+        if self.training.warm_start and not has_days(self.data.path):
+            raise ValueError(
+                "training.warm_start needs days, so that it knows what is new: set data.path, as in"
+                " digits/{YYYY}-{MM}-{DD}"
+            )
+        return self
 
 
 def profiles() -> list[str]:
@@ -167,7 +176,8 @@ def _sentence(problem: Any, profile: str, overrides: Sequence[str]) -> str:
     elif problem["type"] == "string_pattern_mismatch":
         message = f"it must match the pattern {problem['ctx']['pattern']}"
     value = "" if isinstance(problem["input"], dict) else f" = {problem['input']!r}"
-    return f"{place}: {where}{value}: {message[0].lower()}{message[1:]}."
+    what = f"{where}{value}: " if where else ""
+    return f"{place}: {what}{message[0].lower()}{message[1:]}."
 
 
 def _place(where: str, profile: str, overrides: Sequence[str]) -> str:

@@ -92,6 +92,7 @@ def create_pipeline(
     use_resolver: bool = True,
     hardware: str = "",
     model_server: str = "",
+    signer: str = "",
 ) -> Pipeline:
     """The pipeline of `config`: TFRecords in, a validated and pushed model out.
 
@@ -106,9 +107,10 @@ def create_pipeline(
         use_resolver: whether the orchestrator runs resolvers. If not, a step finds the baseline, in the same way.
         hardware: the hosts and devices that train. Results depend on them, so TFX's cache must see them.
         model_server: the server that the infra check will find. TFX's cache must see another one.
+        signer: the fingerprint of the key of `serving.sign_key`; "" if it is not on this machine.
     """
     # The modules themselves: tfx.v1 also loads Vertex AI's libraries, which takes seconds.
-    from tfx.components import ExampleValidator, Trainer, Transform
+    from tfx.components import ExampleValidator, Transform
     from tfx.dsl.components.common.resolver import Resolver
     from tfx.orchestration.pipeline import Pipeline
     from tfx.proto import trainer_pb2
@@ -121,6 +123,7 @@ def create_pipeline(
     from components.example_gen import ExampleGen
     from components.infra_validator.component import InfraValidator
     from components.pusher.component import AtomicPusher
+    from components.trainer.component import Trainer
     from components.trainer.settings import TrainerSettings
     from components.trainer.signatures import signature_names
 
@@ -156,6 +159,10 @@ def create_pipeline(
         custom_config=example.model_dump(),
     )
     chain["Transform"].add_upstream_node(chain["DataGate"])
+    follows: dict[str, str] = {}
+    if config.training.warm_start:
+        preprocessing = chain["Transform"].exec_properties["fingerprint"]
+        follows = {"serving_dir": serving_dir, "preprocessing": preprocessing}
     chain["Trainer"] = Trainer(
         run_fn="components.trainer.run.run_fn",
         examples=examples,
@@ -169,6 +176,7 @@ def create_pipeline(
             augmentation=config.augmentation,
             backup_dir=backup_dir or f"{pipeline_root}/Trainer/backup",
             hardware=hardware,
+            **follows,
         ).model_dump(),
     )
     model = chain["Trainer"].outputs["model"]
@@ -207,11 +215,13 @@ def create_pipeline(
         provenance={
             "pipeline": config.name,
             "example": example.model_dump(),
-            "settings": config.model_dump(include=set(STEP_OF_SECTION)),
+            "settings": config.model_dump(include=set(STEP_OF_SECTION), exclude={"serving": {"sign_key"}}),
             "fingerprints": {
                 step: found for step, node in chain.items() if (found := node.exec_properties.get("fingerprint"))
             },
         },
+        sign_key=config.serving.sign_key,
+        signer=signer,
     )
     if tuple(chain) != STEPS:
         raise ValueError(f"The chain is {', '.join(chain)}, but STEPS is {', '.join(STEPS)}.")

@@ -63,7 +63,7 @@ def main(argv: Sequence[str] | None = None) -> int:
         "--parameter", action="append", default=[], metavar="KEY=VALUE", help="a run parameter: data_path=…"
     )
     submitting.add_argument(
-        "--cron", metavar="EXPRESSION", help="start runs by this schedule, six fields with seconds: '0 0 3 * * *'"
+        "--cron", metavar="EXPRESSION", help="start runs by this schedule, such as '0 3 * * *'; six fields have seconds"
     )
     submitting.set_defaults(target="kubeflow")
     args = parser.parse_args(argv)

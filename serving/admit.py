@@ -90,6 +90,8 @@ def main(arguments: Sequence[str] | None = None) -> int:
             admission.poll()
             if end.wait(options.poll_wait_seconds):
                 return 0
+    except ModuleNotFoundError as error:
+        print(f"error: {error}. Verifying needs the extra [server]: pip install '.[server]'.", file=sys.stderr)
     except SettingsError as error:
         print(f"error: {error}", file=sys.stderr)
     except OSError as error:

@@ -8,8 +8,11 @@ import ssl
 import tempfile
 from dataclasses import dataclass
 from pathlib import Path
+from typing import Any
 
+from serving import textformat
 from serving.errors import ConfigError
+from serving.protos import SSLConfig
 
 _SECONDS = 1.0
 _MEANINGS = {
@@ -61,11 +64,7 @@ class Tls:
         else:
             context.load_verify_locations(cadata=self.ca.decode("ascii", "ignore"))
         if self.cert is not None and self.key is not None:
-            with tempfile.TemporaryDirectory() as folder:  # Python takes nothing but a file
-                cert, key = Path(folder, "cert"), Path(folder, "key")
-                cert.write_bytes(self.cert)
-                key.write_bytes(self.key)
-                context.load_cert_chain(cert, key, password="")
+            _load(context, self.cert, self.key)
         return context
 
     @classmethod
@@ -87,6 +86,47 @@ class Tls:
         except (OSError, ConfigError) as error:
             files = ", ".join(str(path) for path in (ca, cert, key) if path is not None)
             raise ConfigError(f"The PEM files {files} cannot be used: {str(error).rstrip('.')}.") from None
+
+
+def read_ssl_config(file: Path) -> Any:
+    """TensorFlow Serving's SSLConfig in a file in text format.
+
+    Raises:
+        ConfigError: the file cannot be read, or has no key, no certificate, or no authority of the clients to verify.
+    """
+    config = textformat.parse(file, SSLConfig())
+    if not config.server_key or not config.server_cert:
+        raise ConfigError(f"{file} must hold the PEM texts server_key and server_cert.")
+    if config.client_verify and not config.custom_ca:
+        raise ConfigError(f"{file} requires client certificates (client_verify) but has no custom_ca to check them.")
+    return config
+
+
+def server_context(file: Path) -> ssl.SSLContext:
+    """Python's TLS for a server with the SSLConfig in a file.
+
+    Raises:
+        ConfigError: as `read_ssl_config`, or the texts are not valid.
+    """
+    config = read_ssl_config(file)
+    context = ssl.SSLContext(ssl.PROTOCOL_TLS_SERVER)
+    context.set_alpn_protocols(["h2"])
+    try:
+        _load(context, config.server_cert.encode(), config.server_key.encode())
+        if config.custom_ca:
+            context.load_verify_locations(cadata=config.custom_ca)
+        context.verify_mode = ssl.CERT_REQUIRED if config.client_verify else ssl.CERT_NONE
+    except (OSError, ValueError) as error:
+        raise ConfigError(f"{file} holds no certificates that can be used: {_words(error)}.") from None
+    return context
+
+
+def _load(context: ssl.SSLContext, cert: bytes, key: bytes) -> None:
+    with tempfile.TemporaryDirectory() as folder:  # Python takes nothing but a file
+        paths = Path(folder, "cert"), Path(folder, "key")
+        for path, pem in zip(paths, (cert, key), strict=True):
+            path.write_bytes(pem)
+        context.load_cert_chain(*paths, password="")
 
 
 def tls_failure(target: str, tls: Tls) -> str | None:

@@ -1,4 +1,7 @@
-"""The predictions for each example of the test split, beside TFMA's metrics in the artifact `evaluation`."""
+"""The predictions for each example of the test split, and the reference for what is served later.
+
+Both lie beside TFMA's metrics in the artifact `evaluation`.
+"""
 
 from __future__ import annotations
 
@@ -12,6 +15,7 @@ import numpy as np
 from components.trainer.signatures import PREDICT_ROWS, PROBABILITIES, SERVING_DEFAULT
 from data.errors import UserError
 from data.example import ExampleSpec, input_spec, parse
+from data.reference import summarize, write_reference
 
 WORST = 40
 """How many of the most confidently wrong examples are kept, with their inputs."""
@@ -46,6 +50,8 @@ def write_predictions(
 ) -> Predictions:
     """Calls the SavedModels `model` and `baseline` with the examples in `files`, and writes the result to `folder`.
 
+    The reference of `data.reference` is made of the same answers.
+
     Raises:
         UserError: an answer of `model` is not finite.
     """
@@ -66,6 +72,7 @@ def write_predictions(
             "labels": labels.astype(np.int64),
             "class_ids": probabilities.argmax(axis=1),
             "confidence": probabilities.max(axis=1),
+            "probabilities": probabilities,
         }
         if other:
             part["baseline_class_ids"] = other[SERVING_DEFAULT](examples=records)[PROBABILITIES].numpy().argmax(axis=1)
@@ -77,7 +84,7 @@ def write_predictions(
         worst += [(-float(part["confidence"][i]), number * _BATCH + int(i), inputs[i]) for i in wrong]
         worst = sorted(worst, key=lambda item: item[:2])[:WORST]
     joined = {name: np.concatenate([part[name] for part in parts]) for name in parts[0]}
-    right = joined.pop("right", None)
+    right, answers = joined.pop("right", None), joined.pop("probabilities")
     predictions = Predictions(
         **{"baseline_class_ids": np.zeros(0, np.int64), **joined},
         row_accuracy=np.zeros(0, np.float32) if right is None else right.mean(axis=0, dtype=np.float32),
@@ -93,6 +100,7 @@ def write_predictions(
     np.savez_compressed(content, **predictions._asdict())
     with tf.io.gfile.GFile(os.path.join(folder, _FILE), "wb") as file:
         file.write(content.getvalue())
+    write_reference(summarize(answers, predictions.labels, spec), folder)
     return predictions
 
 

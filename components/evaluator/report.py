@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import math
 from collections.abc import Iterator, Sequence
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 from typing import Literal
 
 import tensorflow_model_analysis as tfma
@@ -12,8 +12,10 @@ from tensorflow_model_analysis import slicer
 from tensorflow_model_analysis.metrics.metric_types import MetricKey
 from tensorflow_model_analysis.proto import config_pb2
 from tensorflow_model_analysis.proto.validation_result_pb2 import ValidationResult
+from tfx.dsl.io import fileio
 
 from components.evaluator.config import BASELINE
+from data.shards import GOLDEN
 
 _ACCURACY = "sparse_categorical_accuracy"
 _CROSS_ENTROPY = "sparse_categorical_crossentropy"
@@ -59,7 +61,8 @@ class Gate:
 class Evaluation:
     """What the Evaluator found on the test split. Accuracies are shares, 0 … 1; cross-entropy is in nats.
 
-    `confusion` counts the examples by true and predicted class id; a pair that never occurs is not in it.
+    `confusion` counts the examples by true and predicted class id; a pair that never occurs is not in it. With a golden
+    set the gates are those of both sets, and the baseline's accuracy is that on the golden one.
     """
 
     blessed: bool
@@ -72,6 +75,13 @@ class Evaluation:
     baseline_accuracy: float | None
     confusion: dict[tuple[int, int], int]
     labels: Sequence[str] = ()
+    golden_accuracy: float | None = None
+    golden_examples: int = 0
+
+    @property
+    def compared_accuracy(self) -> float:
+        """The accuracy on the examples of the comparison with the baseline: the golden ones, if there are any."""
+        return self.accuracy if self.golden_accuracy is None else self.golden_accuracy
 
     @property
     def worst_class(self) -> tuple[str, float]:
@@ -89,7 +99,8 @@ class Evaluation:
         """The numbers that a list of runs shows, by their names in ML Metadata."""
         figures = {"accuracy": self.accuracy, "examples": float(self.examples), "cross_entropy": self.cross_entropy}
         figures |= {"calibration_error": self.calibration_error, "worst_class_accuracy": self.worst_class[1]}
-        return figures if self.baseline_accuracy is None else {**figures, "baseline_accuracy": self.baseline_accuracy}
+        others = {"baseline_accuracy": self.baseline_accuracy, "golden_accuracy": self.golden_accuracy}
+        return figures | {name: value for name, value in others.items() if value is not None}
 
     @property
     def most_confused(self) -> tuple[str, str, int] | None:
@@ -106,6 +117,21 @@ def read_evaluation(uri: str, labels: Sequence[str] = ()) -> Evaluation:
 
     `labels` are the names of the classes by class id; without them, a class is called by its id.
     """
+    found = _read_evaluation(uri, labels)
+    if not fileio.isdir(f"{uri}/{GOLDEN}"):
+        return found
+    golden = _read_evaluation(f"{uri}/{GOLDEN}", labels)
+    return replace(
+        found,
+        blessed=found.blessed and golden.blessed,
+        gates=[*found.gates, *(replace(gate, name=f"{gate.name} on the golden set") for gate in golden.gates)],
+        baseline_accuracy=golden.baseline_accuracy,
+        golden_accuracy=golden.accuracy,
+        golden_examples=golden.examples,
+    )
+
+
+def _read_evaluation(uri: str, labels: Sequence[str]) -> Evaluation:
     config = tfma.load_eval_result(uri).config
     result = tfma.load_validation_result(uri)
     metrics = _read_metrics(uri)

@@ -2,10 +2,12 @@
 
 from __future__ import annotations
 
+import logging
 import math
 from collections.abc import Callable, Sequence
 from typing import NamedTuple
 
+import numpy as np
 import tensorflow as tf
 import tensorflow_transform as tft
 
@@ -16,6 +18,7 @@ from data.errors import UserError
 from data.example import LABEL
 from data.records import read_records
 
+log = logging.getLogger(__name__)
 _DIRECT = tf.distribute.InputOptions(
     experimental_fetch_to_device=False,
     experimental_replication_mode=tf.distribute.InputReplicationMode.PER_REPLICA,
@@ -58,11 +61,13 @@ def read_splits(
     training: Training,
     batch_size: int,
     augmentation: Augmentation | None = None,
+    replayed_files: Sequence[str] = (),
 ) -> tuple[SplitDataset, SplitDataset]:
     """The training and validation splits, in global batches of `batch_size` examples; the last may be smaller.
 
     Only the training split is augmented. With `training.validation_split`, as in Keras' fit, the tail of both file
-    sets together validates.
+    sets together validates. Of `replayed_files`, `training.replay` examples are drawn for each of `train_files`, the
+    same ones in each epoch.
 
     Raises:
         UserError: a split without examples.
@@ -74,6 +79,10 @@ def read_splits(
         train_count = math.floor(total * (1 - training.validation_split))
         validation_count = total - train_count
         train, validation = together.take(train_count), together.skip(train_count)
+    if replayed_files:
+        old, count = _draw(read_records(replayed_files), round(training.replay * train_count), training.seed)
+        log.info("Trains on %s new examples, and on %s older ones again.", f"{train_count:,}", f"{count:,}")
+        train, train_count = train.concatenate(old), train_count + count
     for count, split in ((train_count, "train"), (validation_count, "validation")):
         if not count:
             raise UserError(f"The {split} split holds no examples: give it some, or change training.validation_split.")
@@ -82,6 +91,16 @@ def read_splits(
         _split(shuffled, train_count, transform, batch_size, augmentation, training.seed),
         _split(validation, validation_count, transform, batch_size),
     )
+
+
+def _draw(records: tf.data.Dataset, count: int, seed: int) -> tuple[tf.data.Dataset, int]:
+    """`count` random records, or all if there are not so many, in their order; and how many."""
+    total = _count(records)
+    chosen = np.zeros(total, bool)
+    chosen[np.random.default_rng(seed).permutation(total)[:count]] = True
+    flags = tf.data.Dataset.from_tensor_slices(chosen)
+    drawn = tf.data.Dataset.zip((records, flags)).filter(lambda record, flag: flag).map(lambda record, flag: record)
+    return drawn, int(chosen.sum())
 
 
 def _split(

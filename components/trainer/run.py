@@ -22,7 +22,8 @@ from components.trainer.input import SplitDataset, read_splits
 from components.trainer.model import build_model
 from components.trainer.precision import in_float32
 from components.trainer.settings import TrainerSettings
-from components.version_folder import write_model_id
+from components.trainer.warm_start import Start, find_start, read_weights
+from components.version_folder import write_model_id, write_warm_start
 from data.process import remove_older
 
 if TYPE_CHECKING:
@@ -42,6 +43,9 @@ class TrainingJob(BaseModel):
     eval_files: list[str]
     serving_model_dir: str
     model_run_dir: str
+    start: Start = Start()
+    examples: str = ""
+    """The URI of the imported examples; needed with a start."""
     backup_dir: str
     """The state of an interrupted training. Only the same training continues from it: same settings, data and code."""
 
@@ -54,7 +58,11 @@ def run_fn(fn_args: FnArgs) -> None:
     given = TrainerSettings.model_validate(fn_args.custom_config)
     settings = given.model_copy(update={"training": with_precision(given.training)})
     inputs = [fn_args.transform_output, *fn_args.train_files, *fn_args.eval_files]
-    identity = "\0".join([settings.model_dump_json(), fingerprint(__name__), *inputs])
+    examples, start = os.path.dirname(os.path.dirname(fn_args.train_files[0])), Start()
+    if settings.training.warm_start:
+        start = find_start(settings, examples)
+        log.info("%s", start)
+    identity = "\0".join([settings.model_dump_json(), fingerprint(__name__), start.identity, *inputs])
     job = TrainingJob(
         settings=settings,
         transform_output=fn_args.transform_output,
@@ -62,6 +70,8 @@ def run_fn(fn_args: FnArgs) -> None:
         eval_files=fn_args.eval_files,
         serving_model_dir=fn_args.serving_model_dir,
         model_run_dir=fn_args.model_run_dir,
+        start=start,
+        examples=examples,
         backup_dir=os.path.join(settings.backup_dir, hashlib.sha256(identity.encode()).hexdigest()[:16]),
     )
     launch(train, job)
@@ -90,6 +100,10 @@ def train(job: TrainingJob | None) -> None:
         reference.write(job.model_run_dir)
         arrays = [*model.get_weights(), reference.probabilities.round(5)]
         write_model_id(job.serving_model_dir, arrays, graph_text(job.serving_model_dir))
+        if settings.training.warm_start:
+            write_warm_start(
+                job.serving_model_dir, {**job.start.model_dump(exclude={"folder"}), "text": str(job.start)}
+            )
     cluster.finish()
     if cluster.is_chief:
         clean_up(job.backup_dir)
@@ -116,18 +130,25 @@ def learn(
     Raises:
         UserError: a split without examples, or the training diverged.
     """
-    training = job.settings.training
+    training, start = job.settings.training, job.start
+    train_files, replayed = job.train_files, []
+    if start.folder:
+        training = training.model_copy(update={"learning_rate": training.learning_rate * training.warm_rate})
+        train_files, replayed = start.files(job.train_files, job.examples)
     tf_keras.utils.set_random_seed(training.seed)
     data, validation = read_splits(
-        job.train_files,
+        train_files,
         job.eval_files,
         transform,
         training,
         training.batch_size * cluster.strategy.num_replicas_in_sync,
         job.settings.augmentation,
+        replayed,
     )
     with cluster.strategy.scope():
         model = build_model(job.settings.model, job.settings.example, training.precision)
+        if start.folder:
+            model.set_weights(read_weights(start.folder, [weight.shape for weight in model.weights]))
         compile_model(model, training, data.steps)
     fit(model, data, validation, training, cluster, job.model_run_dir, job.backup_dir, callbacks)
     return model, validation

@@ -88,9 +88,21 @@ class Training(Section):
     )
     steps_per_execution: int = Field(25, ge=1, le=1_000_000, description="training steps per call into TensorFlow")
     seed: int = Field(17, ge=0, lt=2**32)
+    warm_start: bool = Field(
+        False, description="start from the pushed model, and train on the days that are new to it; data.path names days"
+    )
+    warm_rate: float = Field(0.2, gt=0, le=1, description="learning rate of a warm start, as a share of learning_rate")
+    replay: float = Field(
+        1.0, ge=0, description="examples of older days in the window that are trained on again, for each new one"
+    )
+    from_scratch_every: int = Field(
+        7, ge=0, description="how many pushed models share one start, before one is trained from scratch; 0: all"
+    )
 
     @model_validator(mode="after")
     def _consistent(self) -> Training:
+        if self.warm_start and self.validation_split:
+            raise ValueError("warm_start validates on the eval split: leave out validation_split")
         if self.schedule == "cosine" and self.warmup_epochs >= self.epochs:
             if "warmup_epochs" in self.model_fields_set:
                 raise ValueError(f"warmup_epochs = {self.warmup_epochs} must be smaller than epochs = {self.epochs}")
@@ -106,4 +118,6 @@ class TrainerSettings(Section):
     training: Training
     augmentation: Augmentation = Augmentation()
     backup_dir: str = Field(description="folder where an interrupted training leaves its state")
+    serving_dir: str = Field("", description="with warm_start: where the pushed models are")
+    preprocessing: str = Field("", description="with warm_start: the fingerprint of what makes the sequences")
     hardware: str = Field("", description="where it trains; part of TFX's cache key, because results depend on it")

@@ -109,6 +109,7 @@ def _pixels(part: _Part, split: str) -> Pixels:
         return grey(np.frombuffer(content, dtype).reshape(shape))
 
     def head(index: int) -> tuple[int, int, bool]:
-        return *read(index).shape, False
+        height, width = read(index).shape
+        return height, width, False
 
     return Pixels(read, name, np.arange(len(part.spool)), head if "file" in kinds else None)

@@ -9,7 +9,7 @@ import numpy as np
 from data.labels import plain
 from data.readers.folders import class_folders
 from data.readers.listed import read_listed, rows_of
-from data.readers.source import Ignored, Images, Source, encoded
+from data.readers.source import Ignored, Images, Pixels, Source, encoded
 from data.readers.text_tables import LABELS
 from data.readers.tree import Tree, is_picture
 
@@ -61,12 +61,14 @@ def _images(root: Path, paths: list[str], labels: list[str] | None) -> Images:
 
 def _listed(tree: Tree, tables: list[str]) -> dict[str, str]:
     """The label of each picture that the tables list."""
-    found = read_listed(tree, tables).parts.values()
-    return {
-        part.pixels.name(at).removeprefix(f"{tree.root}/"): str(label)
-        for part in found
-        for at, label in enumerate(part.labels)
-    }
+    found: dict[str, str] = {}
+    for part in read_listed(tree, tables).parts.values():
+        assert isinstance(part.pixels, Pixels)
+        names = map(part.pixels.name, range(len(part)))
+        found |= {
+            name.removeprefix(f"{tree.root}/"): str(label) for name, label in zip(names, part.labels, strict=True)
+        }
+    return found
 
 
 def _by_folder(tree: Tree) -> dict[str, str]:
@@ -74,7 +76,7 @@ def _by_folder(tree: Tree) -> dict[str, str]:
     tops = {
         top: name for classes in class_folders(tree).values() for name, folders in classes.items() for top in folders
     }
-    found = {}
+    found: dict[str, str] = {}
     for folder, names in tree.pictures.items():
         at = PurePosixPath(folder)
         label = next((tops[str(above)] for above in (at, *at.parents) if str(above) in tops), None)

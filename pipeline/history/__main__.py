@@ -39,7 +39,8 @@ serving.sign_key. VERSION is a number under serving_models, or the path of any f
 ROLLBACK = """Serves a version again: its copy becomes the newest version, which model servers load. By default this is
 the newest version whose model is not the one that is served; so a second roll-back returns to the first model. The new
 version is the baseline of the next run. The model that was served is not pushed again, also if its run is repeated,
-until another version is pushed or `rollback VERSION` names it."""
+until another version is pushed or `rollback VERSION` names it. The copy of a signed version is signed again, with the
+key of --sign-key: it says itself what it is a copy of."""
 
 
 def main(argv: Sequence[str] | None = None) -> int:
@@ -110,6 +111,7 @@ def _parser() -> argparse.ArgumentParser:
     add = command("rollback", ROLLBACK, "rollback", "roll_back", "print_rollback", "serve a version again")
     add("version", metavar="VERSION", nargs="?", type=count)
     add("--model", metavar="NAME", help="the model's name, if the run root has several")
+    add("--sign-key", default="", metavar="KEY", help="signs the copy; as serving.sign_key: a PEM file, or $NAME")
     return parser
 
 

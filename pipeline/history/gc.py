@@ -13,6 +13,7 @@ from pathlib import Path
 from rich.console import Console
 from rich.filesize import decimal
 
+from components.digests import day_digests
 from components.version_folder import same_model, version_folders
 from data.errors import UserError, storage_problem
 from pipeline import tables
@@ -111,7 +112,8 @@ def kept_runs(history: History, root: RunRoot, runs: Sequence[Run], keep: int) -
 def kept_versions(model: Path, runs: Iterable[Run], count: int) -> set[Path]:
     """The version folders of a model that stay: the newest `count`, and the baseline.
 
-    That is the newest version with another model than the newest one, and the one that this was compared with.
+    That is the newest version with another model than the newest one, and the one that this was compared with. The newest
+    version of other days stays, too: a training of the same days would look at it again.
     """
     versions = version_folders(str(model))
     kept = versions[:count]
@@ -120,7 +122,14 @@ def kept_versions(model: Path, runs: Iterable[Run], count: int) -> set[Path]:
         kept += [version for version in versions if not same_model(version, newest)][:1]
         compared = {run.baseline_version for run in runs if run.pushed_to == newest}
         kept += [version for version in versions if Path(version).name in compared]
+        if days := _days(newest):
+            kept += [version for version in versions if _days(version) != days][:1]
     return set(map(Path, kept))
+
+
+def _days(version: str) -> dict[str, str]:
+    """What identifies the days of a version; empty for a data folder."""
+    return day_digests((provenance_of(version).get("data") or {}).get("files") or {})
 
 
 def _makers(model: Path, runs: Sequence[Run]) -> set[str]:

@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 import argparse
-from collections.abc import Iterable
+from collections.abc import Iterable, Iterator
 from pathlib import Path
 from typing import Any
 
@@ -61,6 +61,7 @@ def show_lineage(args: argparse.Namespace, root: RunRoot) -> Json:
         "source": " and ".join([*(["provenance.json"] if provenance else []), *(["ML Metadata"] if recorded else [])]),
         "store": store or (None if made else f"No run in {root.path} pushed it."),
         **parts,
+        "warm_start": provenance.get("warm_start") or (made[0].start if made else {}),
         "unknown": unknown,
         "rolled_back": provenance.get(ROLLED_BACK),
         "runs": [{"run": run.id, "verdict": run.verdict, "started": run.started.isoformat()} for run in made],
@@ -116,6 +117,7 @@ def print_lineage(console: Console, found: Json) -> None:
         ),
         ("Data digest", data.get("digest")),
         *_named("Data files", {name: digest[:16] for name, digest in (data.get("files") or {}).items()}),
+        *(_started(found["warm_start"])),
         *_named("Settings", {name: tables.plain(value) for name, value in flatten(settings).items()}),
         *_named("Code", found["fingerprints"]),
         *_named("Figures", {name: f"{value:g}" for name, value in figures.items()}),
@@ -134,6 +136,19 @@ def print_lineage(console: Console, found: Json) -> None:
     tables.section(console, "Artifacts", found["artifacts"])
     if found["rollbacks"]:
         tables.section(console, "Roll-backs", found["rollbacks"])
+
+
+def _started(start: Json) -> Iterator[tuple[str, Any]]:
+    """The models in the line of this one, the newest first, back to the one that was trained from scratch."""
+    if not start:
+        return
+    bases = start["bases"][::-1]
+    yield (
+        ("Started from", f"version {bases[0]['version']}, {bases[0]['days']}") if bases else ("Started", start["text"])
+    )
+    yield from (("", f"version {base['version']}, {base['days']}") for base in bases[1:])
+    if bases:
+        yield "", "which was trained from scratch"
 
 
 def _named(title: str, rows: dict[str, Any] | None) -> list[tuple[str, Any]]:

@@ -6,6 +6,7 @@ import argparse
 import shutil
 from datetime import UTC, datetime
 from pathlib import Path
+from typing import TYPE_CHECKING
 
 from rich.console import Console
 
@@ -19,23 +20,29 @@ from components.version_folder import (
 )
 from data.errors import UserError
 from data.process import quiet
+from data.signature import private_key, sign, signed_by
 from pipeline.runs.records import Json, provenance_of
 from pipeline.runs.rollbacks import RollbackRecord
 from pipeline.runs.root import RunRoot
 from pipeline.runs.store import History
+
+if TYPE_CHECKING:
+    from cryptography.hazmat.primitives.asymmetric.ec import EllipticCurvePrivateKey
 
 
 def roll_back(args: argparse.Namespace, root: RunRoot) -> Json:
     """Serves `args.version`, by default the newest version with another model than the newest one.
 
     Raises:
-        UserError: no model, no other model, an unknown or a damaged version, or a run root that is held.
+        UserError: no model, no other model, an unknown or a damaged version, a signed one without a key to sign the
+            copy, or a run root that is held.
+        SettingsError: no P-256 key.
     """
     history = root.history()
     with root.held():
         model = _model(args.model, root)
         with quiet():
-            return _serve_again(history, model, args.version)
+            return _serve_again(history, model, args.version, args.sign_key)
 
 
 def print_rollback(console: Console, done: Json) -> None:
@@ -46,7 +53,7 @@ def print_rollback(console: Console, done: Json) -> None:
     console.print(f"It is in {done['path']}. To return: python -m pipeline.history rollback {done['from']}")
 
 
-def _serve_again(history: History, model: Path, wanted: int | None) -> Json:
+def _serve_again(history: History, model: Path, wanted: int | None, sign_key: str) -> Json:
     from components.pusher.component import hidden_folder, publish, rolled_back
 
     versions = [Path(folder) for folder in version_folders(str(model))]
@@ -54,6 +61,7 @@ def _serve_again(history: History, model: Path, wanted: int | None) -> Json:
         raise UserError(f"{model} holds no version: there is nothing to roll back.")
     newest = versions[0]
     source = _source(versions, wanted)
+    key = _key(sign_key, newest, source)
     _check(source, versions)
     replaced = dict.fromkeys([model_id(str(newest)), *rolled_back(str(newest))])
     refused = [identifier for identifier in replaced if identifier not in (None, model_id(str(source)))]
@@ -64,6 +72,8 @@ def _serve_again(history: History, model: Path, wanted: int | None) -> Json:
         copy = Path(hidden) / source.name
         shutil.copytree(source, copy)
         write_provenance(str(copy), {**provenance, ROLLED_BACK: about})
+        if key:
+            sign(str(copy), key, model.name)
         record = RollbackRecord(history, source, newest, provenance.get("pipeline"))
         final = model / str(publish(str(copy), str(model), int(newest.name) + 1))
     record.finish(final)
@@ -73,6 +83,18 @@ def _serve_again(history: History, model: Path, wanted: int | None) -> Json:
         **{key: about[key] for key in ("from", "to", "at")},
         "path": str(final),
     }
+
+
+def _key(setting: str, *versions: Path) -> EllipticCurvePrivateKey | None:
+    """The key that signs the copy; None if neither it nor what it replaces is signed, and no key is given."""
+    if setting:
+        return private_key(setting)
+    if signed := [version.name for version in versions if signed_by(str(version))]:
+        raise UserError(
+            f"Version {signed[0]} is signed, and a roll-back is a new version: sign it with --sign-key KEY, a PEM file"
+            " or $NAME, so that servers that verify take it."
+        )
+    return None
 
 
 def _model(name: str | None, root: RunRoot) -> Path:

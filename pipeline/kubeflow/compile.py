@@ -11,6 +11,7 @@ from typing import TYPE_CHECKING, Any, Literal
 from google.protobuf import json_format
 
 from data.errors import SettingsError
+from data.signature import check_reference
 from pipeline.config import Config
 from pipeline.definition import create_pipeline
 from pipeline.kubeflow.step import HTML
@@ -100,6 +101,7 @@ def compile_spec(config: Config, deployment: Deployment) -> list[dict[str, Any]]
         update={"data": config.data.model_copy(update={"golden": _in_image(config.data.golden)})}
     )
     data_path = _in_image(config.data.path)
+    check_reference(config.serving.sign_key)
     pipeline = _create_pipeline(config, deployment, data_path)
     resources = {node.id: _resources(config.kubeflow, node) for node in pipeline.components}
     spec = _run_compiler(pipeline, deployment.image)

@@ -74,8 +74,14 @@ def _start(api: kfp.Client, args: argparse.Namespace, name: str, package: str, p
     root = args.pipeline_root
     what = {"params": parameters, "pipeline_id": pipeline, "version_id": version, "pipeline_root": root}
     if args.cron:
+        fields = args.cron.split()
+        if len(fields) not in (5, 6):
+            raise SettingsError(
+                f"--cron {args.cron!r} is no schedule of five fields, or of six with seconds: 0 3 * * *."
+            )
+        cron = " ".join(fields if len(fields) == 6 else ["0", *fields])
         schedule = api.create_recurring_run(
-            experiment, title, cron_expression=args.cron, max_concurrency=1, no_catchup=True, **what
+            experiment, title, cron_expression=cron, max_concurrency=1, no_catchup=True, **what
         )
         return f"Scheduled {title}, {args.cron!r}: {host}/#/recurringrun/details/{schedule.recurring_run_id}"
     run = api.run_pipeline(experiment, title, **what)

@@ -10,10 +10,11 @@ from pathlib import Path
 
 from pydantic import ValidationError
 
-from data.days import has_days, to_text
+from data.days import has_days
 from data.errors import SettingsError, UserError
 from data.settings import fill_in
 from data.shards import find_source
+from data.signature import signer
 from pipeline.arguments import DEFAULT, add_beam, add_run_root, add_settings, run_command
 from pipeline.config import Config, load
 from pipeline.definition import STEPS, full_path
@@ -80,6 +81,7 @@ def _run(args: argparse.Namespace) -> int:
         if worker:
             return run_worker(worker, args.verbose)
     fill_in(config.notify.url, "notify.url")
+    signer(config.serving.sign_key)
     args.days = check_data(config, args.days)
     if is_asking():
         return describe(config, RunRoot(args.run_root, config))
@@ -130,4 +132,4 @@ def check_data(config: Config, days: str) -> str:
         if folder and not has_days(folder) and not Path(folder).is_dir():
             build = ", or build one with python -m data.build" if setting == "data.path" else ", or leave it out"
             raise UserError(f"There is no data folder {folder}: set {setting}{build}.")
-    return to_text(find_source(path, config.data.window, golden, days).days)
+    return find_source(path, config.data.window, golden, days).window

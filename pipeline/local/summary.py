@@ -37,7 +37,8 @@ def print_summary(console: Console, run: Run, report: Path | None, log: Path, be
     rows.append(("Log", str(log)))
     console.print()
     if run.fully_cached:
-        console.print("Nothing has changed: every step came from the cache.\n")
+        what = f"No day is new since {run.days}" if run.days else "Nothing has changed"
+        console.print(f"{what}: every step came from the cache.\n")
     for name, value in rows:
         console.print(Text.assemble((f"{name:<18}", "bold"), " ", value))
 
@@ -45,6 +46,8 @@ def print_summary(console: Console, run: Run, report: Path | None, log: Path, be
 def _evaluation(evaluation: Evaluation, baseline_version: str | None) -> Iterator[Row]:
     label, worst = evaluation.worst_class
     yield "Test accuracy", f"{evaluation.accuracy:.4f} of {evaluation.examples:,} examples"
+    if evaluation.golden_accuracy is not None:
+        yield "Golden accuracy", f"{evaluation.golden_accuracy:.4f} of {evaluation.golden_examples:,} examples"
     yield "Worst class", f"{label}, {worst:.4f}"
     if confused := evaluation.most_confused:
         true, predicted, count = confused
@@ -54,10 +57,11 @@ def _evaluation(evaluation: Evaluation, baseline_version: str | None) -> Iterato
     if evaluation.baseline_accuracy is None:
         yield "Baseline", "none: no other pushed model has the same inputs and outputs"
     else:
-        difference = evaluation.accuracy - evaluation.baseline_accuracy
+        difference = evaluation.compared_accuracy - evaluation.baseline_accuracy
         yield (
             "Baseline",
-            f"version {baseline_version}: {evaluation.baseline_accuracy:.4f}, this model {difference:+.4f}",
+            f"version {baseline_version}: {evaluation.baseline_accuracy:.4f}, this model {difference:+.4f}"
+            + (" on the golden set" if evaluation.golden_accuracy is not None else ""),
         )
     blessed = evaluation.blessed
     yield "Gates", Text("passed: blessed", "green") if blessed else Text("refused: not blessed", "bold red")

@@ -10,7 +10,7 @@ from pathlib import Path
 from components.version_folder import version_folders
 from data.errors import SettingsError, UserError
 from data.process import uncollected
-from pipeline.arguments import add_beam, add_run_root, add_settings, count, run_command
+from pipeline.arguments import DEFAULT, add_beam, add_run_root, add_set, count, run_command
 from pipeline.config import Config, load
 from pipeline.engines.options import check_options
 from pipeline.exit_codes import FAILED, INTERRUPTED, PUSHED, WRONG_USE, leave
@@ -49,7 +49,8 @@ exit codes:
     )
     parser.add_argument("--resume", action="store_true", help="skip the shards that an earlier command has finished")
     add_run_root(parser)
-    add_settings(parser)
+    parser.add_argument("--profile", default=DEFAULT, metavar="NAME", help="whose serving.model_name and beam count")
+    add_set(parser, "override, e.g. beam.engine=flink")
     add_beam(parser)
     parser.add_argument("--verbose", action="store_true", help="also show TensorFlow's and Beam's log lines")
     return parser.parse_args(argv)
@@ -77,6 +78,9 @@ def _run(args: argparse.Namespace) -> int:
             " choose direct, flink or spark."
         )
     folder = model_folder(args, config)
+    for path in map(Path, args.input):
+        if path.is_dir() and args.out.resolve().is_relative_to(path.resolve()):
+            raise SettingsError(f"-o {args.out} lies in {path}, which is the input: choose a folder outside.")
     from pipeline.predict.inputs import find
 
     found = find(args.input)

@@ -29,7 +29,9 @@ _SHOWN = 5
 
 def run(args: argparse.Namespace, config: Config, folder: Path, found: Input, console: Console) -> int:
     """Predicts and says how it ended; returns the exit code."""
-    done, shards, started = Job(found, Served("", None, None, (), None), str(args.out), args.format, False), [], 0.0
+    done = Job(found, Served("", None, None, (), None), str(args.out), args.format, False)
+    shards: list[Shard] = []
+    started = 0.0
     try:
         with interruptible() as interruption:
             done, shards = plan(args, folder, found, console)

@@ -10,7 +10,7 @@ import uuid
 from collections.abc import Iterable, Iterator
 from contextlib import contextmanager
 from pathlib import Path
-from typing import NamedTuple
+from typing import Any, NamedTuple
 
 from data.errors import UserError
 from data.pictures import Reading
@@ -140,7 +140,7 @@ def begin(job: Job) -> None:
         UserError: the model, the input or the format is another one.
     """
     path = Path(job.out, RECORD)
-    new = {
+    new: dict[str, Any] = {
         "model": job.model.folder,
         "version": job.model.version,
         "model_id": job.model.model_id,

@@ -106,7 +106,7 @@ def first_records(input_: Input) -> list[bytes]:
     """A few records of the first shard that has some; none without shards, or if they are no TFRecords."""
     for name in input_.shards:
         for records in _chunks(os.path.join(input_.root, name)):
-            return list(islice((record for record in records if record), 20))
+            return list(islice(filter(None, records or ()), 20))
     return []
 
 
@@ -167,10 +167,13 @@ def _chunks(path: str) -> Iterator[list[bytes] | None]:
             yield chunk.tolist()
     except tf.errors.OpError:  # it takes the good records of its batch with it
         rest: list[bytes] = []
+        damaged = False
         try:
             rest.extend(records.skip(read_).as_numpy_iterator())
         except tf.errors.OpError:
-            yield rest
+            damaged = True
+        yield rest
+        if damaged:
             yield None
 
 
@@ -222,8 +225,8 @@ class Pictures:
 
     def id(self, index: int) -> str:
         (split, part), at = self._at(index)
-        if part.ids is not None:
-            return part.ids[at]
+        if part.ids is not None:  # the name of a file may be no UTF-8
+            return part.ids[at].encode("utf-8", "surrogateescape").decode("utf-8", "replace")
         return str(at) if len(self._parts) == 1 else f"{split}/{at}"
 
     def label(self, index: int) -> int | None:

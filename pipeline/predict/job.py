@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 from collections.abc import Iterator
+from typing import cast
 
 import apache_beam as beam
 from apache_beam.ml.inference.base import PredictionResult, RunInference
@@ -11,7 +12,7 @@ from apache_beam.options.pipeline_options import PipelineOptions
 from data.process import Interruption
 from pipeline.predict.folder import Job, Unfinished
 from pipeline.predict.inputs import Batch, Shard, open_pictures, read_pictures, read_records
-from pipeline.predict.model import Handler
+from pipeline.predict.model import Answer, Handler
 from pipeline.predict.outputs import Columns
 
 
@@ -68,7 +69,7 @@ class _Write(beam.DoFn):
         self._next = 0
 
     def process(self, result: PredictionResult) -> None:
-        batch, answer = result.example, result.inference
+        batch, answer = cast(Batch, result.example), cast(Answer, result.inference)
         if batch.number == 0:
             self._file, self._next = Unfinished(self._job, batch.shard), 0
         if self._file is None or (self._file.shard, self._next) != (batch.shard, batch.number):

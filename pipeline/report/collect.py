@@ -8,6 +8,7 @@ from dataclasses import dataclass
 from pathlib import Path
 from typing import TYPE_CHECKING, Any, TypeVar
 
+from data.reference import REFERENCE, Reference, read_reference
 from pipeline.report.dataset import Balance, Values, data_folder, licence, read_anomalies, read_balance, read_values
 from pipeline.report.evaluated import (
     Bin,
@@ -52,6 +53,7 @@ class Facts:
     reliability: list[Bin] | Absent
     mistakes: list[Mistake] | Absent
     row_accuracy: list[float] | Absent
+    reference: Reference | Absent
     epochs: list[Epoch] | Absent
     kept: Epoch | None
     balance: Balance | Absent
@@ -89,6 +91,7 @@ def collect(run: Run) -> Facts:
         reliability=attempt(reliability, predictions),
         mistakes=attempt(worst_mistakes, predictions, spec),
         row_accuracy=attempt(_rows, predictions),
+        reference=attempt(_reference, judged),
         epochs=epochs,
         kept=None if isinstance(epochs, Absent) else kept_epoch(settings.get("training.patience"), epochs),
         balance=attempt(read_balance, _folder(run, "StatisticsGen", "statistics"), run.labels),
@@ -156,6 +159,10 @@ def _rows(predictions: Predictions) -> list[float] | Absent:
     return predictions.row_accuracy.tolist() or Absent(
         "The model is bidirectional: it reads the whole sequence before it answers, so it has no answer after each row."
     )
+
+
+def _reference(folder: str) -> Reference | Absent:
+    return read_reference(f"{folder}/{REFERENCE}") or Absent("The evaluation has no reference.")
 
 
 def _verdict(run: Run) -> tuple[str, str, str]:

@@ -28,6 +28,7 @@ SECTIONS = {
     "reliability": "Reliability",
     "mistakes": "The most confident mistakes",
     "rows": "How early the network is sure",
+    "reference": "What the monitor will compare",
     "data": "The data",
     "steps": "Steps",
     "lineage": "Lineage",

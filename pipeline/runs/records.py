@@ -11,9 +11,9 @@ from functools import cached_property
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
-from components.digests import DIGEST, read_digests
+from components.digests import DAYS, DIGEST, read_digests
 from components.infra_validator.report import InfraCheck, read_blessing
-from components.version_folder import read_provenance
+from components.version_folder import read_provenance, read_warm_start
 from data.errors import UserError
 from data.example import ExampleSpec
 from pipeline.definition import STEPS
@@ -22,7 +22,15 @@ from pipeline.runs.statistics import wilson
 if TYPE_CHECKING:
     from components.evaluator.report import Evaluation
 
-FIGURES = ("accuracy", "examples", "cross_entropy", "calibration_error", "worst_class_accuracy", "baseline_accuracy")
+FIGURES = (
+    "accuracy",
+    "examples",
+    "cross_entropy",
+    "calibration_error",
+    "worst_class_accuracy",
+    "baseline_accuracy",
+    "golden_accuracy",
+)
 """The Evaluator's numbers in ML Metadata: the custom properties of the artifact `evaluation`."""
 
 Json = dict[str, Any]
@@ -164,6 +172,20 @@ class Run:
         """SHA-256 of the list of the shards' SHA-256; None if no data were imported."""
         examples = self.output("ExampleGen", "examples")
         return examples.properties.get(DIGEST) if examples else None
+
+    @property
+    def days(self) -> str:
+        """The days whose examples were imported, as a text; empty for a data folder."""
+        examples = self.output("ExampleGen", "examples")
+        return examples.properties.get(DAYS, "") if examples else ""
+
+    @property
+    def start(self) -> Json:
+        """How the training started, as `components.trainer.warm_start` wrote it; empty where days play no role."""
+        model = self.output("Trainer", "model")
+        with suppress(OSError, ValueError):
+            return read_warm_start(f"{model.uri}/Format-Serving") if model else {}
+        return {}
 
     @property
     def data_files(self) -> dict[str, str] | None:

@@ -12,9 +12,8 @@ from typing import Any
 import grpc
 import numpy as np
 
-from serving.channel import open_channel
 from serving.client.calls import METHODS, Call, CallMetadata, Calls, check_count, check_metadata, check_timeout, chunks
-from serving.client.channel import Attempts, why_not_connected
+from serving.client.channel import Attempts, open_channel, why_not_connected
 from serving.client.images import check_images, read_images, reading_of, unknown_reading
 from serving.client.results import Classification, Description, Metadata, Prediction, VersionStatus, merge_predictions
 from serving.errors import ClosedError, RequestError, ServingError, from_rpc

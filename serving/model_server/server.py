@@ -3,11 +3,14 @@
 from __future__ import annotations
 
 import argparse
+import errno
 import logging
 import signal
+import socket
 import threading
 import time
 from concurrent.futures import ThreadPoolExecutor
+from pathlib import Path
 
 import grpc
 from grpc_health.v1 import health, health_pb2, health_pb2_grpc
@@ -17,11 +20,11 @@ from tensorflow_serving.config import model_server_config_pb2
 from data.signature import public_key
 from serving import textformat
 from serving.errors import ConfigError
-from serving.listening import listen
 from serving.model_server.manager import Manager
 from serving.model_server.servable import StatusError
 from serving.model_server.service import Services
 from serving.request_log import RequestLog
+from serving.tls import read_ssl_config
 
 _OPTIONS = [
     ("grpc.max_send_message_length", -1),
@@ -62,7 +65,7 @@ def serve(options: argparse.Namespace) -> None:
     health_pb2_grpc.add_HealthServicer_to_server(state, server)
     config = _model_config(options)
     log.info("This is a stand-in for one machine. In production use TensorFlow Serving.")
-    port = listen(server, options.host, options.port, options.ssl_config_file)
+    port = _listen(server, options)
     try:
         manager.apply(config, start=True)
     except StatusError as error:
@@ -98,3 +101,39 @@ def _model_config(options: argparse.Namespace) -> model_server_config_pb2.ModelS
         return textformat.parse(options.model_config_file, config)
     config.model_config_list.config.add(name=options.model_name, base_path=str(options.model_base_path.absolute()))
     return config
+
+
+def _listen(server: grpc.Server, options: argparse.Namespace) -> int:
+    """The port, on which the server then listens."""
+    address = f"{options.host}:{options.port}"
+    credentials = _credentials(options.ssl_config_file) if options.ssl_config_file else None
+    try:
+        _check_free(options.host, options.port)
+        if credentials is None:
+            return int(server.add_insecure_port(address))
+        return int(server.add_secure_port(address, credentials))
+    except (RuntimeError, OSError):
+        certificate = "" if credentials is None else ", or a valid key and certificate in --ssl_config_file"
+        raise ConfigError(
+            f"The server cannot listen on {address}: the port is in use, or the address is not of this machine."
+            f" Choose another --port or --host{certificate}."
+        ) from None
+
+
+def _check_free(host: str, port: int) -> None:
+    """gRPC is content if one address of a host is free, so localhost could lead to another server."""
+    for family, *_, address in socket.getaddrinfo(host, port, type=socket.SOCK_STREAM):
+        try:
+            socket.create_server(address[:2], family=family).close()
+        except OSError as error:
+            if error.errno == errno.EADDRINUSE:
+                raise
+
+
+def _credentials(file: Path) -> grpc.ServerCredentials:
+    config = read_ssl_config(file)
+    return grpc.ssl_server_credentials(
+        [(config.server_key.encode(), config.server_cert.encode())],
+        root_certificates=config.custom_ca.encode() or None,
+        require_client_auth=config.client_verify,
+    )

@@ -5,7 +5,6 @@ from __future__ import annotations
 import argparse
 import asyncio
 import logging
-import os
 import sys
 from collections.abc import Sequence
 from pathlib import Path
@@ -22,8 +21,7 @@ def main(arguments: Sequence[str] | None = None) -> int:
 
     The exit code is 0 after SIGTERM or SIGINT, 1 if it cannot start, 2 for a wrong command line.
     """
-    options = _parser().parse_args(arguments)
-    os.environ.setdefault("GRPC_VERBOSITY", "NONE")
+    options = parser().parse_args(arguments)
     logging.basicConfig(level=logging.INFO, format="%(asctime)s %(levelname).1s %(message)s")
     try:
         asyncio.run(serve(options, _tls(options)))
@@ -40,53 +38,49 @@ def _tls(options: argparse.Namespace) -> Tls | None:
     return None
 
 
-def _parser() -> argparse.ArgumentParser:
-    parser = argparse.ArgumentParser(
+def parser() -> argparse.ArgumentParser:
+    """The command line."""
+    flags = argparse.ArgumentParser(
         prog="python -m serving.request_log",
         description="A gRPC proxy before TensorFlow Serving. It passes every call on, and writes the requests of"
         " Predict and Classify with their answers to files: TFRecords of TensorFlow Serving's PredictionLog, one folder"
         " an hour. It does not need TensorFlow. The log holds what users send: see --redact, --max-mb and --max-days.",
         allow_abbrev=False,
     )
-    parser.add_argument("--target", default="localhost:8500", help="host:port of the server (default %(default)s)")
-    parser.add_argument("--listen", type=parse_port, required=True, metavar="PORT", help="gRPC port; 0 is any")
-    parser.add_argument("--host", default="localhost", help="address to listen on (default %(default)s)")
-    parser.add_argument("--out", type=Path, required=True, metavar="DIR", help="folder of the log")
-    parser.add_argument(
+    flags.add_argument("--target", default="localhost:8500", help="host:port of the server (default %(default)s)")
+    flags.add_argument("--listen", type=parse_port, required=True, metavar="PORT", help="gRPC port; 0 is any")
+    flags.add_argument("--host", default="localhost", help="address to listen on (default %(default)s)")
+    flags.add_argument("--out", type=Path, required=True, metavar="DIR", help="folder of the log")
+    flags.add_argument(
         "--sample",
         type=parse_share,
         default=1.0,
         metavar="SHARE",
         help="log this share of the requests, chosen by their x-request-id (default %(default)s)",
     )
-    parser.add_argument("--redact", action="store_true", help="log the answers without the inputs")
-    parser.add_argument(
+    flags.add_argument("--redact", action="store_true", help="log the answers without the inputs")
+    flags.add_argument(
         "--max-mb",
         type=parse_positive,
         default=MAX_MB,
         metavar="MB",
         help="remove the oldest files above this size in all (default %(default)s)",
     )
-    parser.add_argument(
+    flags.add_argument(
         "--max-days",
         type=parse_positive,
         default=MAX_DAYS,
         metavar="DAYS",
         help="remove files that are older (default %(default)s)",
     )
-    parser.add_argument(
-        "--ssl_config_file", type=Path, metavar="FILE", help="listen with TLS: SSLConfig in text format"
-    )
-    parser.add_argument("--tls", action="store_true", help="call with TLS and trust the authorities of the system")
-    parser.add_argument("--tls-ca", metavar="PEM", help="call with TLS and trust this authority")
-    parser.add_argument("--tls-cert", metavar="PEM", help="certificate for the server, for mutual TLS")
-    parser.add_argument("--tls-key", metavar="PEM", help="private key of that certificate")
-    parser.add_argument("--tls-name", metavar="NAME", help="name in the server's certificate, if it is not the host")
-    return parser
+    flags.add_argument("--ssl_config_file", type=Path, metavar="FILE", help="listen with TLS: SSLConfig in text format")
+    flags.add_argument("--tls", action="store_true", help="call with TLS and trust the authorities of the system")
+    flags.add_argument("--tls-ca", metavar="PEM", help="call with TLS and trust this authority")
+    flags.add_argument("--tls-cert", metavar="PEM", help="certificate for the server, for mutual TLS")
+    flags.add_argument("--tls-key", metavar="PEM", help="private key of that certificate")
+    flags.add_argument("--tls-name", metavar="NAME", help="name in the server's certificate, if it is not the host")
+    return flags
 
 
 if __name__ == "__main__":
-    code = main()
-    logging.shutdown()
-    sys.stderr.flush()
-    os._exit(code)  # without this gRPC takes seconds to end
+    sys.exit(main())

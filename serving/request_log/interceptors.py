@@ -7,10 +7,7 @@ from typing import Any
 
 import grpc
 
-from serving.request_log.record import METHODS
-
-REQUEST_ID = "x-request-id"
-"""The key of the metadata in which a caller names a request."""
+from serving.request_log.record import METHODS, REQUEST_ID
 
 Add = Callable[[str, bytes, bytes, str | None], None]
 """`RequestLog.add`."""

@@ -127,6 +127,12 @@ class RequestLog:
             if self._backlog:
                 self._changed.notify()
 
+    def drop(self) -> None:
+        """Counts an answered request that cannot be logged."""
+        with self._changed:
+            self._answered += 1
+            self._dropped += 1
+
     def interceptor(self, library: Any) -> Any:
         """An interceptor that logs what a client is answered, for the channels of `library`: grpc or grpc.aio."""
         return (AsyncLogInterceptor if library is grpc.aio else LogInterceptor)(self.add)

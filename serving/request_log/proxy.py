@@ -1,4 +1,4 @@
-"""A gRPC proxy that passes bytes on, and logs what was answered."""
+"""A proxy that passes the bytes of gRPC connections on unchanged, and logs the answers that it reads in them."""
 
 from __future__ import annotations
 
@@ -7,82 +7,165 @@ import asyncio
 import contextlib
 import logging
 import signal
-from collections.abc import AsyncIterator
+import socket
+import ssl
 from typing import Any
 
-import grpc
-
-from serving.channel import open_channel
-from serving.listening import listen
-from serving.request_log.interceptors import request_id
+from serving.errors import ConfigError
+from serving.request_log.calls import Calls
 from serving.request_log.log import RequestLog
-from serving.request_log.record import METHODS
-from serving.tls import Tls
+from serving.tls import Tls, server_context
 
-_OPTIONS = [
-    # The limits are those of the server behind.
-    ("grpc.max_send_message_length", -1),
-    ("grpc.max_receive_message_length", -1),
-    ("grpc.so_reuseport", 0),
-]
 _DRAIN_SECONDS = 15.0
 _REPORT_SECONDS = 60.0
-_OF_THE_CONNECTION = {"user-agent"}
+_BUFFER_BYTES = 2**20
+# GOAWAY of HTTP/2: the client begins no more calls on this connection, and those that it has begun go on.
+_GO_AWAY = b"\0\0\x08\x07\0\0\0\0\0" + (2**31 - 1).to_bytes(4) + b"\0\0\0\0"
+# What a client sent before it read that arrives within this time.
+_LINGER_SECONDS = 0.2
+
 log = logging.getLogger(__name__)
 
 
-class Proxy(grpc.GenericRpcHandler):
-    """Passes every call of a server on to `channel` and the answer back: messages, deadline, metadata and status.
+class Proxy:
+    """Connects each connection to a server behind.
 
-    A call is cancelled when its caller cancels it.
+    Args:
+        target: `host:port` of the server.
+        tls: the certificates for it. None means no TLS.
+        request_log: gets the answers.
+
+    Raises:
+        ConfigError: the target is not `host:port`.
     """
 
-    def __init__(self, channel: grpc.aio.Channel, request_log: RequestLog) -> None:
-        self._channel, self._log = channel, request_log
-        self._handlers = {method: self._logged(method) for method in METHODS}
+    def __init__(self, target: str, tls: Tls | None, request_log: RequestLog) -> None:
+        host, _, port = target.removeprefix("dns:///").rpartition(":")
+        if not host or not port.isdecimal():
+            raise ConfigError(f"The target {target} must be host:port.")
+        self.target, self.log = target, request_log
+        self.connections: set[Connection] = set()
+        self._address = host.strip("[]"), int(port)
+        self._tls: dict[str, Any] = {}
+        if tls is not None:
+            self._tls = {"ssl": tls.context(), "server_hostname": tls.server_name or self._address[0]}
 
-    def service(self, handler_call_details: grpc.HandlerCallDetails) -> grpc.RpcMethodHandler:
-        method = handler_call_details.method
-        return self._handlers.get(method) or self._other(method)
+    async def connect(self, end: End) -> None:
+        """Connects `end` to the server behind."""
+        await asyncio.get_running_loop().create_connection(lambda: end, *self._address, **self._tls)
 
-    def _logged(self, method: str) -> grpc.RpcMethodHandler:
-        """A handler for a method with one request and one response."""
-        forward, name = self._channel.unary_unary(method), METHODS[method]
+    async def drain(self) -> None:
+        """Tells all clients to begin no more calls, and closes the connections when the running ones have ended."""
+        for connection in self.connections:
+            connection.go_away()
+        with contextlib.suppress(TimeoutError):
+            async with asyncio.timeout(_DRAIN_SECONDS):
+                await asyncio.sleep(_LINGER_SECONDS)
+                while any(connection.calls.open for connection in self.connections):
+                    await asyncio.sleep(0.05)
+        for connection in list(self.connections):
+            connection.client.close()
+        with contextlib.suppress(TimeoutError):
+            async with asyncio.timeout(_LINGER_SECONDS):
+                while self.connections:
+                    await asyncio.sleep(0.01)
 
-        async def answer(request: bytes, context: grpc.aio.ServicerContext) -> bytes:
-            metadata = context.invocation_metadata()
-            call = forward(request, timeout=context.time_remaining(), metadata=_passed_on(metadata))
-            try:
-                response = await call
-            except grpc.aio.AioRpcError as error:
-                return await _fail(context, error)
-            await _begin(context, await call.initial_metadata())
-            context.set_trailing_metadata(await call.trailing_metadata())
-            self._log.add(name, request, response, request_id(metadata))
-            return response
 
-        return grpc.unary_unary_rpc_method_handler(answer)
+class Connection:
+    """A client's connection and the one to the server behind, and the calls in them."""
 
-    def _other(self, method: str) -> grpc.RpcMethodHandler:
-        """A handler for any number of requests and responses."""
-        forward = self._channel.stream_stream(method)
+    def __init__(self, proxy: Proxy) -> None:
+        self._proxy = proxy
+        self.calls = Calls(proxy.log.add, proxy.log.drop)
+        self._readable, self._going = True, False
+        self.client, self.server = End(self, self.from_client), End(self, self.from_server)
+        self.client.other, self.server.other = self.server, self.client
 
-        async def answer(requests: AsyncIterator[bytes], context: grpc.aio.ServicerContext) -> AsyncIterator[bytes]:
-            metadata = _passed_on(context.invocation_metadata())
-            call = forward(requests, timeout=context.time_remaining(), metadata=metadata)
-            try:
-                await _begin(context, await call.initial_metadata())
-                async for response in call:
-                    yield response
-                context.set_trailing_metadata(await call.trailing_metadata())
-            except grpc.aio.AioRpcError as error:
-                await _fail(context, error)
+    async def begin(self) -> None:
+        """Connects to the server behind. If it cannot be reached, the client's connection ends."""
+        self._proxy.connections.add(self)
+        try:
+            await self._proxy.connect(self.server)
+        except OSError as error:
+            log.warning("%s cannot be reached: %s", self._proxy.target, error)
+            self.client.close()
 
-        return grpc.stream_stream_rpc_method_handler(answer)
+    def end(self) -> None:
+        self._proxy.connections.discard(self)
+
+    def from_client(self, data: bytes) -> None:
+        self.server.write(data)
+        self._read(self.calls.from_client, data)
+
+    def from_server(self, data: bytes) -> None:
+        # First the log: what a caller has seen is not lost when this process is killed.
+        self._read(self.calls.from_server, data)
+        self.client.write(data)
+        if self._going and self.calls.between_answers:
+            self.go_away()
+
+    def go_away(self) -> None:
+        """Sends GOAWAY to the client, at once or at the end of what the server is sending."""
+        self._going = not self.calls.between_answers
+        if not self._going:
+            self.client.write(_GO_AWAY)
+
+    def _read(self, read: Any, data: bytes) -> None:
+        if not self._readable:
+            return
+        try:
+            read(data)
+        except Exception as error:  # whatever it is, the caller gets the answer
+            self._readable = False
+            self.calls.open.clear()
+            log.error("A connection is passed on, but no longer logged, because it is not gRPC: %r", error)
+
+
+class End(asyncio.Protocol):
+    """One end of a connection. What it receives goes to `receive`, and it waits when the other end cannot take more."""
+
+    other: End
+
+    def __init__(self, connection: Connection, receive: Any) -> None:
+        self._connection, self._receive = connection, receive
+        self._transport: Any = None
+        self._task: asyncio.Task[None] | None = None
+
+    def connection_made(self, transport: Any) -> None:
+        self._transport = transport
+        transport.set_write_buffer_limits(_BUFFER_BYTES)
+        if self.other._transport is None:
+            transport.pause_reading()
+            self._task = asyncio.ensure_future(self._connection.begin())
+        elif self.other._transport.is_closing():
+            transport.close()
+        else:
+            self.other._transport.resume_reading()
+
+    def data_received(self, data: bytes) -> None:
+        self._receive(data)
+
+    def pause_writing(self) -> None:
+        self.other._transport.pause_reading()
+
+    def resume_writing(self) -> None:
+        self.other._transport.resume_reading()
+
+    def connection_lost(self, error: Exception | None) -> None:
+        self.other.close()
+        self._connection.end()
+
+    def write(self, data: bytes) -> None:
+        if self._transport is not None:
+            self._transport.write(data)
+
+    def close(self) -> None:
+        if self._transport is not None:
+            self._transport.close()
 
 
 async def serve(options: argparse.Namespace, tls: Tls | None) -> None:
-    """Passes calls on until SIGTERM or SIGINT. Then the running calls finish, and the log's file is completed.
+    """Passes connections on until SIGTERM or SIGINT. Then the running calls finish, and the log's file is completed.
 
     Args:
         options: the values of the flags.
@@ -95,18 +178,13 @@ async def serve(options: argparse.Namespace, tls: Tls | None) -> None:
     end, loop = asyncio.Event(), asyncio.get_running_loop()
     for number in (signal.SIGTERM, signal.SIGINT):
         loop.add_signal_handler(number, end.set)
-    server = grpc.aio.server(options=_OPTIONS)
-    port = listen(server, options.host, options.listen, options.ssl_config_file)
-    channel, _ = open_channel(grpc.aio, options.target, tls, None, ())
+    context = server_context(options.ssl_config_file) if options.ssl_config_file else None
     with RequestLog(
-        options.out,
-        sample=options.sample,
-        redact=options.redact,
-        max_mb=options.max_mb,
-        max_days=options.max_days,
+        options.out, sample=options.sample, redact=options.redact, max_mb=options.max_mb, max_days=options.max_days
     ) as request_log:
-        server.add_generic_rpc_handlers((Proxy(channel, request_log),))
-        await server.start()
+        proxy = Proxy(options.target, tls, request_log)
+        server = await _listen(proxy, options.host, options.listen, context)
+        port = server.sockets[0].getsockname()[1]
         log.info("Passing on from %s:%d to %s, logging to %s ...", options.host, port, options.target, options.out)
         told = request_log.counts
         while not end.is_set():
@@ -115,20 +193,18 @@ async def serve(options: argparse.Namespace, tls: Tls | None) -> None:
             if told != (told := request_log.counts) and not end.is_set():
                 log.info("%s", told)
         log.info("Stopping. Running requests have %.0f seconds.", _DRAIN_SECONDS)
-        await server.stop(_DRAIN_SECONDS)
+        server.close()
+        await proxy.drain()
     log.info("%s", request_log.counts)
 
 
-def _passed_on(metadata: Any) -> list[tuple[str, str | bytes]]:
-    """The caller's metadata without those that gRPC makes for each connection itself."""
-    return [(key, value) for key, value in metadata or () if key not in _OF_THE_CONNECTION]
-
-
-async def _begin(context: grpc.aio.ServicerContext, metadata: Any) -> None:
-    if metadata:
-        await context.send_initial_metadata(metadata)
-
-
-async def _fail(context: grpc.aio.ServicerContext, error: grpc.aio.AioRpcError) -> Any:
-    await _begin(context, error.initial_metadata())
-    await context.abort(error.code(), error.details() or "", tuple(error.trailing_metadata() or ()))
+async def _listen(proxy: Proxy, host: str, port: int, context: ssl.SSLContext | None) -> asyncio.Server:
+    try:
+        # Port 0 is another one for each address of a host, such as IPv4 and IPv6 of localhost.
+        return await asyncio.get_running_loop().create_server(
+            lambda: Connection(proxy).client, host if port else socket.gethostbyname(host), port, ssl=context
+        )
+    except OSError as error:
+        raise ConfigError(
+            f"The proxy cannot listen on {host}:{port}: {error.strerror}. Choose another --listen or --host."
+        ) from None

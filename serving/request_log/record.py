@@ -27,6 +27,8 @@ _KINDS: dict[str, tuple[str, Any, Any, str]] = {
 _METHODS = {field: method for method, (field, *_) in _KINDS.items()}
 METHODS = {f"/tensorflow.serving.PredictionService/{method}": method for method in _KINDS}
 """The gRPC methods that are logged, and their short names."""
+REQUEST_ID = "x-request-id"
+"""The key of the metadata in which a caller names a request."""
 
 
 @dataclass(frozen=True)

@@ -3,6 +3,7 @@
 python -m tests.benchmarks pipeline    the default pipeline and tfx.examples.mnist, step by step
 python -m tests.benchmarks training    images per second of the Trainer and of plain Keras fit
 python -m tests.benchmarks scale       time and peak memory of each step at 7,000, 70,000 and 280,000 records
+python -m tests.benchmarks days        the choice of a window among 30 and 3,000 days, and ExampleGen
 python -m tests.benchmarks history     how fast the history commands answer with 200 recorded runs
 """
 
@@ -13,6 +14,7 @@ import os
 import subprocess
 import sys
 import tempfile
+import time
 from pathlib import Path
 
 ROOT = Path(__file__).parents[2]
@@ -148,13 +150,46 @@ def thinned(step: int, folder: Path, zoom: int = 1) -> None:
         write_split(folder, split, larger, labels[::step], shards=1)
 
 
+def days() -> None:
+    """The choice of a window, and ExampleGen, with few and many days; a day is 700 digits, and all are the same."""
+    from data.days import find_window
+
+    with tempfile.TemporaryDirectory() as folder:
+        thinned(100, Path(folder, "day"))
+        for count in (30, 3000):
+            for number in range(count):
+                day = Path(folder, str(count), str(number))
+                day.mkdir(parents=True)
+                for shard in Path(folder, "day").iterdir():
+                    (day / shard.name).symlink_to(shard)
+            for window in (7, 30):
+                path, root = f"{folder}/{count}/{{SPAN}}", f"{folder}/root-{count}-{window}"
+                began = time.perf_counter()
+                find_window(path, window)
+                took = time.perf_counter() - began
+                options = [
+                    "--run-root",
+                    root,
+                    "--to",
+                    "ExampleGen",
+                    "--set",
+                    f"data.path={path}",
+                    f"data.window={window}",
+                ]
+                peak, _ = run("-m", "pipeline.run_local", *options)
+                seconds = step_seconds(Path(root, "metadata.db"), "digit-rows")["ExampleGen"]
+                print(
+                    f"| {count:,} | {window} | {1000 * took:.0f} ms | {seconds:.1f} s | {peak:,.0f} MiB |", flush=True
+                )
+
+
 def history() -> None:
     print(run("-m", "tests.benchmarks.history")[1], end="")
 
 
 def main() -> None:
     os.environ.setdefault("TF_CPP_MIN_LOG_LEVEL", "3")
-    measures = {"pipeline": pipeline, "training": training, "scale": scale, "history": history}
+    measures = {"pipeline": pipeline, "training": training, "scale": scale, "days": days, "history": history}
     parser = argparse.ArgumentParser(
         prog="python -m tests.benchmarks", description=__doc__, formatter_class=argparse.RawDescriptionHelpFormatter
     )

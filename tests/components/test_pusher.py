@@ -16,6 +16,7 @@ from tfx.utils import proto_utils
 from components.pusher.component import AtomicExecutor
 from components.version_folder import read_provenance
 from data.errors import UserError
+from data.reference import IN_VERSION, REFERENCE
 
 FILES = {f"variables/part-{number}": bytes([number]) * 200_000 for number in range(20)} | {"saved_model.pb": b"graph"}
 
@@ -30,11 +31,15 @@ class Atomic(AtomicExecutor):
 def push(executor: Executor, folder: Path, base: Path | str, blessed: int = 1) -> standard_artifacts.PushedModel:
     blessing, pushed = standard_artifacts.InfraBlessing(), standard_artifacts.PushedModel()
     blessing.uri, pushed.uri = str(folder / "blessing"), str(folder / "pushed")
+    evaluation = standard_artifacts.ModelEvaluation()
+    evaluation.uri = str(folder / "evaluation")
+    (folder / "evaluation").mkdir(exist_ok=True)
+    (folder / "evaluation" / REFERENCE).write_bytes(b"held out")
     blessing.set_int_custom_property("blessed", blessed)
     blessing.set_int_custom_property("has_model", 1)
     destination = pusher_pb2.PushDestination(filesystem=pusher_pb2.PushDestination.Filesystem(base_directory=str(base)))
     executor.Do(
-        {"infra_blessing": [blessing]},
+        {"infra_blessing": [blessing], "evaluation": [evaluation]},
         {"pushed_model": [pushed]},
         {"push_destination": proto_utils.proto_to_json(destination)},
     )
@@ -79,9 +84,10 @@ def test_a_watcher_at_full_speed_sees_whole_versions_only(stamped: Path) -> None
         pushes = [push(Atomic(), stamped, stamped / "base") for _ in range(30)]
     assert watcher.looks > 100
     assert len(watcher.seen) >= 29  # the last may come after its last look
-    assert set(watcher.seen.values()) == {len(FILES) + 1}
+    assert set(watcher.seen.values()) == {len(FILES) + 2}
     for version in (stamped / "base").iterdir():
         assert read_provenance(str(version)) == {"run": "a run"}
+        assert (version / IN_VERSION).read_bytes() == b"held out"
     # Thirty pushes within a second or two are thirty versions.
     versions = [push.get_string_custom_property("pushed_version") for push in pushes]
     assert sorted(versions) == sorted(path.name for path in (stamped / "base").iterdir())

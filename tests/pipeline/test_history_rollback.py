@@ -15,13 +15,14 @@ from components.evaluator.predictions import read_predictions
 from components.version_folder import read_provenance, same_model
 from data.readers import Images
 from pipeline.config import Config
-from pipeline.exit_codes import PUSHED
+from pipeline.exit_codes import PUSHED, WRONG_USE
 from pipeline.history.__main__ import main
 from pipeline.history.gc import size
 from pipeline.runs.root import RunRoot
 from serving.client import Client
 from serving.launch import model_server, wait_until_available
 from tests.conftest import last_run, run_pipeline, states, versions
+from tests.data.test_signature import key_pair
 from tests.pipeline import test_history
 from tests.pipeline.few_digits import SMALL
 from tests.pipeline.test_history import FIRST, Command, Recorded, answer
@@ -106,6 +107,41 @@ def test_a_model_that_was_rolled_back_is_not_pushed_again_and_is_compared_with_t
     outcome = run_pipeline(recorded.root, small_mnist, *FIRST)
     assert outcome.code == PUSHED, outcome.text
     assert versions(recorded.root) == [before[0], before[2]]
+
+
+def test_a_signed_version_is_pushed_and_rolled_back_signed_and_no_record_has_the_key(
+    command: Command, recorded: Recorded, small_mnist: Path, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    private, public = key_pair(tmp_path / "keys")
+    monkeypatch.setenv("SIGN_KEY", private.read_text())
+    options = (*OPTIONS, "serving.sign_key=$SIGN_KEY")
+    outcome = run_pipeline(recorded.root, small_mnist, *options)
+    assert outcome.code == PUSHED and "Signed with the key" in outcome.text, outcome.text
+    assert states(recorded.root)["Trainer"] == "CACHED"
+    one, two, three = versions(recorded.root)
+    assert run_pipeline(recorded.root, small_mnist, *options).code == PUSHED
+    assert states(recorded.root)["Pusher"] == "CACHED" and versions(recorded.root) == [one, two, three]
+    code, out, _ = command(recorded.root, "verify", three, "--key", str(public))
+    assert code == 0 and out.endswith("all unchanged.\n")
+    code, _, error = command(recorded.root, "verify", two, "--key", str(public))
+    assert code == 1 and "has no signature model.sig" in error
+
+    code, _, error = command(recorded.root, "rollback")
+    assert code == 1 and f"Version {three} is signed, and a roll-back is a new version: sign it with" in error
+    assert versions(recorded.root) == [one, two, three]
+    done = answer(command, recorded.root, "rollback", "--sign-key", str(private))
+    assert done["to"] == int(one)
+    assert command(recorded.root, "verify", str(done["version"]), "--key", str(public))[0] == 0
+
+    secret = private.read_text().splitlines()[1].encode()
+    files = [path for path in recorded.root.rglob("*") if path.is_file()]
+    assert not [path for path in files if secret in path.read_bytes()]
+
+
+def test_a_key_that_cannot_sign_ends_a_run_before_it_starts(small_mnist: Path, tmp_path: Path) -> None:
+    outcome = run_pipeline(tmp_path / "root", small_mnist, f"serving.sign_key={tmp_path / 'none.pem'}")
+    assert outcome.code == WRONG_USE and "none.pem cannot be read (No such file or directory)" in outcome.text
+    assert not (tmp_path / "root").exists()
 
 
 def test_what_cannot_be_rolled_back_is_a_sentence_and_changes_nothing(

@@ -16,6 +16,7 @@ from tests.pipeline.few_digits import SETTINGS, WORSE, few_digits, few_mnist
 from tests.pipeline.kubeflow_launcher import SECRET, Launcher, Step, in_fork, in_new_process
 
 pytestmark = pytest.mark.slow
+DATES = "{YYYY}-{MM}-{DD}"
 
 
 def execute(command: list[str], environment: Mapping[str, str], folder: Path) -> tuple[int, str]:
@@ -34,7 +35,11 @@ def launcher(tmp_path_factory: pytest.TempPathFactory) -> Launcher:
 
 @pytest.fixture(scope="module")
 def data(tmp_path_factory: pytest.TempPathFactory) -> str:
-    return str(few_mnist(tmp_path_factory.mktemp("data")))
+    """A day, and a newer one that is still being copied."""
+    folder = tmp_path_factory.mktemp("data")
+    few_mnist(folder).rename(folder / "2026-11-27")
+    (folder / "2026-11-28").mkdir()
+    return f"{folder}/{DATES}"
 
 
 @pytest.fixture(scope="module")
@@ -47,7 +52,8 @@ def compiled(folder: Path, *overrides: str) -> Path:
     package = folder / "pipeline.yaml"
     common = ["--image", "digit-rows:0.1.0", "--pipeline-root", "minio://mlpipeline/v2/artifacts", "--volume", "models"]
     secrets = 'kubeflow.secrets={store = ["AWS_SECRET_ACCESS_KEY"]}'
-    assert main(["compile", *common, "-o", str(package), "--set", *QUICK, *SETTINGS, secrets, *overrides]) == 0
+    days = (f"data.path=/volume/days/{DATES}", "training.warm_start=true")
+    assert main(["compile", *common, "-o", str(package), "--set", *QUICK, *SETTINGS, secrets, *days, *overrides]) == 0
     return package
 
 
@@ -73,9 +79,11 @@ def test_every_step_runs_in_its_container_to_a_pushed_model(
     assert all(step.attempts == 1 for step in steps.values())
     assert "epoch 4/4" in steps["Trainer"].printed and "checks passed" in steps["InfraValidator"].printed
     assert "There is no baseline" in steps["Baseline"].printed
-    # ExampleGen's driver ran though no backend hook called it.
+    assert "Takes 1 day: 2026-11-27." in steps["ExampleGen"].printed
+    assert "The day 2026-11-28 is not complete and is left out" in steps["ExampleGen"].printed
+    assert "Trains from scratch: no model of other days was pushed" in steps["Trainer"].printed
     metadata = steps["ExampleGen"].outputs["examples"]["metadata"]
-    assert metadata["custom:span"] == 0 and "total_bytes" in metadata["input_fingerprint"]
+    assert metadata["days"] == "2026-11-27" and metadata["span"] == 20784
     (version,) = served(launcher)
     test = few_digits()["test"]
     answer = tf.saved_model.load(str(version)).signatures["predict_images"](images=tf.constant(test.pixels))

@@ -77,11 +77,12 @@ def bucket(store: dict[str, str]):
 
 def test_beams_steps_read_and_write_a_bucket(store: dict[str, str], bucket, tmp_path: Path) -> None:
     for shard in few_mnist(tmp_path, (40, 10, 10)).iterdir():
-        bucket.upload_file(str(shard), f"mnist/{shard.name}")
+        bucket.upload_file(str(shard), f"days/07/{shard.name}")
+    bucket.upload_file(str(shard), f"days/08/{shard.name}")  # a day that is still being copied
     package = tmp_path / "pipeline.yaml"
     options = ["--image", "digit-rows:0.1.0", "--pipeline-root", "s3://bucket/root", "-o", str(package)]
     keys = 'kubeflow.secrets={store = ["AWS_ACCESS_KEY_ID", "AWS_SECRET_ACCESS_KEY"]}'
-    assert main(["compile", *options, "--set", "data.path=s3://bucket/mnist", keys]) == 0
+    assert main(["compile", *options, "--set", "data.path=s3://bucket/days/{SPAN}", keys]) == 0
     assert SECRET not in package.read_text()
     package.write_text(by_address(package.read_text()))
     launcher = Launcher(tmp_path / "kubeflow", execute=in_fork)
@@ -90,6 +91,7 @@ def test_beams_steps_read_and_write_a_bucket(store: dict[str, str], bucket, tmp_
     where = {name: value for name, value in store.items() if "KEY" not in name}
     steps = launcher.run(package, environment=where, only=only)
     assert {steps[name].state for name in only} == {"SUCCEEDED"}, "".join(step.printed for step in steps.values())
+    assert "Takes 1 day: 7." in steps["ExampleGen"].printed
     written = {item.key for item in bucket.objects.filter(Prefix="root/digit-rows/run-1")}
     for pattern in ("ExampleGen/.*/examples/Split-train/", "StatisticsGen/.*/statistics/Split-test/FeatureStats.pb"):
         assert any(re.search(pattern, key) for key in written), sorted(written)

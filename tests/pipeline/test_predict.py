@@ -27,7 +27,8 @@ from data.pictures import Reading, read
 from data.readers import Images
 from pipeline.exit_codes import FAILED, INTERRUPTED, PUSHED, WRONG_USE
 from pipeline.predict.__main__ import main
-from tests.conftest import MNIST, ROOT, Outcome, captured, read_images, write_folder
+from tests.conftest import MNIST, ROOT, Outcome, captured, install_package, read_images, write_folder
+from tests.pipeline.portable import engine, needs_prism
 from tests.serving.models import LABELS, save_digits, serialize
 
 DIGITS = 300
@@ -320,6 +321,8 @@ def test_mistakes_are_sentences(predict: Callable[..., Outcome], tmp_path: Path,
     assert main([*arguments, "--set", "beam.engine=dataflow", "beam.project=p", "beam.region=r",
                  "beam.temp_location=gs://b/t", "beam.image=r/i"]) == WRONG_USE  # fmt: skip
     assert "reads and writes buckets only" in capsys.readouterr().err
+    assert main([str(tmp_path), *arguments[1:], "--model", str(tmp_path / "half" / "1")]) == WRONG_USE
+    assert f"-o {tmp_path / 'out'} lies in {tmp_path}, which is the input" in capsys.readouterr().err
     with pytest.raises(SystemExit):
         main([*arguments, "--max-bad", "101%"])
 
@@ -342,6 +345,30 @@ def test_the_newest_version_or_the_one_that_is_named(model: Path, digits: Images
     assert model_folder(parse_args([*arguments, "--version", "5"]), config).name == "5"
     with pytest.raises(Exception, match=r"There is no version 6 .* it has 40, 5"):
         model_folder(parse_args([*arguments, "--version", "6"]), config)
+
+
+@pytest.mark.slow
+@needs_prism
+def test_workers_in_other_processes_write_the_same_files(
+    digits: Images, expected: np.ndarray, predict: Callable[..., Outcome], tmp_path: Path
+) -> None:
+    """Beam's processes on this machine, and an engine whose workers have only the installed package."""
+    records = [serialize_labelled(pixels, label) for pixels, label in zip(digits.pixels, digits.labels, strict=True)]
+    folder = write_shards(tmp_path / "data", [records[:200], records[200:], []])
+    np.savez(tmp_path / "scans.npz", x_test=digits.pixels)
+    ids = [*(f"test-00000-of-00003.tfrecord.gz:{at}" for at in range(200)),
+           *(f"test-00001-of-00003.tfrecord.gz:{at}" for at in range(100))]  # fmt: skip
+    processes = ("--beam-arg=--direct_running_mode=multi_processing", "--beam-arg=--direct_num_workers=2")
+    outcome = predict(folder, *processes, out=tmp_path / "processes")
+    assert outcome.code == PUSHED, outcome.text
+    check(tmp_path / "processes", expected, ids)
+    with engine(tmp_path / "engine", install_package(tmp_path / "installed"), prism=True) as running:
+        for source, name in ((folder, "records"), (tmp_path / "scans.npz", "arrays")):
+            outcome = predict(source, "--set", *running.overrides, out=tmp_path / name)
+            assert outcome.code == PUSHED, outcome.text
+    check(tmp_path / "records", expected, ids)
+    assert len(pd.read_parquet(tmp_path / "records" / "test-00002-of-00003.parquet")) == 0
+    check(tmp_path / "arrays", expected, [str(number) for number in range(DIGITS)])
 
 
 @pytest.mark.slow

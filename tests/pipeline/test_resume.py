@@ -20,7 +20,7 @@ from tests.pipeline.few_digits import SMALL, few_mnist
 
 # At each of these places, a log line of the work itself.
 LINES = {
-    "ExampleGen": "Nonempty beam arg",  # the first step that Beam runs
+    "ExampleGen": "Copies ",
     "Trainer": "epoch 2/3",
     "Trainer, after its last epoch": "epoch 3/3",
     "Evaluator": "Evaluating model.",
@@ -45,7 +45,7 @@ def run_until(line: str | None, arguments: list[str]) -> int:
             os.kill(os.getpid(), signal.SIGKILL)
         return True
 
-    for name in ("absl", "components.trainer.fit", "components.pusher.component"):
+    for name in ("absl", "components.example_gen", "components.trainer.fit", "components.pusher.component"):
         logging.getLogger(name).addFilter(kill)
     return main(arguments)
 

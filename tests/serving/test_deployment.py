@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import argparse
 import importlib.resources
 import json
 import re
@@ -21,6 +22,7 @@ from google.protobuf import text_format
 from kubernetes_validate import ValidationError, latest_version, validate
 
 from serving.protos import BatchingParameters, MonitoringConfig, SSLConfig
+from serving.request_log.__main__ import parser as request_log_parser
 from tests.conftest import check_shell
 from tests.serving.rpc import Rpc, available
 
@@ -66,6 +68,16 @@ def check_flags(arguments: list[str]) -> None:
     assert set(flags) <= set(FLAGS.split()) and len(set(flags)) == len(flags)
 
 
+def check_request_log(command: list[str], mounts: list[str]) -> argparse.Namespace:
+    """Fails if serving.request_log does not take the command, or a file or folder of it is not mounted."""
+    assert command[:3] == ["python", "-m", "serving.request_log"]
+    options = request_log_parser().parse_args(command[3:])
+    assert options.host == "0.0.0.0" and str(options.out) in mounts
+    paths = (options.ssl_config_file, options.tls_ca, options.tls_cert, options.tls_key)
+    assert all(str(Path(path).parent) in mounts for path in paths if path)
+    return options
+
+
 def test_compose_follows_the_specification() -> None:
     schema = importlib.resources.files("check_jsonschema") / "builtin_schemas" / "vendor" / "compose-spec.json"
     validator = jsonschema.Draft202012Validator(json.loads(schema.read_text()))
@@ -78,6 +90,9 @@ def test_compose_names_flags_files_and_images_that_exist() -> None:
     for name, service in COMPOSE["services"].items():
         assert re.search(r":v?\d+\.\d+\.\d+(-gpu)?$", service["image"])
         assert all(port.startswith("127.0.0.1:") for port in service["ports"])
+        if name == "request-log":
+            check_request_log(service["entrypoint"] + service["command"], [service["volumes"][0]["target"]])
+            continue
         for bind in (volume for volume in service["volumes"] if volume != "prometheus:/prometheus"):
             assert bind["read_only"] and (bind["source"].startswith("${MODELS:-") or (FOLDER / bind["source"]).exists())
         if name != "prometheus":
@@ -164,6 +179,39 @@ def test_the_run_root_s_overlay_mounts_what_the_job_pushes() -> None:
     # <run root>/serving_models/<model name> is the base path of models.config.
     assert (mount["mountPath"], mount["subPath"]) == ("/models", "serving_models")
     assert 'base_path: "/models/mnist"' in (CONFIG / "models.config").read_text()
+
+
+@pytest.mark.skipif(not shutil.which("kubectl"), reason="kubectl is not installed")
+@pytest.mark.parametrize("overlay", OVERLAYS, ids=lambda folder: folder.name)
+def test_one_line_of_an_overlay_switches_the_request_log_on(overlay: Path, tmp_path: Path) -> None:
+    folder = shutil.copytree(BASE.parent, tmp_path / "kubernetes") / "overlays" / overlay.name
+    file = folder / "kustomization.yaml"
+    line = re.search(r"^# (components: .*)$", file.read_text(), re.MULTILINE)
+    assert line
+    file.write_text(file.read_text().replace(line[0], line[1]))
+    done = subprocess.run(["kubectl", "kustomize", str(folder)], capture_output=True, text=True, check=True)
+    items = list(yaml.safe_load_all(done.stdout))
+    assert [check(item) for item in items]
+    pod = kind("Deployment", items)["spec"]["template"]["spec"]
+    server, sidecar = pod["containers"]
+    mounts = {mount["name"]: mount["mountPath"] for mount in sidecar["volumeMounts"]}
+    assert set(mounts) <= {volume["name"] for volume in pod["volumes"]}
+    options = check_request_log(sidecar["command"] + sidecar["args"], list(mounts.values()))
+    ports = {port["name"]: port["containerPort"] for port in server["ports"] + sidecar["ports"]}
+    assert len(set(ports.values())) == len(ports) == 3
+    assert options.target == f"localhost:{ports['server']}" and f"--port={ports['server']}" in server["args"]
+    assert options.listen == ports["grpc"] == kind("Service", items)["spec"]["ports"][0]["port"]
+    assert server["livenessProbe"]["tcpSocket"]["port"] == "server"
+    assert sidecar["lifecycle"] == server["lifecycle"]
+    tls = overlay.name == "tls"
+    assert bool(options.ssl_config_file and options.tls_ca and options.tls_cert and options.tls_name) == tls
+    claims = [
+        volume["persistentVolumeClaim"]["claimName"] for volume in pod["volumes"] if "persistentVolumeClaim" in volume
+    ]
+    written = next(item for item in items if item["metadata"]["name"] == "mnist-requests")
+    assert "mnist-requests" in claims and written["kind"] == "PersistentVolumeClaim"
+    storage = amount(written["spec"]["resources"]["requests"]["storage"])
+    assert options.max_mb * 1e6 < storage
 
 
 def check_deployment(deployment: dict[str, Any], service: dict[str, Any]) -> None:
@@ -269,5 +317,7 @@ def test_the_readme_s_commands() -> None:
     check_shell(README)
     paths = re.findall(r"(?:serving|tests)/[\w./-]*\w", README.replace("serving/tensorflow_serving/tls", ""))
     assert paths and all((ROOT / path).exists() for path in paths)
-    started = re.findall(r" (tensorflow-serving[\w-]*|prometheus)", " ".join(re.findall(r"up -d.*?[\n`]", README)))
+    started = re.findall(
+        r" (tensorflow-serving[\w-]*|prometheus|request-log)", " ".join(re.findall(r"up -d.*?[\n`]", README))
+    )
     assert started and set(started) <= set(COMPOSE["services"])

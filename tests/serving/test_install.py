@@ -15,7 +15,7 @@ from tests.conftest import MNIST, ROOT
 def test_the_base_dependencies_are_the_client_s_and_the_log_s() -> None:
     project = tomllib.loads((ROOT / "pyproject.toml").read_text())["project"]
     names = {re.split(r"[<>=]", requirement)[0] for requirement in project["dependencies"]}
-    assert names == {"google-crc32c", "grpcio", "numpy", "pillow", "protobuf", "rich"}
+    assert names == {"google-crc32c", "grpcio", "hpack", "numpy", "pillow", "protobuf", "rich"}
 
 
 @pytest.mark.slow

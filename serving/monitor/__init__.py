@@ -1,0 +1,1 @@
+"""The monitor: what a server has answered, compared with the held-out reference of the version that answered."""
