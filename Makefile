@@ -22,7 +22,7 @@ PARALLEL := -n 2 --dist loadfile --no-loadscope-reorder
 export TF_USE_LEGACY_KERAS := 1
 
 .DEFAULT_GOAL := help
-.PHONY: help setup run serve demo flink prism test coverage test-fast lint types bench bench-serving protos lock clean
+.PHONY: help setup run serve demo flink prism test coverage test-fast lint types bench month bench-serving protos lock clean
 
 help:  ## show this help
 	@awk 'BEGIN {FS = ":.*## "} /^[a-z-]+:.*## / {printf "  make %-13s %s\n", $$1, $$2}' $(MAKEFILE_LIST)
@@ -82,6 +82,9 @@ types: $(READY)  ## check types
 
 bench: $(READY)  ## measure speed and memory, each with a reference in the same run
 	@$(PY) -m tests.benchmarks $(ARGS)
+
+month: $(READY)  ## serve, watch and follow 30 days of drifting digits on this machine; about half an hour
+	@$(PY) -m tests.benchmarks.loop $(ARGS)
 
 bench-serving: $(READY)  ## measure the client and the stand-in server; needs a pushed model
 	@$(PY) -m tests.benchmarks.serving $(ARGS)

@@ -168,7 +168,7 @@ def build(args: argparse.Namespace, place: Place, folder: Path, interruption: In
             source.parts = {split: transposed(part) for split, part in source.parts.items()}
         labels = {split: part.labels for split, part in source.parts.items()}
         known = place.known
-        classes = to_classes(args.source, labels, source.names, args.classes or (known and known.classes))
+        classes = to_classes(args.source, labels, source.names, args.classes or (known.classes if known else None))
         if known:
             classes = as_known(args.source, classes, known.labels, place.profile)
         parts = {split: Images(part.pixels, classes.labels[split]) for split, part in source.parts.items()}

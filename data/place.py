@@ -32,18 +32,18 @@ class Place:
     """
 
     def __init__(self, args: argparse.Namespace) -> None:
-        self.folder = self.root = args.out.absolute()
-        self.path = str(self.root)
+        self.folder = self.root = args.out
+        self.path = str(self.root.absolute())
         self.known: ExampleSpec | None = None
         if args.day:
             below = "{SPAN}" if args.day.isdecimal() else "{YYYY}-{MM}-{DD}"
             if has_days(args.out):
-                root, below = split_path(self.path)
+                root, below = split_path(str(args.out))
                 self.root = Path(root)
         self.profile = self.root / "profile.toml"
         if args.day:
             below = self._names(args, below)
-            self.path = f"{self.root}/{below}"
+            self.path = f"{self.root.absolute()}/{below}"
             folder, there = new_folder(self.path, args.day)
             if there and not args.replace:
                 raise DataError(f"The day {args.day} is in {self.root} already: --replace adds a new version of it.")
@@ -58,7 +58,7 @@ class Place:
         if has_days(args.out) and split_path(path)[-1] != below:
             raise DataError(f"The days in {self.root} are {path}, as {self.profile} says: give this as --out.")
         given = {"size": args.size, "fit": args.fit, "levels": args.levels, "classes": args.classes}
-        known = {**dict(self.known), "size": (self.known.rows, self.known.columns)}
+        known = {**dict(self.known), "size": self.known.sequence_shape}
         if other := [name for name, value in given.items() if value is not None and value != known[name]]:
             raise DataError(
                 f"The days in {self.root} have another --{other[0]}, as {self.profile} says: leave the option out, or"

@@ -39,7 +39,7 @@ def _run(args: argparse.Namespace) -> int:
         raise SettingsError(
             f"The profile {args.profile} has no augmentation: set one, such as --set augmentation.rotation=10."
         )
-    check_data(config)
+    check_data(config, "")
     with quiet():
         picture = draw(config)
     try:

@@ -131,7 +131,7 @@ def learn(
         UserError: a split without examples, or the training diverged.
     """
     training, start = job.settings.training, job.start
-    train_files, replayed = job.train_files, []
+    train_files, replayed = job.train_files, list[str]()
     if start.folder:
         training = training.model_copy(update={"learning_rate": training.learning_rate * training.warm_rate})
         train_files, replayed = start.files(job.train_files, job.examples)

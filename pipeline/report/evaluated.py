@@ -13,8 +13,9 @@ from typing import TYPE_CHECKING
 import numpy as np
 
 from data.example import ExampleSpec, draw
+from data.proportion import Proportion
 from pipeline.runs.records import class_name
-from pipeline.runs.statistics import mcnemar, wilson
+from pipeline.runs.statistics import mcnemar
 
 if TYPE_CHECKING:
     from components.evaluator.predictions import Predictions
@@ -33,22 +34,6 @@ class Epoch:
     accuracy: float
     val_loss: float
     val_accuracy: float
-
-
-@dataclass(frozen=True)
-class Proportion:
-    """`right` of `total` examples, with the 95 % Wilson interval of the share."""
-
-    right: int
-    total: int
-
-    @property
-    def share(self) -> float:
-        return self.right / self.total if self.total else float("nan")
-
-    @property
-    def interval(self) -> tuple[float, float]:
-        return wilson(self.right, self.total)
 
 
 @dataclass(frozen=True)

@@ -16,8 +16,8 @@ from components.infra_validator.report import InfraCheck, read_blessing
 from components.version_folder import read_provenance, read_warm_start
 from data.errors import UserError
 from data.example import ExampleSpec
+from data.proportion import wilson
 from pipeline.definition import STEPS
-from pipeline.runs.statistics import wilson
 
 if TYPE_CHECKING:
     from components.evaluator.report import Evaluation

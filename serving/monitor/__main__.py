@@ -11,8 +11,9 @@ from datetime import UTC, datetime, timedelta
 from pathlib import Path
 from typing import Any
 
-from data.errors import UserError
+from data.errors import UserError, storage_problem
 from data.files import write_file
+from data.process import screens
 from serving.errors import ServingError
 
 AS_TRAINED, FAILED, RETRAIN, INTERRUPTED = 0, 1, 5, 130
@@ -22,6 +23,11 @@ _UNITS = {"m": "minutes", "h": "hours", "d": "days"}
 def main(arguments: Sequence[str] | None = None) -> int:
     """Runs the command. The exit code is one of those above, or 2 for a wrong command line."""
     options = _parser().parse_args(arguments)
+    with screens():
+        return _run(options)
+
+
+def _run(options: argparse.Namespace) -> int:
     problem, content = "", dict[str, Any]()
     try:
         code, content, problem = _watch(options)
@@ -68,13 +74,20 @@ def _watch(options: argparse.Namespace) -> tuple[int, dict[str, Any], str]:
             print(f"{title(watched)}: {watched.answers:,} answers")
             print(*(f"  {line}" for line in sentences(watched, options.drop)), sep="\n")
     if options.metrics:
-        write_file(metrics(found), options.metrics)
+        _write(metrics(found), options.metrics)
     if options.output:
         from serving.monitor.page import page
 
         # It shows inputs of users, as the log does.
-        write_file(page(found, options.log, since, options.drop), options.output, mode=0o600)
+        _write(page(found, options.log, since, options.drop), options.output, mode=0o600)
     return code, content, problem
+
+
+def _write(text: str, path: Path, mode: int = 0o666) -> None:
+    try:
+        write_file(text, path, mode)
+    except OSError as error:
+        raise UserError(f"{path} cannot be written: {storage_problem(error) or error.strerror}.") from None
 
 
 def _parser() -> argparse.ArgumentParser:
@@ -112,7 +125,7 @@ def _parser() -> argparse.ArgumentParser:
 
 
 def _since(text: str) -> datetime:
-    if age := re.fullmatch(r"(\d{1,6})([mhd])", text):
+    if age := re.fullmatch(r"(\d{1,4})([mhd])", text):
         return datetime.now(UTC) - timedelta(**{_UNITS[age[2]]: int(age[1])})
     try:
         found = datetime.fromisoformat(text)

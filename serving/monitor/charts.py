@@ -35,7 +35,7 @@ def accuracy_chart(name: str, days: Days, reference: Reference, drop: float) -> 
         )
         true = [(day.toordinal(), period.true) for day, period in days.items() if period.true]
         if true:
-            axes.plot([place for place, _ in true], [s.accuracy for _, s in true], "^", color=THIRD, label="true")
+            axes.plot([place for place, _ in true], [share.share for _, share in true], "^", color=THIRD, label="true")
         axes.yaxis.set_major_formatter(_PERCENT)
         axes.set(ylabel="accuracy", ylim=(None, min(1.0, axes.get_ylim()[1])))
         worst_day, worst = min(days.items(), key=lambda item: item[1].estimate.accuracy)
@@ -45,7 +45,7 @@ def accuracy_chart(name: str, days: Days, reference: Reference, drop: float) -> 
                 str(day),
                 f"{p.answers:,}",
                 estimated(p.estimate),
-                f"{p.true.accuracy:.4f} of {p.true.total:,}" if p.true else "",
+                f"{p.true.share:.4f} of {p.true.total:,}" if p.true else "",
             )
             for day, p in days.items()
         ]

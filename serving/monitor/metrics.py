@@ -45,7 +45,7 @@ def _values(watched: Watched) -> Iterator[tuple[str, float]]:
         yield "estimated_accuracy_high", whole.estimate.interval[1]
         yield "smallest_p_value", float(verdict.p_values.min())
         if whole.true:
-            yield "true_accuracy", whole.true.accuracy
+            yield "true_accuracy", whole.true.share
     yield "changed", int(verdict.word in ("changed", "retrain"))
     yield "retrain", int(verdict.word == "retrain")
 

@@ -40,6 +40,7 @@ class Served:
         self.reference, self._names, self._labels = reference, reference.spec.labels, labels
         self._parts: list[tuple[np.ndarray, np.ndarray, np.ndarray]] = []
         self._strangest: list[tuple[float, int, Strange]] = []
+        self._kept = 0
         self.answers = 0
         self.left_out = 0
         """Answers that are no probabilities of the version's classes."""
@@ -113,9 +114,9 @@ class Served:
             int(probabilities[index].argmax()),
             found.time,
             found.ids[index if len(found.ids) > 1 else 0],
-            None if found.inputs is None else found.inputs[index],
+            None if found.inputs is None else found.inputs[index].copy(),
         )
-        # The second number keeps two of the same confidence apart.
-        heapq.heappush(self._strangest, (-confidence, -(self.answers + index), strange))
+        self._kept += 1  # keeps two of the same confidence apart
+        heapq.heappush(self._strangest, (-confidence, -self._kept, strange))
         if len(self._strangest) > STRANGEST:
             heapq.heappop(self._strangest)

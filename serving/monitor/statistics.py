@@ -5,8 +5,9 @@ from __future__ import annotations
 from dataclasses import dataclass
 
 import numpy as np
-from scipy.stats import binomtest, chi2_contingency, ks_2samp, kstwo  # type: ignore[import-untyped]
+from scipy.stats import chi2_contingency, ks_2samp, kstwo  # type: ignore[import-untyped]
 
+from data.proportion import wilson
 from data.reference import Reference
 
 ALPHA = 0.01
@@ -58,18 +59,12 @@ def estimate(reference: Reference, probabilities: np.ndarray) -> Estimate:
     beside the examples of the reference. It knows chance, and not how far a shift misleads the confidence.
     """
     share = float((probabilities.max(axis=1) >= reference.threshold).mean())
-    low, high = wilson(share, _effective(reference, len(probabilities)))
+    trials = max(1, round(_effective(reference, len(probabilities))))
+    low, high = wilson(round(share * trials), trials)
     # Where confidences are equal, more answers than are right reach the threshold, also in the reference.
     tied = reference.accuracy - reference.confident
     accuracy, low, high = (float(np.clip(value + tied, 0, 1)) for value in (share, low, high))
     return Estimate(accuracy, (low, high))
-
-
-def wilson(share: float, count: float) -> tuple[float, float]:
-    """Wilson's 95 % score interval of a share that was found in `count` trials, rounded."""
-    trials = max(1, round(count))
-    found = binomtest(round(share * trials), trials).proportion_ci(0.95, "wilson")
-    return float(found.low), float(found.high)
 
 
 def _effective(reference: Reference, answers: int) -> float:

@@ -7,28 +7,12 @@ from datetime import date
 
 import numpy as np
 
+from data.proportion import Proportion
 from data.reference import Reference
-from serving.monitor.statistics import Estimate, changed, estimate, p_values, wilson
+from serving.monitor.statistics import Estimate, changed, estimate, p_values
 
 TOO_FEW, ENOUGH = 200, 1000
 """With fewer answers there is no verdict, and none that asks for a training."""
-
-
-@dataclass(frozen=True)
-class Share:
-    """How many of the answers with a known label are right."""
-
-    right: int
-    total: int
-
-    @property
-    def accuracy(self) -> float:
-        return self.right / self.total
-
-    @property
-    def interval(self) -> tuple[float, float]:
-        """Wilson's, 95 %."""
-        return wilson(self.accuracy, self.total)
 
 
 @dataclass(frozen=True)
@@ -42,7 +26,7 @@ class Period:
     estimate: Estimate
     confidence: float
     counts: np.ndarray
-    true: Share | None
+    true: Proportion | None
 
 
 @dataclass(frozen=True)
@@ -93,5 +77,5 @@ def _period(reference: Reference, probabilities: np.ndarray, labels: np.ndarray)
         estimate(reference, probabilities),
         float(probabilities.max(axis=1).mean(dtype=np.float64)),
         np.bincount(class_ids, minlength=probabilities.shape[1]),
-        Share(int(np.count_nonzero((class_ids == labels) & known)), total) if total else None,
+        Proportion(int(np.count_nonzero((class_ids == labels) & known)), total) if total else None,
     )

@@ -43,7 +43,8 @@ class Versions:
         if folder and not folder.is_dir():
             raise UserError(f"{folder} is no folder: --model names the folder of a model's versions, or one version.")
         folder = folder.absolute() if folder else None
-        self._one = int(folder.name) if folder and folder.name.isdecimal() else None
+        is_version = folder and folder.name.isdecimal() and (folder / "saved_model.pb").is_file()
+        self._one = int(folder.name) if folder and is_version else None
         self._base = folder.parent if folder and self._one is not None else folder
 
     @property
@@ -55,15 +56,26 @@ class Versions:
         """Whether these answers are to be judged, and not those of another version than the one that was named."""
         return self._one is None or found.version == self._one
 
+    def base(self, model: str) -> Path:
+        """The base path of a model, whose name is empty in a table.
+
+        Raises:
+            UserError: nothing says where the versions are.
+        """
+        if self._base or model:
+            return self._base or BASE_PATHS / model
+        bases = [folder for folder in BASE_PATHS.glob("*") if folder.is_dir()]
+        if len(bases) != 1:
+            raise UserError("A table does not name the model: say with --model in which folder its versions are.")
+        return bases[0]
+
     def reference(self, model: str, version: int | None) -> Reference | str:
         """The reference of a version, or why there is none.
 
         Raises:
             UserError: the file is damaged, or nothing says where the versions are.
         """
-        if not self._base and not model:
-            raise UserError("A table does not name the model: say with --model in which folder its versions are.")
-        base = self._base or BASE_PATHS / model
+        base = self.base(model)
         if version is None:
             return "The log does not say which version answered."
         try:
@@ -96,7 +108,7 @@ def watch(log: Path, versions: Versions, since: datetime | None, labels: Labels 
     missing: dict[tuple[str, int | None], str] = {}
     answers: dict[tuple[str, int | None], int] = {}
     for found in filter(versions.wants, read_answers(log, since)):
-        key = printable(found.model) or versions.name or "", found.version
+        key = printable(found.model) or versions.base("").name, found.version
         if key not in answers:
             answers[key] = 0
             reference = versions.reference(found.model, found.version)

@@ -33,7 +33,7 @@ def sentences(watched: Watched, drop: float) -> list[str]:
         if whole.true:
             low, high = whole.true.interval
             lines.append(
-                f"True accuracy {whole.true.accuracy:.4f} ({low:.4f} … {high:.4f}) of {whole.true.total:,} answers with"
+                f"True accuracy {whole.true.share:.4f} ({low:.4f} … {high:.4f}) of {whole.true.total:,} answers with"
                 " a label."
             )
     if watched.served and watched.served.left_out:
@@ -82,7 +82,7 @@ def _period(period: Period, names: tuple[str, ...]) -> dict[str, Any]:
         "interval": list(period.estimate.interval),
         "mean_confidence": period.confidence,
         "classes": dict(zip(names, period.counts.tolist(), strict=True)),
-        "true_accuracy": true and {"accuracy": true.accuracy, "interval": list(true.interval), "labels": true.total},
+        "true_accuracy": true and {"accuracy": true.share, "interval": list(true.interval), "labels": true.total},
     }
 
 

@@ -49,7 +49,7 @@ def parser() -> argparse.ArgumentParser:
     )
     flags.add_argument("--target", default="localhost:8500", help="host:port of the server (default %(default)s)")
     flags.add_argument("--listen", type=parse_port, required=True, metavar="PORT", help="gRPC port; 0 is any")
-    flags.add_argument("--host", default="localhost", help="address to listen on (default %(default)s)")
+    flags.add_argument("--host", default="127.0.0.1", help="address to listen on (default %(default)s)")
     flags.add_argument("--out", type=Path, required=True, metavar="DIR", help="folder of the log")
     flags.add_argument(
         "--sample",

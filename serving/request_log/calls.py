@@ -13,6 +13,7 @@ from serving.request_log.record import METHODS, REQUEST_ID
 _PREFACE_BYTES, _HEAD_BYTES = 24, 9
 _DATA, _HEADERS, _RST_STREAM, _CONTINUATION = 0x0, 0x1, 0x3, 0x9
 _END_STREAM, _END_HEADERS, _PADDED, _PRIORITY = 0x1, 0x4, 0x8, 0x20
+_INDEXED = 0x80  # a byte of HPACK that stands for a header in its table
 _MAX_HEADERS = 2**24
 _MAX_MESSAGE = 2**28
 # zlib's way to say: with the header of gzip or of zlib.
@@ -35,6 +36,7 @@ class _Side:
     def __init__(self, skip: int) -> None:
         self._rest, self._skip = b"", skip
         self._block, self._ends = b"", False
+        self._known: dict[bytes, dict[bytes, bytes]] = {}
         self._decoder = hpack.Decoder(max_header_list_size=_MAX_HEADERS)
         self._decoder.max_allowed_table_size = _MAX_HEADERS  # the two ends agree on the size themselves
 
@@ -73,8 +75,14 @@ class _Side:
         self._rest = data[at:]
 
     def headers(self, block: bytes) -> dict[bytes, bytes]:
-        """The headers of a block. Every block must be decoded, in order, because they refer to one another."""
-        return dict(self._decoder.decode(block, raw=True))
+        """The headers of a block. Every block must come, in order, because they refer to one another."""
+        if (headers := self._known.get(block)) is None:
+            headers = dict(self._decoder.decode(block, raw=True))
+            if all(byte & _INDEXED for byte in block):
+                self._known[block] = headers
+            else:  # it may have changed the table to which the others refer
+                self._known.clear()
+        return headers
 
 
 class Calls:
@@ -105,7 +113,7 @@ class Calls:
             if kind == _HEADERS:
                 headers = self._client.headers(content)
                 if stream not in self.open:  # else they are trailers
-                    method, name = METHODS.get(headers[b":path"].decode()), headers.get(REQUEST_ID.encode())
+                    method, name = METHODS.get(headers.get(b":path", b"").decode()), headers.get(REQUEST_ID.encode())
                     self.open[stream] = _Call(method, name and name.decode("utf-8", "replace")) if method else None
             elif kind == _RST_STREAM:
                 self.open.pop(stream, None)

@@ -7,7 +7,6 @@ import asyncio
 import contextlib
 import logging
 import signal
-import socket
 import ssl
 from typing import Any
 
@@ -43,7 +42,7 @@ class Proxy:
         host, _, port = target.removeprefix("dns:///").rpartition(":")
         if not host or not port.isdecimal():
             raise ConfigError(f"The target {target} must be host:port.")
-        self.target, self.log = target, request_log
+        self.log, self._target, self._reachable = request_log, target, True
         self.connections: set[Connection] = set()
         self._address = host.strip("[]"), int(port)
         self._tls: dict[str, Any] = {}
@@ -51,8 +50,19 @@ class Proxy:
             self._tls = {"ssl": tls.context(), "server_hostname": tls.server_name or self._address[0]}
 
     async def connect(self, end: End) -> None:
-        """Connects `end` to the server behind."""
-        await asyncio.get_running_loop().create_connection(lambda: end, *self._address, **self._tls)
+        """Connects `end` to the server behind. The first failure of a row is told.
+
+        Raises:
+            OSError: the server cannot be reached.
+        """
+        try:
+            await asyncio.get_running_loop().create_connection(lambda: end, *self._address, **self._tls)
+        except OSError as error:
+            if self._reachable:
+                log.warning("%s cannot be reached: %s", self._target, error)
+            self._reachable = False
+            raise
+        self._reachable = True
 
     async def drain(self) -> None:
         """Tells all clients to begin no more calls, and closes the connections when the running ones have ended."""
@@ -86,8 +96,7 @@ class Connection:
         self._proxy.connections.add(self)
         try:
             await self._proxy.connect(self.server)
-        except OSError as error:
-            log.warning("%s cannot be reached: %s", self._proxy.target, error)
+        except OSError:
             self.client.close()
 
     def end(self) -> None:
@@ -200,11 +209,10 @@ async def serve(options: argparse.Namespace, tls: Tls | None) -> None:
 
 async def _listen(proxy: Proxy, host: str, port: int, context: ssl.SSLContext | None) -> asyncio.Server:
     try:
-        # Port 0 is another one for each address of a host, such as IPv4 and IPv6 of localhost.
-        return await asyncio.get_running_loop().create_server(
-            lambda: Connection(proxy).client, host if port else socket.gethostbyname(host), port, ssl=context
-        )
+        loop = asyncio.get_running_loop()
+        return await loop.create_server(lambda: Connection(proxy).client, host, port, ssl=context)
     except OSError as error:
         raise ConfigError(
-            f"The proxy cannot listen on {host}:{port}: {error.strerror}. Choose another --listen or --host."
+            f"The proxy cannot listen on {host}:{port}: {str(error.strerror).rpartition(': ')[2]}."
+            " Choose another --listen or --host."
         ) from None

@@ -121,7 +121,7 @@ def ours(streams: Streams, counts: dict[str, int]) -> Found:
                 probabilities, labels = streams.stream(shift, number, size)
                 verdict = judge(reference, probabilities, np.zeros(size, np.int32) + 1, labels, DROP)
                 assert verdict.whole is not None and verdict.whole.true is not None
-                true, found = verdict.whole.true.accuracy, verdict.whole.estimate
+                true, found = verdict.whole.true.share, verdict.whole.estimate
                 low, high = found.interval
                 alarms = verdict.word in ("changed", "retrain"), verdict.word == "retrain"
                 rows.append((*alarms, true, found.accuracy, abs(found.accuracy - true), low <= true <= high))

@@ -13,7 +13,7 @@ from __future__ import annotations
 import argparse
 import tempfile
 import time
-from collections.abc import Callable, Sequence
+from collections.abc import Callable, Iterator, Sequence
 from datetime import date, timedelta
 from pathlib import Path
 from typing import NamedTuple
@@ -91,7 +91,7 @@ def month(
     ways: Sequence[str],
     settings: Sequence[str],
     pipeline: Pipeline,
-) -> list[Night]:
+) -> Iterator[Night]:
     """Runs the pipeline for `ways` on each night after the `first` days, which lie there at the beginning.
 
     Args:
@@ -110,29 +110,23 @@ def month(
         f"data.golden={live}/golden",
         *settings,
     ]
-    nights: list[Night] = []
     served: dict[str, str] = {}
     for day in range(days):
         before = {way: accuracy(version, digits[day]) for way, version in served.items()}
         write_day(live, (FIRST + timedelta(day)).isoformat(), digits[day])
         if day < first - 1:
             continue
-        for way in ways:
-            seconds, training = 0.0, 0.0
-            if way != "never":
-                began = time.monotonic()
-                pipeline(folder / way, [*common, f"training.warm_start={str(way == 'warm').lower()}"])
-                seconds = time.monotonic() - began
-                training = step_seconds(folder / way / "metadata.db", "digit-rows").get("Trainer", 0.0)
-                served[way] = version_folders(str(folder / way / "serving_models" / "mnist"))[0]
+        took: dict[str, tuple[float, float]] = {}
+        for way in (way for way in ways if way != "never"):
+            began = time.monotonic()
+            pipeline(folder / way, [*common, f"training.warm_start={str(way == 'warm').lower()}"])
+            training = step_seconds(folder / way / "metadata.db", "digit-rows").get("Trainer", 0.0)
+            took[way] = training, time.monotonic() - began
+            served[way] = version_folders(str(folder / way / "serving_models" / "mnist"))[0]
         if "never" in ways:
             served.setdefault("never", next(iter(served.values())))
-        nights += [
-            Night(way, day, before[way], accuracy(version, chosen), training, seconds)
-            for way, version in served.items()
-            if before
-        ]
-    return nights
+        for way in (way for way in served if before):
+            yield Night(way, day, before[way], accuracy(served[way], chosen), *took.get(way, (0.0, 0.0)))
 
 
 def run_local(root: Path, settings: Sequence[str]) -> None:
@@ -177,15 +171,21 @@ def main() -> None:
     parser.add_argument("--golden", type=int, default=2000, help="digits of the golden set")
     parser.add_argument("--picture", type=Path, help="file for the picture, .svg or .png")
     args = parser.parse_args()
-    with tempfile.TemporaryDirectory() as folder:
-        nights = month(Path(folder), args.days, args.first, args.size, args.golden, list(WAYS), SETTINGS, run_local)
     print("| day | students | " + " | ".join(f"{way}: day, golden" for way in WAYS) + " | training: warm, scratch |")
     print("| --- " * (len(WAYS) + 3) + "|")
-    for day in range(args.first, args.days):
-        found = {night.way: night for night in nights if night.day == day}
-        cells = [f"{found[way].accuracy:.4f}, {found[way].golden:.4f}" for way in WAYS]
-        times = ", ".join(f"{found[way].training:.1f} s" for way in ("warm", "scratch"))
-        print(f"| {day + 1} | {share_of_students(day, args.days):.2f} | {' | '.join(cells)} | {times} |")
+    nights: list[Night] = []
+    with tempfile.TemporaryDirectory() as folder:
+        sizes = (args.days, args.first, args.size, args.golden)
+        for night in month(Path(folder), *sizes, list(WAYS), SETTINGS, run_local):
+            nights.append(night)
+            found = {other.way: other for other in nights if other.day == night.day}
+            if len(found) == len(WAYS):
+                cells = [f"{found[way].accuracy:.4f}, {found[way].golden:.4f}" for way in WAYS]
+                times = ", ".join(f"{found[way].training:.1f} s" for way in ("warm", "scratch"))
+                share = share_of_students(night.day, args.days)
+                print(f"| {night.day + 1} | {share:.2f} | {' | '.join(cells)} | {times} |", flush=True)
+                if args.picture:
+                    draw(nights, args.days, args.picture)
     print(
         "\n| way | on the day's digits | on the golden digits | training | whole run |\n| --- | --- | --- | --- | --- |"
     )
@@ -196,8 +196,6 @@ def main() -> None:
     warm, scratch = (mean(nights, way, "accuracy") for way in ("warm", "scratch"))
     ratio = mean(nights, "warm", "training") / mean(nights, "scratch", "training")
     print(f"\nWarm is {100 * (scratch - warm):+.2f} points below from scratch, in {ratio:.2f} of its training time.")
-    if args.picture:
-        draw(nights, args.days, args.picture)
 
 
 if __name__ == "__main__":

@@ -15,7 +15,7 @@ from pipeline.definition import computing_modules
 from tests.conftest import PACKAGES, ROOT
 
 SERVED = {"InfraValidator", "Pusher"}
-EXAMPLE = {"CuratedSchema", "StatisticsGen", "DataGate", "Transform", "Trainer", "Evaluator", *SERVED}
+EXAMPLE = {"CuratedSchema", "ExampleGen", "StatisticsGen", "DataGate", "Transform", "Trainer", "Evaluator", *SERVED}
 
 
 def create(*overrides: str, **arguments: str) -> list:
@@ -111,8 +111,9 @@ def test_a_reworded_comment_or_docstring_re_runs_nothing(project: Project) -> No
 @pytest.mark.parametrize(
     ("file", "old", "new", "steps"),
     [
-        ("components/example_gen.py", 'file_name_suffix=".gz"', 'file_name_suffix=".gzip"', {"ExampleGen"}),
-        ("components/digests.py", "{name: digest for", "{digest: name for", {"ExampleGen", "InfraValidator", "Pusher"}),
+        ("components/example_gen.py", 'TFRecordWriter(target, "GZIP")', 'TFRecordWriter(target, "")', {"ExampleGen"}),
+        ("components/digests.py", "{name: digest for", "{digest: name for", 
+         {"ExampleGen", "StatisticsGen", "DataGate", "Trainer", "InfraValidator", "Pusher"}),
         ("components/transform.py", '= "sequence"', '= "rows"', {"Transform", "Trainer"}),
         ("components/data_validation/gate.py", "examples += dataset.num_examples", "examples -= dataset.num_examples",
          {"DataGate"}),

@@ -74,9 +74,10 @@ def test_folders_give_the_class_names(tmp_path: Path) -> None:
 
 def test_control_characters_are_escaped(tmp_path: Path) -> None:
     names = ("tab\tline\nreturn\rbell\x07", "delete\x7f", "next line\x85", "separator\u2028")
-    text = profile(tmp_path / "line\nand\x7f", Reading((5, 7)), 4, names, "")
+    folder = tmp_path / "line\nand\x7f"
+    text = profile(folder, Reading((5, 7)), 4, names, str(folder))
     tree = tomllib.loads(text)
-    assert tree["data"]["class_names"] == [*names] and tree["data"]["path"] == str(tmp_path / "line\nand\x7f")
+    assert tree["data"]["class_names"] == [*names] and tree["data"]["path"] == str(folder)
 
 
 def test_numbers_are_no_class_names(tmp_path: Path) -> None:

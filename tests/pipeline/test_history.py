@@ -19,10 +19,11 @@ import pytest
 
 from components.evaluator.predictions import Predictions, read_predictions
 from components.version_folder import PROVENANCE, environment
+from data.proportion import wilson
 from pipeline.history.__main__ import main
 from pipeline.history.examples import compare_predictions
 from pipeline.runs.root import RunRoot
-from pipeline.runs.statistics import mcnemar, wilson
+from pipeline.runs.statistics import mcnemar
 from pipeline.runs.store import RECORD
 from tests.conftest import ROOT, Outcome, last_run, run_pipeline, versions
 

@@ -2,8 +2,12 @@
 
 from __future__ import annotations
 
+import copy
 import re
-from functools import partial
+import shlex
+import subprocess
+import sys
+from functools import partial, reduce
 from typing import Any
 
 import pytest
@@ -36,6 +40,32 @@ def test_the_cronjob_starts_the_same_job() -> None:
     assert template["spec"] == JOB["spec"] and template["metadata"]["labels"] == JOB["metadata"]["labels"]
     assert CRONJOB["spec"]["concurrencyPolicy"] == "Forbid"
     assert re.fullmatch(r"\d+ \d+ \* \* \*", CRONJOB["spec"]["schedule"])
+
+
+def test_one_line_lets_the_cronjob_look_at_the_log_first() -> None:
+    patched = copy.deepcopy(CRONJOB)
+    for change in yaml.safe_load((FOLDER / "monitor.yaml").read_text()):
+        *parents, last = change["path"].strip("/").split("/")
+        place = reduce(lambda found, key: found[key], parents, patched)
+        if last == "-":
+            place.append(change["value"])
+        else:
+            place[last] = change["value"]
+    check(patched)
+    pod = patched["spec"]["jobTemplate"]["spec"]["template"]["spec"]
+    (monitor,) = pod["initContainers"]
+    assert monitor["image"] == IMAGE and monitor["securityContext"] == CONTAINER["securityContext"]
+    assert {mount["name"] for mount in monitor["volumeMounts"]} == {volume["name"] for volume in pod["volumes"]}
+    python, last = monitor["args"][0].splitlines()
+    command = [sys.executable, *shlex.split(python)[1:]]
+    done = subprocess.run(command, cwd=ROOT, capture_output=True, text=True, check=False)
+    assert done.returncode == 1 and "/runs/serving_models/mnist is no folder" in done.stderr  # the options are right
+    mounts = {mount["mountPath"]: mount["name"] for mount in monitor["volumeMounts"]}
+    claims = {volume["name"]: volume.get("persistentVolumeClaim", {}).get("claimName") for volume in pod["volumes"]}
+    requests = yaml.safe_load((ROOT / "serving/tensorflow_serving/kubernetes/request-log/pvc.yaml").read_text())
+    assert claims[mounts["/requests"]] == requests["metadata"]["name"]
+    for code, expected in ((0, 0), (5, 0), (1, 0), (2, 1)):
+        assert subprocess.run(["sh", "-c", f"(exit {code})\n{last}"], check=False).returncode == expected
 
 
 def test_run_local_accepts_the_command() -> None:

@@ -2,14 +2,9 @@
 
 from __future__ import annotations
 
-import json
 import sys
-import threading
-from collections.abc import Callable, Iterator
-from contextlib import contextmanager
-from http.server import BaseHTTPRequestHandler, ThreadingHTTPServer
+from collections.abc import Callable
 from pathlib import Path
-from typing import Any
 
 import pytest
 
@@ -17,46 +12,9 @@ from data.notify import RETRIES, notify
 from pipeline.exit_codes import DATA_REFUSED, FAILED, PUSHED, WRONG_USE
 from pipeline.local.cli import main
 from tests.conftest import Outcome, random_images, write_folder
+from tests.endpoint import listening
 
 Run = Callable[..., Outcome]
-
-
-class Endpoint:
-    """What an HTTP server got. It answers with the next of `answers`, then always with the last one."""
-
-    def __init__(self, *answers: int) -> None:
-        self.answers, self.got, self.headers = list(answers), list[Any](), list[Any]()
-        self.url = ""
-
-
-@contextmanager
-def listening(*answers: int) -> Iterator[Endpoint]:
-    endpoint = Endpoint(*answers)
-
-    class Handler(BaseHTTPRequestHandler):
-        def do_POST(self) -> None:
-            endpoint.got.append(json.loads(self.rfile.read(int(self.headers["Content-Length"]))))
-            endpoint.headers.append((self.path, self.headers))
-            code = endpoint.answers.pop(0) if len(endpoint.answers) > 1 else endpoint.answers[0]
-            self.send_response(code)
-            if code == 302:
-                self.send_header("Location", "/elsewhere")
-            self.send_header("Content-Length", "0")
-            self.end_headers()
-
-        def log_message(self, *_: object) -> None:
-            pass
-
-    server = ThreadingHTTPServer(("127.0.0.1", 0), Handler)
-    endpoint.url = f"http://127.0.0.1:{server.server_port}"
-    thread = threading.Thread(target=server.serve_forever)
-    thread.start()
-    try:
-        yield endpoint
-    finally:
-        server.shutdown()
-        thread.join()
-        server.server_close()
 
 
 def test_it_is_one_post_of_json_with_the_token(monkeypatch: pytest.MonkeyPatch) -> None:

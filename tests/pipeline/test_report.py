@@ -15,6 +15,7 @@ from playwright.sync_api import Browser
 
 from components.evaluator.predictions import Predictions, read_predictions
 from components.evaluator.report import Evaluation, Gate
+from data.reference import IN_VERSION, read_reference
 from pipeline.config import Config
 from pipeline.exit_codes import DATA_REFUSED, FAILED, MODEL_REFUSED, PUSHED, WRONG_USE
 from pipeline.report import charts, evaluated
@@ -105,6 +106,8 @@ def test_a_pushed_run_answers_every_question(runs: Runs) -> None:
     assert found["classes"].count("0.0100") >= 10  # the floor of each class
     assert "The 40 test examples" in found["mistakes"] and runs.page(runs.pushed).count("<img") == 40
     assert "Accuracy after each of the 28 rows" in found["rows"]
+    assert "what it answered for these 200 test examples" in found["reference"]
+    assert read_reference(f"{runs.pushed.pushed_to}/{IN_VERSION}").examples == 200
     assert "train: 1,000 examples, eval: 100 examples, test: 200 examples" in found["data"]
     assert "None: every split matches the schema." in found["data"]
     assert "took the longest" in found["steps"]

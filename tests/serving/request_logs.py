@@ -56,8 +56,9 @@ def proxy(target: str, out: Path, *flags: str) -> Iterator[Proxy]:
         process = subprocess.Popen(command, stderr=file, cwd=ROOT)
     running = Proxy(process, output, out)
     try:
-        until(lambda: re.search(r"localhost:\d+ to", output.read_text()) or process.poll() is not None)
-        (running.address,) = re.findall(r"Passing on from (localhost:\d+) to", output.read_text())
+        until(lambda: "Passing on" in output.read_text() or process.poll() is not None)
+        (port,) = re.findall(r"Passing on from 127\.0\.0\.1:(\d+) to", output.read_text())
+        running.address = f"localhost:{port}"
         yield running
     finally:
         process.kill()

@@ -131,7 +131,7 @@ def test_the_deadline_of_a_call_to_a_stalled_server(behind: tuple[Bytes, str], c
         call = channel.unary_unary(PREDICT).future(request(), timeout=patience, metadata=[("stall", "")])
         until(lambda count=count: len(handler.remaining) > count)
         if patience is None:
-            assert handler.remaining[-1] is None
+            assert handler.remaining[-1] > 10**6  # there is no deadline
             call.cancel()
         else:
             assert 0 < handler.remaining[-1] < patience
@@ -224,8 +224,9 @@ def test_after_a_kill_nothing_that_was_answered_is_lost(behind: tuple[Bytes, str
         running.process.kill()
         for caller in callers:
             caller.join()
-    until(lambda: not list((tmp_path / "log").rglob("*.unfinished")))
-    assert answered <= {record.request_id for record in read(tmp_path / "log")}
+    # The process that writes may just have begun.
+    until(lambda: answered <= {record.request_id for record in read(tmp_path / "log")})
+    assert not list((tmp_path / "log").rglob("*.unfinished"))
 
 
 def test_sigterm_lets_running_calls_finish_and_be_logged(behind: tuple[Bytes, str], tmp_path: Path) -> None:

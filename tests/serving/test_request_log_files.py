@@ -66,6 +66,7 @@ def test_clients_log_what_they_are_answered(connect: Connect, tmp_path: Path, fa
     assert sorted(chunk.inputs["images"][0, 0, 0] for chunk in chunks) == [0, 2, 4]
 
 
+@pytest.mark.slow
 def test_the_stand_in_logs(half_plus_two: Callable[..., Path], tmp_path: Path) -> None:
     half_plus_two(tmp_path / "models", 7)
     flags = ["--model_name=half_plus_two", f"--model_base_path={tmp_path / 'models'}"]
