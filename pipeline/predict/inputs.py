@@ -24,7 +24,7 @@ from data.readers.tree import kind_of
 from data.splits import SPLITS, shard_names, shard_pattern
 from data.survey import Survey, levels_of
 
-BATCH = 256
+BATCH = 1024
 PIECE = 10_000
 """How many pictures or rows of a table are a shard."""
 _SAMPLED = 2000

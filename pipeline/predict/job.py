@@ -6,6 +6,7 @@ from collections.abc import Iterator
 from typing import cast
 
 import apache_beam as beam
+import numpy as np
 from apache_beam.ml.inference.base import PredictionResult, RunInference
 from apache_beam.options.pipeline_options import PipelineOptions
 
@@ -76,7 +77,8 @@ class _Write(beam.DoFn):
             raise RuntimeError(f"Batch {batch.number} of {batch.shard.name} is out of order: the engine split a stage.")
         inputs, labels = batch.inputs, batch.labels
         if answer.refused:
-            inputs = [inputs[at] for at in answer.kept] if isinstance(inputs, list) else inputs[answer.kept]
+            kept = answer.kept
+            inputs = inputs[kept] if isinstance(inputs, np.ndarray) else [inputs[at] for at in kept]
         found = Columns(
             [batch.ids[at] for at in answer.kept], [labels[at] for at in answer.kept], inputs, answer.probabilities
         )

@@ -2,7 +2,10 @@
 
 from __future__ import annotations
 
+import os
 from collections.abc import Iterable, Mapping, Sequence
+from concurrent.futures import ThreadPoolExecutor
+from functools import lru_cache
 from pathlib import Path
 from typing import Any, NamedTuple
 
@@ -17,6 +20,7 @@ from pipeline.predict.folder import Served
 from pipeline.predict.inputs import Batch
 
 _SHOWN = 200
+_PART = 256
 
 
 class Answer(NamedTuple):
@@ -44,6 +48,7 @@ class SavedModel:
             reason = (str(error).strip().splitlines() or [type(error).__name__])[0][:_SHOWN].rstrip(".")
             raise UserError(f"The model in {folder} cannot be loaded: {reason}. Name a version folder.") from None
         self.signatures = self._loaded.signatures
+        self._threads = ThreadPoolExecutor(len(os.sched_getaffinity(0)))
         outputs = getattr(self.signatures.get(SERVING_DEFAULT), "structured_outputs", {})
         if PROBABILITIES not in outputs:
             raise UserError(
@@ -54,6 +59,8 @@ class SavedModel:
     def predict(self, inputs: Sequence[bytes] | np.ndarray) -> np.ndarray:
         """Probabilities, float32 [N, classes], of serialized tf.Examples or of inputs as `data.example.input_spec` has.
 
+        A recurrent network does not keep several cores busy with one call, so each gets a part of the inputs.
+
         Raises:
             tf.errors.OpError: the graph refuses one of them.
         """
@@ -62,7 +69,12 @@ class SavedModel:
         name = PREDICT_IMAGES if isinstance(inputs, np.ndarray) else SERVING_DEFAULT
         signature = self.signatures[name]
         (argument,) = signature.structured_input_signature[1]
-        return np.asarray(signature(**{argument: tf.constant(inputs)})[PROBABILITIES].numpy())
+
+        def call(start: int) -> np.ndarray:
+            part = tf.constant(inputs[start : start + _PART])
+            return np.asarray(signature(**{argument: part})[PROBABILITIES].numpy())
+
+        return np.concatenate(list(self._threads.map(call, range(0, len(inputs), _PART))))
 
     def accepts(self, record: bytes) -> bool:
         """Whether a record is a tf.Example as the model takes it."""
@@ -74,6 +86,10 @@ class SavedModel:
             return False
 
 
+load = lru_cache(maxsize=1)(SavedModel)
+"""A process, with all its threads, holds a model once."""
+
+
 def describe(folder: Path) -> tuple[Served, SavedModel]:
     """Loads a version folder, and says what it is.
 
@@ -82,7 +98,7 @@ def describe(folder: Path) -> tuple[Served, SavedModel]:
     """
     import tensorflow as tf
 
-    model = SavedModel(str(folder))
+    model = load(str(folder))
     constants: Mapping[str, Any] = {}
     if found := model.signatures.get(DESCRIBE):
         constants = {name: value.numpy()[0] for name, value in found(about=tf.constant([""])).items()}
@@ -108,7 +124,7 @@ class Handler(ModelHandler[Batch, PredictionResult, SavedModel]):
         self._folder = folder
 
     def load_model(self) -> SavedModel:
-        return SavedModel(self._folder)
+        return load(self._folder)
 
     def run_inference(
         self, batch: Sequence[Batch], model: SavedModel, inference_args: dict[str, Any] | None = None

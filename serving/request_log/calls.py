@@ -8,7 +8,7 @@ from dataclasses import dataclass, field
 
 import hpack
 
-from serving.request_log.record import METHODS, REQUEST_ID
+from serving.request_log.record import METHODS, REQUEST_ID, Add
 
 _PREFACE_BYTES, _HEAD_BYTES = 24, 9
 _DATA, _HEADERS, _RST_STREAM, _CONTINUATION = 0x0, 0x1, 0x3, 0x9
@@ -19,13 +19,11 @@ _MAX_MESSAGE = 2**28
 # zlib's way to say: with the header of gzip or of zlib.
 _ANY_HEADER = 32 + zlib.MAX_WBITS
 
-Add = Callable[[str, bytes, bytes, str | None], None]
-
 
 @dataclass
 class _Call:
     method: str
-    request_id: str | None
+    request_id: str
     request: list[bytes] = field(default_factory=list)
     response: list[bytes] = field(default_factory=list)
 
@@ -113,8 +111,9 @@ class Calls:
             if kind == _HEADERS:
                 headers = self._client.headers(content)
                 if stream not in self.open:  # else they are trailers
-                    method, name = METHODS.get(headers.get(b":path", b"").decode()), headers.get(REQUEST_ID.encode())
-                    self.open[stream] = _Call(method, name and name.decode("utf-8", "replace")) if method else None
+                    method = METHODS.get(headers.get(b":path", b"").decode())
+                    name = headers.get(REQUEST_ID.encode(), b"").decode("utf-8", "replace")
+                    self.open[stream] = _Call(method, name) if method else None
             elif kind == _RST_STREAM:
                 self.open.pop(stream, None)
             elif call := self.open.get(stream):

@@ -7,10 +7,7 @@ from typing import Any
 
 import grpc
 
-from serving.request_log.record import METHODS, REQUEST_ID
-
-Add = Callable[[str, bytes, bytes, str | None], None]
-"""`RequestLog.add`."""
+from serving.request_log.record import METHODS, REQUEST_ID, Add
 
 
 class LogInterceptor(grpc.UnaryUnaryClientInterceptor):

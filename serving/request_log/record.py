@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from collections.abc import Mapping
+from collections.abc import Callable, Mapping
 from dataclasses import dataclass
 from datetime import UTC, datetime, timedelta
 from typing import Any
@@ -29,6 +29,8 @@ METHODS = {f"/tensorflow.serving.PredictionService/{method}": method for method 
 """The gRPC methods that are logged, and their short names."""
 REQUEST_ID = "x-request-id"
 """The key of the metadata in which a caller names a request."""
+Add = Callable[[str, bytes, bytes, str | None], None]
+"""The type of `RequestLog.add`: the method, the request, the response, and the caller's id of the request."""
 
 
 @dataclass(frozen=True)
