@@ -10,6 +10,8 @@ import runpy
 import sys
 import tempfile
 from collections.abc import Callable, Mapping, Sequence
+from contextlib import chdir
+from multiprocessing import forkserver
 from multiprocessing.context import ForkServerProcess
 from pathlib import Path
 from typing import Any
@@ -26,6 +28,8 @@ def start(
 
     Only TFX is imported already: the project's modules come from the path of the process.
     """
+    with chdir(Path(__file__).parents[1]):  # the server finds `tests` in its own folder
+        forkserver.ensure_running()
     process = _CONTEXT.Process(target=_call, args=(str(log), dict(environment or os.environ), function, arguments))
     process.start()
     return process

@@ -8,7 +8,10 @@ import numpy as np
 import pytest
 import tensorflow_transform as tft
 from ml_metadata.proto import metadata_store_pb2
-from tfx import v1 as tfx
+from tfx.dsl.component.experimental.annotations import OutputArtifact
+from tfx.dsl.component.experimental.decorators import component
+from tfx.orchestration import metadata
+from tfx.orchestration.pipeline import Pipeline
 from tfx.types import artifact_utils, standard_artifacts
 from tfx.utils import proto_utils
 
@@ -101,15 +104,15 @@ def test_a_model_that_answers_nan_is_refused_with_a_sentence(
         evaluate(tmp_path / "model", tmp_path, images, Gates())
 
 
-@tfx.dsl.components.component
-def Unrecordable(model: tfx.dsl.components.OutputArtifact[standard_artifacts.Model]) -> None:
+@component
+def Unrecordable(model: OutputArtifact[standard_artifacts.Model]) -> None:
     """Gives its output a number that ML Metadata does not take."""
     model.set_float_custom_property("loss", math.nan)
 
 
 def test_a_step_whose_result_cannot_be_recorded_has_failed(tmp_path: Path) -> None:
-    connection = tfx.orchestration.metadata.sqlite_metadata_connection_config(str(tmp_path / "metadata.db"))
-    pipeline = tfx.dsl.Pipeline(
+    connection = metadata.sqlite_metadata_connection_config(str(tmp_path / "metadata.db"))
+    pipeline = Pipeline(
         pipeline_name="numbers",
         pipeline_root=str(tmp_path),
         components=[Unrecordable()],
@@ -118,8 +121,6 @@ def test_a_step_whose_result_cannot_be_recorded_has_failed(tmp_path: Path) -> No
     reporter = SimpleNamespace(begin=lambda step: None, end=lambda state: None)
     with pytest.raises(Exception, match="nan"):
         LocalRunner(connection, "1", {}, reporter, Beam()).run(pipeline)  # type: ignore[arg-type]
-    from tfx.orchestration import metadata
-
     with metadata.Metadata(connection) as handle:
         (execution,) = handle.store.get_executions()
     assert execution.last_known_state == metadata_store_pb2.Execution.FAILED

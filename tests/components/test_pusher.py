@@ -8,8 +8,8 @@ from pathlib import Path
 
 import pytest
 import tensorflow as tf
-from tfx import v1 as tfx
 from tfx.components.pusher.executor import Executor
+from tfx.proto import pusher_pb2
 from tfx.types import standard_artifacts
 from tfx.utils import proto_utils
 
@@ -37,7 +37,7 @@ def push(executor: Executor, folder: Path, base: Path | str, blessed: int = 1) -
     (folder / "evaluation" / REFERENCE).write_bytes(b"held out")
     blessing.set_int_custom_property("blessed", blessed)
     blessing.set_int_custom_property("has_model", 1)
-    destination = tfx.proto.PushDestination(filesystem=tfx.proto.PushDestination.Filesystem(base_directory=str(base)))
+    destination = pusher_pb2.PushDestination(filesystem=pusher_pb2.PushDestination.Filesystem(base_directory=str(base)))
     executor.Do(
         {"infra_blessing": [blessing], "evaluation": [evaluation]},
         {"pushed_model": [pushed]},

@@ -23,7 +23,7 @@ from components.trainer.settings import Model, TrainerSettings, Training
 from data.errors import UserError
 from data.example import ExampleSpec
 from data.readers import Images
-from tests.components.trainings import Trained, train, training_job
+from tests.components.trainings import SMALL, Trained, train, training_job
 
 
 def test_every_example_is_read_once_in_each_split(
@@ -155,7 +155,7 @@ def test_it_stops_early_and_keeps_the_best_epoch(transform, example_files, tmp_p
     assert len(epochs) < 30
     best = min(epochs, key=lambda epoch: epoch["val_loss"])
     assert best["epoch"] == len(epochs) - 1
-    network = build_model(Model(units=32), ExampleSpec())
+    network = build_model(SMALL, ExampleSpec())
     exported = tf.saved_model.load(job.serving_model_dir).model_variables
     network.set_weights([variable.numpy() for variable in exported])
     network.compile(loss=tf_keras.losses.SparseCategoricalCrossentropy(from_logits=True))

@@ -13,13 +13,19 @@ import tensorflow as tf
 from data.example import IMAGE, LABEL, serialize
 from pipeline.exit_codes import DATA_REFUSED, FAILED
 from tests.conftest import Outcome, states, versions
+from tests.pipeline.few_digits import few_mnist
 
 Run = Callable[..., Outcome]
 
 
+@pytest.fixture(scope="module")
+def few(tmp_path_factory: pytest.TempPathFactory) -> Path:
+    return few_mnist(tmp_path_factory.mktemp("data"))
+
+
 @pytest.fixture
-def folder(small_mnist: Path, tmp_path: Path) -> Path:
-    return Path(shutil.copytree(small_mnist, tmp_path / "digits"))
+def folder(few: Path, tmp_path: Path) -> Path:
+    return Path(shutil.copytree(few, tmp_path / "digits"))
 
 
 def rewrite(folder: Path, split: str, change: Callable[[list[bytes]], list[bytes]]) -> None:
@@ -48,7 +54,7 @@ def assert_refused(outcome: Outcome, root: Path) -> None:
 
 @pytest.mark.slow
 def test_every_problem_of_every_split_is_named_and_mended_data_runs_on_the_same_root(
-    run: Run, folder: Path, tmp_path: Path, small_mnist: Path
+    run: Run, folder: Path, tmp_path: Path, few: Path
 ) -> None:
     def shorten(records: list[bytes]) -> list[bytes]:
         for position in (7, 9):
@@ -69,7 +75,7 @@ def test_every_problem_of_every_split_is_named_and_mended_data_runs_on_the_same_
     assert "train: label: expected 1 INT value in every example" in outcome.text
     assert "test: expected examples; seen: none" in outcome.text
 
-    shutil.copytree(small_mnist, folder, dirs_exist_ok=True)
+    shutil.copytree(few, folder, dirs_exist_ok=True)
     assert run(tmp_path / "root", folder, options=("--to", "Transform")).code == 0
     assert states(tmp_path / "root")["Transform"] == "COMPLETE"
 
@@ -78,7 +84,7 @@ def test_every_problem_of_every_split_is_named_and_mended_data_runs_on_the_same_
 def test_a_profile_of_another_size_is_refused(run: Run, folder: Path, tmp_path: Path) -> None:
     outcome = run(tmp_path / "root", folder, "data.rows=14")
     assert_refused(outcome, tmp_path / "root")
-    assert "expected 14 × 28 = 392: 3000 in split train" in outcome.text
+    assert "expected 14 × 28 = 392: 1000 in split train" in outcome.text
 
 
 def corrupt(folder: Path, kind: str) -> None:

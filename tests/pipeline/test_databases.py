@@ -14,6 +14,7 @@ from pipeline.history.__main__ import main as history
 from pipeline.local.cli import main
 from tests.conftest import MNIST, Outcome
 from tests.pipeline import databases
+from tests.pipeline.few_digits import SMALL, few_mnist
 
 Server = tuple[str, int]
 pytestmark = pytest.mark.slow
@@ -40,14 +41,20 @@ def test_a_run_the_cache_and_the_history(
     connection: str,
     run: Callable[..., Outcome],
     tmp_path: Path,
-    small_mnist: Path,
     capfd: pytest.CaptureFixture[str],
 ) -> None:
     """PostgreSQL has limits for what a step records, so there the whole chain runs."""
     last = STEPS[-1] if server[0] == "postgresql" else "DataGate"
-    settings = ("training.epochs=1", "training.warmup_epochs=0", "gates.accuracy=0.0", "gates.class_accuracy=0.0")
+    data = few_mnist(tmp_path)
+    settings = (
+        SMALL,
+        "training.epochs=1",
+        "training.warmup_epochs=0",
+        "gates.accuracy=0.0",
+        "gates.class_accuracy=0.0",
+    )
     for state in ("COMPLETE", "CACHED"):
-        outcome = run(tmp_path, small_mnist, *settings, connection, options=("--to", last))
+        outcome = run(tmp_path, data, *settings, connection, options=("--to", last))
         assert outcome.code == PUSHED, outcome.text
         capfd.readouterr()
         assert history(["show", "last", "--run-root", str(tmp_path), "--set", connection]) == 0
@@ -59,7 +66,7 @@ def test_a_run_the_cache_and_the_history(
         assert (
             run(
                 tmp_path,
-                small_mnist,
+                data,
                 'data.class_names=["é",' + '"b","c","d","e","f","g","h","i","j"]',
                 connection,
                 options=("--to", "CuratedSchema"),

@@ -3,7 +3,7 @@
 from pathlib import Path
 
 import pytest
-from tfx import v1 as tfx
+from tfx.orchestration.pipeline import Pipeline
 
 from pipeline import definition
 from pipeline.config import Config
@@ -11,11 +11,11 @@ from pipeline.definition import STEPS, create_pipeline
 
 
 @pytest.fixture
-def pipeline(tmp_path: Path) -> tfx.dsl.Pipeline:
+def pipeline(tmp_path: Path) -> Pipeline:
     return create_pipeline(Config(), pipeline_root=str(tmp_path), serving_dir=str(tmp_path / "serving"))
 
 
-def test_every_step_runs_after_the_steps_it_needs(pipeline: tfx.dsl.Pipeline) -> None:
+def test_every_step_runs_after_the_steps_it_needs(pipeline: Pipeline) -> None:
     upstream = {component.id: {node.id for node in component.upstream_nodes} for component in pipeline.components}
     assert set(upstream) == set(STEPS)
     for index, step in enumerate(STEPS):
@@ -27,7 +27,7 @@ def test_every_step_runs_after_the_steps_it_needs(pipeline: tfx.dsl.Pipeline) ->
     assert "Trainer" in upstream["Baseline"] and "Baseline" in upstream["Evaluator"]
 
 
-def test_every_step_that_computes_has_a_fingerprint(pipeline: tfx.dsl.Pipeline) -> None:
+def test_every_step_that_computes_has_a_fingerprint(pipeline: Pipeline) -> None:
     fingerprints = {node.id: node.exec_properties.get("fingerprint") for node in pipeline.components}
     assert fingerprints.pop("Baseline") is None  # a resolver, which is never cached
     assert all(len(fingerprint) == 16 for fingerprint in fingerprints.values())

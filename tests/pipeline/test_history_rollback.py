@@ -24,6 +24,7 @@ from serving.launch import model_server, wait_until_available
 from tests.conftest import last_run, run_pipeline, states, versions
 from tests.data.test_signature import key_pair
 from tests.pipeline import test_history
+from tests.pipeline.few_digits import SMALL
 from tests.pipeline.test_history import FIRST, Command, Recorded, answer
 
 command, recorded, roots = test_history.command, test_history.recorded, test_history.roots
@@ -203,7 +204,7 @@ def test_after_a_gc_real_runs_still_find_what_they_need(
     assert versions(root) == list(recorded.versions)
     assert not (root / "logs" / recorded.refused / "run.log").exists()
     # A third model is pushed. The first version is then neither served nor the baseline.
-    weak = ("training.epochs=1", "training.warmup_epochs=0", "gates.accuracy=0.1", *options)
+    weak = (SMALL, "training.epochs=1", "training.warmup_epochs=0", "gates.accuracy=0.1", *options)
     assert run_pipeline(root, small_mnist, *weak).code == PUSHED
     before, models = size(root), root / "artifacts" / "Trainer" / "model"
     on_disk = size(models)

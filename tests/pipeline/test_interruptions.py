@@ -16,19 +16,22 @@ import pytest
 from pipeline.exit_codes import FAILED, INTERRUPTED, PUSHED
 from tests import processes
 from tests.conftest import PACKAGES, QUICK, ROOT, states, versions
-from tests.pipeline.few_digits import few_mnist
+from tests.pipeline.few_digits import SMALL, few_mnist, prepared
 
 COMMAND = [sys.executable, "-m", "pipeline.run_local"]
 
 
 def arguments(root: Path, folder: Path) -> list[str]:
-    return ["-m", "pipeline.run_local", "--run-root", str(root), "--set", f"data.path={folder}", *QUICK]
+    return ["-m", "pipeline.run_local", "--run-root", str(root), "--set", f"data.path={folder}", *QUICK, SMALL]
 
 
 @pytest.mark.slow
-def test_an_interrupted_run_says_how_to_go_on_and_the_same_command_does(tmp_path: Path) -> None:
+def test_an_interrupted_run_says_how_to_go_on_and_the_same_command_does(
+    tmp_path: Path, tmp_path_factory: pytest.TempPathFactory
+) -> None:
     """First in the Trainer, then in the Evaluator."""
-    root, data = tmp_path / "root", few_mnist(tmp_path)
+    few = prepared(tmp_path_factory.getbasetemp())
+    root, data = few.root, few.data
     for sent, step, after in ((signal.SIGTERM, "Trainer", "Transform"), (signal.SIGINT, "Evaluator", "Baseline ")):
         log = tmp_path / step
         process = processes.start(log, processes.python, arguments(root, data))
@@ -103,12 +106,12 @@ def test_from_needs_an_earlier_run(tmp_path: Path, small_mnist: Path, capfd: pyt
 
 
 @pytest.mark.slow
-def test_a_changed_source_file_runs_its_step_again(tmp_path: Path, small_mnist: Path) -> None:
+def test_a_changed_source_file_runs_its_step_again(tmp_path: Path) -> None:
     """The project is copied, run, edited and run again up to Transform."""
-    tree = tmp_path / "tree"
+    tree, data = tmp_path / "tree", few_mnist(tmp_path)
     for package in PACKAGES:
         shutil.copytree(ROOT / package, tree / package, ignore=shutil.ignore_patterns("*.gz", "__pycache__"))
-    options = ["--run-root", str(tmp_path / "root"), "--to", "Transform", "--set", f"data.path={small_mnist}"]
+    options = ["--run-root", str(tmp_path / "root"), "--to", "Transform", "--set", f"data.path={data}"]
 
     def run() -> None:
         code, text = processes.run(processes.python, ["-m", "pipeline.run_local", *options], str(tree))

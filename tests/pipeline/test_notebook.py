@@ -9,9 +9,9 @@ import pytest
 
 from pipeline.definition import STEPS
 from tests.conftest import ROOT, versions
-from tests.pipeline.few_digits import few_mnist
+from tests.pipeline.few_digits import SMALL, few_mnist
 
-SETTINGS = ("training.epochs=4", "model.units=32", "gates.accuracy=0.3", "gates.class_accuracy=0.0")
+SETTINGS = (SMALL, "training.epochs=4", "model.units=32", "gates.accuracy=0.3", "gates.class_accuracy=0.0")
 
 
 @pytest.fixture(scope="module")

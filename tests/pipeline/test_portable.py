@@ -28,7 +28,7 @@ from pipeline.engines.settings import Beam, pipeline_args
 from pipeline.exit_codes import FAILED, PUSHED
 from pipeline.runs.root import RunRoot
 from tests.conftest import ROOT, Outcome, install_package, run_pipeline, states, versions
-from tests.pipeline.few_digits import COUNTS, SETTINGS, few_mnist
+from tests.pipeline.few_digits import COUNTS, SETTINGS, Prepared, prepared
 from tests.pipeline.portable import BEAM_SERVER, PRISM, Engine, engine, needs_prism
 
 Run = Callable[..., Outcome]
@@ -38,8 +38,13 @@ pytestmark = pytest.mark.slow
 
 
 @pytest.fixture(scope="module")
-def small_mnist(tmp_path_factory: pytest.TempPathFactory) -> Path:
-    return few_mnist(tmp_path_factory.mktemp("data"))
+def few(tmp_path_factory: pytest.TempPathFactory) -> Prepared:
+    return prepared(tmp_path_factory.getbasetemp())
+
+
+@pytest.fixture(scope="module")
+def small_mnist(few: Prepared) -> Path:
+    return few.data
 
 
 @pytest.fixture(scope="module")
@@ -56,12 +61,9 @@ def preset(site: Path, tmp_path_factory: pytest.TempPathFactory) -> Iterator[Eng
 
 
 @pytest.fixture(scope="module")
-def in_memory(tmp_path_factory: pytest.TempPathFactory, small_mnist: Path) -> Path:
+def in_memory(few: Prepared) -> Path:
     """The run root of the first steps on the direct engine."""
-    root = tmp_path_factory.mktemp("direct") / "root"
-    outcome = run_pipeline(root, small_mnist, options=("--to", "Transform"))
-    assert outcome.code == PUSHED, outcome.text
-    return root
+    return few.root
 
 
 @pytest.fixture(scope="module")
@@ -225,7 +227,7 @@ def sockets(pid: int) -> int:
     [("pool", "the Beam engine reports"), ("server", "the connection to Beam's job server was lost")],
 )
 def test_a_killed_engine_ends_the_run_with_a_sentence_and_the_same_command_goes_on(
-    run: Run, own_engine: Engine, site: Path, victim: str, sentence: str, small_mnist: Path, tmp_path: Path
+    run: Run, own_engine: Engine, preset: Engine, victim: str, sentence: str, small_mnist: Path, tmp_path: Path
 ) -> None:
     root, options = tmp_path / "root", ("--to", "ExampleGen")
     killer = kill_during_a_job(own_engine, victim)
@@ -234,8 +236,7 @@ def test_a_killed_engine_ends_the_run_with_a_sentence_and_the_same_command_goes_
     assert not killer.is_alive() and outcome.code == FAILED, outcome.text
     assert f"ExampleGen failed: {sentence}" in outcome.text and "the same command, continues" in outcome.text
     assert "Traceback" not in outcome.text and states(root)["ExampleGen"] == "FAILED"
-    with engine(tmp_path / "next", site, prism=True) as another:
-        again = run(root, small_mnist, *another.overrides, options=options)
+    again = run(root, small_mnist, *preset.overrides, options=options)
     assert again.code == PUSHED, again.text
     assert states(root)["ExampleGen"] == "COMPLETE"
 

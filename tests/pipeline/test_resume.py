@@ -15,8 +15,8 @@ import tensorflow as tf
 from pipeline.exit_codes import FAILED, PUSHED, WRONG_USE
 from pipeline.local.cli import main
 from tests import processes
-from tests.conftest import QUICK, last_run, run_pipeline, states, versions
-from tests.pipeline.few_digits import few_mnist
+from tests.conftest import QUICK, infra_server, last_run, run_pipeline, states, versions
+from tests.pipeline.few_digits import SMALL, few_mnist
 
 # At each of these places, a log line of the work itself.
 LINES = {
@@ -28,6 +28,7 @@ LINES = {
 }
 # What the state of a training must hold beside the weights.
 STATEFUL = (
+    SMALL,
     "training.ema_momentum=0.9",
     "augmentation.shift=1.0",
     "augmentation.elastic_alpha=20.0",
@@ -66,7 +67,8 @@ def test_a_run_that_was_killed_at_five_places_pushes_the_model_of_an_undisturbed
     tmp_path: Path, capfd: pytest.CaptureFixture[str]
 ) -> None:
     root, data = tmp_path / "killed", few_mnist(tmp_path)
-    command = ["--run-root", str(root), "--set", f"data.path={data}", *QUICK, *STATEFUL]
+    settings = (*QUICK, *STATEFUL, f"infra.server={infra_server()}")
+    command = ["--run-root", str(root), "--set", f"data.path={data}", *settings]
     resume = ["--run-root", str(root), "--resume"]
     assert driver(*command, killed_in="ExampleGen")[0] == -9
     assert driver(*resume, killed_in="Trainer")[0] == -9

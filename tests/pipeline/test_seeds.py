@@ -20,7 +20,7 @@ from pipeline.runs.records import Run, Step
 from pipeline.runs.root import RunRoot
 from pipeline.seeds import main, row, summarize
 from tests.conftest import QUICK, Outcome, captured, last_run, states, write_folder
-from tests.pipeline.few_digits import SETTINGS, few_digits, few_mnist
+from tests.pipeline.few_digits import SETTINGS, few_digits, prepared
 
 
 def test_the_summary_is_that_of_a_sample() -> None:
@@ -63,7 +63,7 @@ def test_the_time_is_that_of_a_whole_training() -> None:
 
 @dataclass(frozen=True)
 class Seeds:
-    """A run root in which two seeds were trained, the command's options, and what it printed."""
+    """A run root in which, after its first run, two seeds were trained; the command's options, and what it printed."""
 
     root: Path
     options: list[str]
@@ -72,8 +72,8 @@ class Seeds:
 
 @pytest.fixture(scope="module")
 def seeds(tmp_path_factory: pytest.TempPathFactory) -> Seeds:
-    folder = tmp_path_factory.mktemp("seeds")
-    root, data = folder / "root", few_mnist(folder)
+    few = prepared(tmp_path_factory.getbasetemp())
+    root, data = few.root, few.data
     options = ["--run-root", str(root), "--n", "2", "--set", f"data.path={data}", *QUICK, *SETTINGS]
     options.append("gates.accuracy=0.999")
     with captured() as file:
@@ -130,7 +130,7 @@ def test_no_test_example_influences_a_choice(seeds: Seeds, run: Callable[..., Ou
     overrides = (*SETTINGS, "gates.accuracy=0.0", "gates.class_accuracy=0.0")
     outcome = run(root, folder, *overrides, options=("--to", "Evaluator"))
     assert outcome.code == PUSHED, outcome.text
-    assert trained_model(root, 0) == trained_model(seeds.root, 0) is not None
-    assert trained_model(root, 0) != trained_model(seeds.root, 1)
+    assert trained_model(root, 0) == trained_model(seeds.root, 1) is not None
+    assert trained_model(root, 0) != trained_model(seeds.root, 2)
     first = RunRoot(seeds.root, Config()).history("digit-rows")
-    assert first.run(first.ids()[0]).figures["accuracy"] > 0.5 and last_run(root).figures["accuracy"] < 0.3
+    assert first.run(first.ids()[1]).figures["accuracy"] > 0.5 and last_run(root).figures["accuracy"] < 0.3

@@ -13,6 +13,7 @@ import yaml
 from click.testing import CliRunner, Result
 
 from pipeline.definition import STEPS
+from tests import processes
 from tests.conftest import MNIST, ROOT, states
 
 LOCAL, KUBEFLOW = (str(ROOT / "pipeline" / name) for name in ("run_local.py", "run_kubeflow.py"))
@@ -38,12 +39,18 @@ def tfx(*arguments: str) -> Result:
     return CliRunner().invoke(cli_group, [*arguments])
 
 
+def without_checkout(home: Path, *arguments: str) -> None:
+    """`tfx` with these arguments in `home`, in a process that does not look for modules in the checkout."""
+    os.chdir(home)
+    sys.path[:] = [folder for folder in sys.path if Path(folder).resolve() != ROOT]
+    processes.python([str(Path(sys.executable).parent / "tfx"), *arguments])
+
+
 def test_a_pipeline_is_created_and_run(home: Path, monkeypatch: pytest.MonkeyPatch) -> None:
     monkeypatch.setenv("PIPELINE_ARGS", f"--to CuratedSchema --set 'data.path={MNIST}'")
-    create = ["tfx", "pipeline", "create", "--engine", "local", "--pipeline_path", LOCAL]
-    created = subprocess.run(create, capture_output=True, text=True, check=False)
-    assert created.returncode == 0, created.stdout + created.stderr
-    assert 'Pipeline "digit-rows" created successfully.' in created.stdout
+    create = ("pipeline", "create", "--engine", "local", "--pipeline_path", LOCAL)
+    code, printed = processes.run(without_checkout, home, *create)
+    assert code == 0 and 'Pipeline "digit-rows" created successfully.' in printed, printed
     assert not (home / "runs").exists()  # nothing has run
     run = tfx("run", "create", "--engine", "local", "--pipeline_name", "digit-rows")
     assert run.exit_code == 0, run.output

@@ -22,8 +22,8 @@ from pipeline.tune.report import importances, toml
 from pipeline.tune.search import next_trial, work
 from pipeline.tune.study import Search
 from tests import processes
-from tests.conftest import ROOT, last_run, run_pipeline
-from tests.pipeline.few_digits import few_mnist
+from tests.conftest import ROOT, last_run
+from tests.pipeline.few_digits import prepared
 
 RANGES = ("training.learning_rate=1e-3..3e-2", "model.units=8..16", "model.cell=gru,simple_rnn")
 QUICK = ("training.epochs=20", "training.batch_size=200", "model.units=8", "training.warmup_epochs=0.5")
@@ -101,10 +101,10 @@ def test_a_profile_is_written_as_toml(tmp_path: Path) -> None:
 
 @pytest.mark.slow
 def test_an_interrupted_search_continues_its_trial_and_leaves_a_profile_and_a_page(
-    tmp_path: Path, capfd: pytest.CaptureFixture[str]
+    tmp_path: Path, tmp_path_factory: pytest.TempPathFactory, capfd: pytest.CaptureFixture[str]
 ) -> None:
-    root, data, log = tmp_path / "root", few_mnist(tmp_path), tmp_path / "log"
-    assert run_pipeline(root, data, options=("--to", "Transform")).code == 0
+    few, log = prepared(tmp_path_factory.getbasetemp()), tmp_path / "log"
+    root, data = few.root, few.data
     options = [*command(root, data, "--trials", "2"), "--set", "notify.url=http://127.0.0.1:9/hook5ecret"]
     process = processes.start(log, processes.python, ["-m", "pipeline.tune", *options], str(ROOT))
     deadline = time.monotonic() + 600

@@ -15,12 +15,13 @@ from pipeline.exit_codes import FAILED, PUSHED
 from serving.launch import free_port
 from tests import processes
 from tests.conftest import QUICK, versions
-from tests.pipeline.few_digits import few_mnist
+from tests.pipeline.few_digits import SMALL, Prepared, prepared
 
 pytestmark = pytest.mark.slow
 EPOCH = re.compile(r"epoch (\d)/\d  loss (\S+)  accuracy (\S+)  val_loss (\S+)  val_accuracy (\S+)")
 # A training that is long enough to lose a host.
 SETTINGS = (
+    SMALL,
     "training.epochs=5",
     "training.batch_size=8",
     "training.steps_per_execution=1",
@@ -64,20 +65,20 @@ class Host:
 
 
 @pytest.fixture
-def few(tmp_path: Path) -> Path:
-    return few_mnist(tmp_path)
+def few(tmp_path_factory: pytest.TempPathFactory) -> Prepared:
+    return prepared(tmp_path_factory.getbasetemp())
 
 
 @pytest.fixture
-def start(tmp_path: Path, few: Path) -> Iterator[Callable[..., list[Host]]]:
-    """start(root): a chief and its helper."""
+def start(tmp_path: Path, few: Prepared) -> Iterator[Callable[[], list[Host]]]:
+    """start(): a chief and its helper."""
     started: list[Host] = []
 
-    def start(root: Path) -> list[Host]:
+    def start() -> list[Host]:
         cluster = {"worker": [f"127.0.0.1:{free_port()}" for _ in range(2)]}
         for index in range(2):
             config = {"cluster": cluster, "task": {"type": "worker", "index": index}}
-            started.append(Host(tmp_path / f"{len(started)}.txt", root, few, (), config))
+            started.append(Host(tmp_path / f"{len(started)}.txt", few.root, few.data, (), config))
         return started[-2:]
 
     yield start
@@ -92,10 +93,10 @@ def curve(text: str) -> dict[int, list[float]]:
 
 
 def test_two_hosts_that_are_lost_in_turn_train_the_model_of_one_process(
-    tmp_path: Path, few: Path, start: Callable[..., list[Host]]
+    tmp_path: Path, few: Prepared, start: Callable[[], list[Host]]
 ) -> None:
-    root = tmp_path / "two"
-    chief, helper = start(root)
+    root = few.root
+    chief, helper = start()
     helper.wait_for("Worker 1 of 1: waits for the Trainer of the chief 127.0.0.1:")
     chief.wait_for("epoch 1/5")
     time.sleep(0.5)
@@ -106,25 +107,25 @@ def test_two_hosts_that_are_lost_in_turn_train_the_model_of_one_process(
     assert lost and int(lost[1]) == finished + 1
     assert versions(root) == []
 
-    chief, helper = start(root)
+    chief, helper = start()
     chief.wait_for(f"Continues a training that was interrupted after epoch {finished}.")
     chief.wait_for(f"epoch {finished + 1}/5")
     chief.process.kill()
     assert re.search(r"Worker 1 of 1: A training host was lost in epoch \d of 5: ", helper.end(FAILED))
     found |= curve(chief.text)
 
-    chief, helper = start(root)
+    chief, helper = start()
     text = chief.end(PUSHED)
     assert "the training has ended" in helper.end(PUSHED) and "epoch" not in helper.text
     assert re.search(r"interrupted after epoch \d\.", text)
     assert len(versions(root)) == 1
     assert len(list(root.glob("artifacts/Trainer/model/*/Format-Serving/saved_model.pb"))) == 1
     assert not list((root / "artifacts" / "Trainer" / "backup").iterdir())
-    assert len(list((root / "logs").iterdir())) == 3, "the helper has no log of its own"
+    assert len(list((root / "logs").iterdir())) == 1 + 3, "the helper has no log of its own"
     assert not list(root.rglob("workertemp*"))
 
     found |= curve(text)
-    alone = Host(tmp_path / "alone.txt", root, few, ("training.replicas=2",), {}, "--to", "Trainer")
+    alone = Host(tmp_path / "alone.txt", root, few.data, ("training.replicas=2",), {}, "--to", "Trainer")
     expected = curve(alone.end(PUSHED))
     assert list(expected) == [1, 2, 3, 4, 5] and {1, 5} <= set(found)
     for epoch, figures in found.items():
