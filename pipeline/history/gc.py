@@ -112,8 +112,8 @@ def kept_runs(history: History, root: RunRoot, runs: Sequence[Run], keep: int) -
 def kept_versions(model: Path, runs: Iterable[Run], count: int) -> set[Path]:
     """The version folders of a model that stay: the newest `count`, and the baseline.
 
-    That is the newest version with another model than the newest one, and the one that this was compared with. The newest
-    version of other days stays, too: a training of the same days would look at it again.
+    That is the newest version with another model than the newest one, and the one that this was compared with. The
+    newest version of other days stays, too: a training of the same days would look at it again.
     """
     versions = version_folders(str(model))
     kept = versions[:count]

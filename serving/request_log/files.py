@@ -95,7 +95,7 @@ class Files:
         folder = self._folder / hour
         folder.mkdir(mode=0o700, exist_ok=True)
         while True:
-            stamp = time.strftime("%Y%m%dT%H%M%S", time.gmtime())
+            stamp = datetime.now(UTC).strftime("%Y%m%dT%H%M%S.%f")
             self._path = folder / f".{stamp}-{uuid.uuid4().hex[:8]}{_SUFFIX}{_UNFINISHED}"
             file = os.open(self._path, os.O_WRONLY | os.O_CREAT | os.O_EXCL | os.O_APPEND, 0o600)
             # Another process takes a file that nobody has locked for a leftover.

@@ -112,7 +112,7 @@ def test_a_reworded_comment_or_docstring_re_runs_nothing(project: Project) -> No
     ("file", "old", "new", "steps"),
     [
         ("components/example_gen.py", 'TFRecordWriter(target, "GZIP")', 'TFRecordWriter(target, "")', {"ExampleGen"}),
-        ("components/digests.py", "{name: digest for", "{digest: name for", 
+        ("components/digests.py", "{name: digest for", "{digest: name for",
          {"ExampleGen", "StatisticsGen", "DataGate", "Trainer", "InfraValidator", "Pusher"}),
         ("components/transform.py", '= "sequence"', '= "rows"', {"Transform", "Trainer"}),
         ("components/data_validation/gate.py", "examples += dataset.num_examples", "examples -= dataset.num_examples",

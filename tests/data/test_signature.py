@@ -119,7 +119,11 @@ def other_bundle(folder: Path) -> None:
             lambda folder: (folder / "model.sig").write_text("{}"),
             r"model\.sig is no signature of model-signing \(KeyError",
         ),
-        (other_bundle, r"or a signature of another model: assets/größe\.txt, assets\.extra/provenance\.json, saved_model\.pb and 1 more"),
+        (
+            other_bundle,
+            r"or a signature of another model: assets/größe\.txt, assets\.extra/provenance\.json,"
+            r" saved_model\.pb and 1 more",
+        ),
         (forge, r"model\.sig was not made with the key of .*, or was changed"),
         (link, r"größe\.txt is a link, which no signature covers"),
         (lambda folder: os.mkfifo(folder / "pipe"), r"pipe is no file, and no signature covers it"),

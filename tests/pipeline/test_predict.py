@@ -349,30 +349,21 @@ def test_the_newest_version_or_the_one_that_is_named(model: Path, digits: Images
 
 @pytest.mark.slow
 @needs_prism
-def test_workers_in_other_processes_write_the_same_files(
+def test_workers_that_have_only_the_installed_package_write_the_same(
     digits: Images, expected: np.ndarray, predict: Callable[..., Outcome], tmp_path: Path
 ) -> None:
-    """Beam's processes on this machine, and an engine whose workers have only the installed package."""
-    records = [serialize_labelled(pixels, label) for pixels, label in zip(digits.pixels, digits.labels, strict=True)]
-    folder = write_shards(tmp_path / "data", [records[:200], records[200:], []])
+    """They open the input themselves."""
     np.savez(tmp_path / "scans.npz", x_test=digits.pixels)
-    ids = [*(f"test-00000-of-00003.tfrecord.gz:{at}" for at in range(200)),
-           *(f"test-00001-of-00003.tfrecord.gz:{at}" for at in range(100))]  # fmt: skip
-    processes = ("--beam-arg=--direct_running_mode=multi_processing", "--beam-arg=--direct_num_workers=2")
-    outcome = predict(folder, *processes, out=tmp_path / "processes")
-    assert outcome.code == PUSHED, outcome.text
-    check(tmp_path / "processes", expected, ids)
     with engine(tmp_path / "engine", install_package(tmp_path / "installed"), prism=True) as running:
-        for source, name in ((folder, "records"), (tmp_path / "scans.npz", "arrays")):
-            outcome = predict(source, "--set", *running.overrides, out=tmp_path / name)
-            assert outcome.code == PUSHED, outcome.text
-    check(tmp_path / "records", expected, ids)
-    assert len(pd.read_parquet(tmp_path / "records" / "test-00002-of-00003.parquet")) == 0
-    check(tmp_path / "arrays", expected, [str(number) for number in range(DIGITS)])
+        outcome = predict(tmp_path / "scans.npz", "--set", *running.overrides)
+    assert outcome.code == PUSHED, outcome.text
+    check(tmp_path / "out", expected, [str(number) for number in range(DIGITS)])
 
 
 @pytest.mark.slow
-def test_an_interrupted_job_goes_on(digits: Images, model: Path, tmp_path: Path) -> None:
+def test_an_interrupted_job_goes_on(
+    digits: Images, model: Path, predict: Callable[..., Outcome], tmp_path: Path
+) -> None:
     """Ctrl-C in a real process: finished shards stay, nothing else does, and the result is that of one go."""
     records = [serialize(image) for image in digits.pixels]
     folder = write_shards(tmp_path / "data", [records * 10] * 12)
@@ -386,6 +377,6 @@ def test_an_interrupted_job_goes_on(digits: Images, model: Path, tmp_path: Path)
     assert process.returncode == INTERRUPTED and "Interrupted: " in text
     kept = files(out)
     assert 2 <= len(kept) < 12 and not list(out.glob(".*"))
-    done = subprocess.run([*command, "--resume"], cwd=ROOT, capture_output=True, text=True, check=False)
-    assert done.returncode == PUSHED and f"{len(kept)} of 12 shards are finished already" in done.stdout
+    outcome = predict(folder, "--resume")
+    assert outcome.code == PUSHED and f"{len(kept)} of 12 shards are finished already" in outcome.text
     assert len(pd.read_parquet(out)) == 12 * 10 * DIGITS

@@ -97,7 +97,7 @@ def test_two_seeds_are_trained_stored_and_not_trained_again(seeds: Seeds, capsys
     stored = json.loads(file.read_text())
     rows = stored["seeds"]
     assert list(rows) == ["17", "18"] and rows["17"]["accuracy"] != rows["18"]["accuracy"]
-    assert last_run(root).figures["accuracy"] == rows["18"]["accuracy"] > 0.5
+    assert last_run(root).figures["accuracy"] == rows["18"]["accuracy"] > 0.4
     assert "Seed 18, 2 of 2" in seeds.printed and f"{rows['17']['accuracy']:.4f}" in seeds.printed.split("Seed 18")[-1]
     assert {step.id for step in last_run(root).steps if step.state == "COMPLETE"} == {
         "Trainer",
@@ -133,4 +133,4 @@ def test_no_test_example_influences_a_choice(seeds: Seeds, run: Callable[..., Ou
     assert trained_model(root, 0) == trained_model(seeds.root, 1) is not None
     assert trained_model(root, 0) != trained_model(seeds.root, 2)
     first = RunRoot(seeds.root, Config()).history("digit-rows")
-    assert first.run(first.ids()[1]).figures["accuracy"] > 0.5 and last_run(root).figures["accuracy"] < 0.3
+    assert first.run(first.ids()[1]).figures["accuracy"] > 0.4 and last_run(root).figures["accuracy"] < 0.3
