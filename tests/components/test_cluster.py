@@ -21,7 +21,7 @@ from components.trainer.fit import compile_model
 from components.trainer.input import read_splits, split_batches
 from components.trainer.model import build_model
 from components.trainer.process import run_in_process
-from components.trainer.settings import Model, Training
+from components.trainer.settings import Training
 from data.errors import DataError, SettingsError, UserError
 from data.example import ExampleSpec
 from data.readers import Images
@@ -30,6 +30,7 @@ from pipeline.exit_codes import INTERRUPTED
 from pipeline.local.cli import main
 from serving.launch import free_port
 from tests import processes
+from tests.components.trainings import SMALL
 from tests.conftest import ROOT
 
 TWO = {"chief": ["a:1"], "worker": ["b:2"]}
@@ -75,7 +76,7 @@ def test_a_last_batch_smaller_than_the_replicas_spoils_nothing(
     splits = [read_splits(*files, transform, Training(), len(images) - last)[1] for last in (1, 3)]
     strategy = connect(2).strategy
     with strategy.scope():
-        network = build_model(Model(units=32), ExampleSpec())
+        network = build_model(SMALL, ExampleSpec())
         compile_model(network, Training(schedule="constant", learning_rate=1e-3), 2)
     logits = network(images.pixels.astype(np.float32) / 255, training=False)
     each = tf.nn.sparse_softmax_cross_entropy_with_logits(images.labels, logits).numpy()
