@@ -151,7 +151,7 @@ def thinned(step: int, folder: Path, zoom: int = 1) -> None:
 
 
 def days() -> None:
-    """The choice of a window, and ExampleGen, with few and many days; a day is 700 digits, and all are the same."""
+    """The choice of a window, and ExampleGen, with few and many days; a day is 700 digits."""
     from data.days import find_window
 
     with tempfile.TemporaryDirectory() as folder:
@@ -160,8 +160,9 @@ def days() -> None:
             for number in range(count):
                 day = Path(folder, str(count), str(number))
                 day.mkdir(parents=True)
-                for shard in Path(folder, "day").iterdir():
-                    (day / shard.name).symlink_to(shard)
+                for shard in Path(folder, "day").iterdir():  # with names of its own, or the days would be the same
+                    split, rest = shard.name.split("-", 1)
+                    (day / f"{split}-{number}-{rest}").symlink_to(shard)
             for window in (7, 30):
                 path, root = f"{folder}/{count}/{{SPAN}}", f"{folder}/root-{count}-{window}"
                 began = time.perf_counter()
