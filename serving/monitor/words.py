@@ -37,11 +37,9 @@ def sentences(watched: Watched, drop: float) -> list[str]:
                 " a label."
             )
     if watched.served and watched.served.left_out:
-        lines.append(f"Left out: {watched.served.left_out:,} answers without probabilities of the version's classes.")
+        lines.append(f"Left out, without probabilities of the version's classes: {watched.served.left_out:,}.")
     if watched.served and watched.served.unmatched:
-        lines.append(
-            f"Not used: the labels of {watched.served.unmatched:,} requests, which have another number of answers."
-        )
+        lines.append(f"Requests whose labels are not as many as their answers: {watched.served.unmatched:,}.")
     return lines
 
 

@@ -171,7 +171,7 @@ def test_labels_that_come_later(monitor: Monitor, base: Path, tmp_path: Path) ->
     for file in (table, parquet):
         said = monitor(log, "--model", base, "--labels", file)
         assert f"True accuracy {float(right[0]):.4f}" in said.out and "of 1 answers with a label." in said.out
-        assert "Not used: the labels of 1 requests, which have another number of answers." in said.out
+        assert "Requests whose labels are not as many as their answers: 1." in said.out
 
 
 def test_what_the_signatures_answer(monitor: Monitor, base: Path, tmp_path: Path) -> None:
@@ -193,7 +193,7 @@ def test_what_the_signatures_answer(monitor: Monitor, base: Path, tmp_path: Path
     )
     said = monitor(tmp_path / "log", "--model", base)
     assert said.code == AS_TRAINED and "letters, version 1: 400 answers" in said.out and "As trained" in said.out
-    assert "Left out: 4 answers without probabilities of the version's classes." in said.out
+    assert "Left out, without probabilities of the version's classes: 4." in said.out
 
 
 def test_the_tables_of_a_batch_prediction(
