@@ -4,8 +4,9 @@ import hashlib
 from collections import defaultdict
 from collections.abc import Iterable, Mapping
 from concurrent.futures import ThreadPoolExecutor
+from typing import Any
 
-from data.files import file_system
+from data.files import file_system, sha256
 from data.shards import Shard, day_of, imported_name
 
 DIGESTS = "SHA256SUMS"
@@ -15,7 +16,6 @@ DIGEST = "data_digest"
 DAYS = "days"
 """The custom property of the examples: their days, as `data.days.to_text` has them."""
 _THREADS = 8  # hashlib and the reading leave Python's lock, and an object store answers many at once
-_PART = 2**18
 
 
 def shard_digests(shards: Iterable[Shard]) -> str:
@@ -40,6 +40,11 @@ def day_digests(files: Mapping[str, str]) -> dict[str, str]:
     return {day: digest_of("".join(lines)) for day, lines in days.items()}
 
 
+def learned_days(provenance: Mapping[str, Any]) -> dict[str, str]:
+    """What identifies the content of each day that a pushed model has learned, from the provenance of its version."""
+    return day_digests((provenance.get("data") or {}).get("files") or {})
+
+
 def days_of_files(uri: str) -> dict[str, str]:
     """The day of each imported file by its name, from the artifact of the examples at `uri`."""
     return {imported_name(name): day_of(name) for name in read_digests(uri)}
@@ -48,15 +53,6 @@ def days_of_files(uri: str) -> dict[str, str]:
 def digest_of(text: str) -> str:
     """SHA-256 of a text, in hexadecimal digits."""
     return hashlib.sha256(text.encode()).hexdigest()
-
-
-def sha256(path: str) -> str:
-    """SHA-256 of a file, in hexadecimal digits."""
-    digest = hashlib.sha256()
-    with file_system(path).GFile(path, "rb") as file:
-        while content := file.read(_PART):
-            digest.update(content)
-    return digest.hexdigest()
 
 
 def read_digests(uri: str) -> dict[str, str]:

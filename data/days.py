@@ -115,7 +115,7 @@ def find_days(path: str, text: str) -> list[Day]:
     days = []
     for label in _labels(text):
         name, _, version = label.partition("/")
-        wanted = (_span(name), int(version or 0))
+        wanted = (span_of(name), int(version or 0))
         known = _versions(path, found.get(wanted[0], []))
         day = next((day for day in known if (day.span, day.version) == wanted), None)
         if day is None:
@@ -129,7 +129,7 @@ def to_text(labels: Iterable[str]) -> str:
     runs: list[list[str]] = []
     for label in in_order(labels):
         last = runs[-1][-1] if runs else "/"
-        if "/" not in label + last and _span(label) == _span(last) + 1:
+        if "/" not in label + last and span_of(label) == span_of(last) + 1:
             runs[-1].append(label)
         else:
             runs.append([label])
@@ -179,20 +179,22 @@ def new_folder(path: str, day: str) -> tuple[str, bool]:
 
 def in_order(labels: Iterable[str]) -> list[str]:
     """The labels of days, oldest first."""
-    return sorted(labels, key=lambda label: _span(label.partition("/")[0]))
+    return sorted(labels, key=span_of)
+
+
+def span_of(label: str) -> int:
+    """The number of a day, by its label."""
+    name = label.partition("/")[0]
+    return (date.fromisoformat(name) - _EPOCH).days if "-" in name else int(name)
 
 
 def _labels(text: str) -> Iterator[str]:
     for part in text.split(", "):
         first, _, last = part.partition("..")
-        spans = range(_span(first), _span(last) + 1) if last else ()
+        spans = range(span_of(first), span_of(last) + 1) if last else ()
         yield from (_name(span, dated="-" in first) for span in spans)
         if not last:
             yield first
-
-
-def _span(name: str) -> int:
-    return (date.fromisoformat(name) - _EPOCH).days if "-" in name else int(name)
 
 
 def _name(span: int, *, dated: bool) -> str:

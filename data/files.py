@@ -1,12 +1,14 @@
 """Files: the file system of a path, this machine's or an object store's, and files that are replaced in one step."""
 
 import glob
+import hashlib
 import os
 from functools import partial
 from pathlib import Path
 from types import SimpleNamespace
 from typing import Any
 
+_PART = 2**18
 _LOCAL = SimpleNamespace(
     glob=glob.glob,
     isdir=os.path.isdir,
@@ -27,6 +29,15 @@ def file_system(path: Path | str) -> Any:
 
         return tf.io.gfile
     return _LOCAL
+
+
+def sha256(path: str) -> str:
+    """SHA-256 of a file, in hexadecimal digits."""
+    digest = hashlib.sha256()
+    with file_system(path).GFile(path, "rb") as file:
+        while content := file.read(_PART):
+            digest.update(content)
+    return digest.hexdigest()
 
 
 def write_file(text: str, path: Path, mode: int = 0o666) -> None:

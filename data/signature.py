@@ -17,7 +17,7 @@ from pathlib import Path, PurePosixPath
 from typing import TYPE_CHECKING, Any
 
 from data.errors import SettingsError, UserError
-from data.files import file_system
+from data.files import file_system, sha256
 
 if TYPE_CHECKING:
     from cryptography.hazmat.primitives.asymmetric.ec import EllipticCurvePrivateKey, EllipticCurvePublicKey
@@ -28,7 +28,6 @@ _PAYLOAD = "application/vnd.in-toto+json"
 _STATEMENT = "https://in-toto.io/Statement/v1"
 _PREDICATE = "https://model_signing/signature/v1.0"
 _IGNORED = (SIGNATURE, ".git", ".gitattributes", ".github", ".gitignore")
-_PART = 2**20
 _SHOWN = 3
 
 
@@ -141,7 +140,7 @@ def sign(folder: str, key: EllipticCurvePrivateKey, name: str) -> None:
     from cryptography.hazmat.primitives.hashes import SHA256
 
     files = sorted(_files(folder, _IGNORED, links=False), key=PurePosixPath)
-    digests = {file: _sha256(f"{folder}/{file}") for file in files}
+    digests = {file: sha256(f"{folder}/{file}") for file in files}
     statement = {
         "_type": _STATEMENT,
         "subject": [{"name": name, "digest": {"sha256": _root(digests.values())}}],
@@ -190,7 +189,7 @@ def verify(folder: Path, key: PublicKey) -> int:
     digests, serialization = _signed(folder, key)
     ignored = (SIGNATURE, *serialization.get("ignore_paths", ()))
     found = set(_files(str(folder), ignored, links=bool(serialization.get("allow_symlinks"))))
-    changed = [name for name in digests if name in found and _sha256(f"{folder}/{name}") != digests[name]]
+    changed = [name for name in digests if name in found and sha256(f"{folder}/{name}") != digests[name]]
     for names, what in (
         (sorted(found - digests.keys()), "holds files that were not signed"),
         (sorted(digests.keys() - found), "lacks signed files"),
@@ -279,14 +278,6 @@ def _files(folder: str, ignored: tuple[str, ...], links: bool, below: str = "") 
             yield name
         else:
             raise SignatureError(f"{path} is no file, and no signature covers it: remove it.")
-
-
-def _sha256(path: str) -> str:
-    digest = hashlib.sha256()
-    with file_system(path).GFile(path, "rb") as file:
-        while content := file.read(_PART):
-            digest.update(content)
-    return digest.hexdigest()
 
 
 def _not_found() -> type[Exception]:

@@ -76,8 +76,8 @@ class Chain(dict[str, "BaseNode"]):
 
 
 def full_path(path: str) -> str:
-    """An address as it is, another path in full."""
-    return path if "://" in path else str(Path(path).resolve())
+    """An address as it is, another path in full; empty if it is not set."""
+    return path if not path or "://" in path else str(Path(path).resolve())
 
 
 def create_pipeline(
@@ -133,7 +133,7 @@ def create_pipeline(
 
     chain["CuratedSchema"] = CuratedSchema(text=schema_text(example))
     schema = chain["CuratedSchema"].outputs["schema"]
-    golden = config.data.golden and full_path(config.data.golden)
+    golden = full_path(config.data.golden)
     chain["ExampleGen"] = ExampleGen(input_base=source, window=config.data.window, golden=golden, days=days)
     examples = chain["ExampleGen"].outputs["examples"]
     chain["StatisticsGen"] = StatisticsGen(examples=examples, schema=schema, example=example)

@@ -63,16 +63,19 @@ class EvaluatorExecutor(executor.Executor):
         served = saved_model(baselines[0]) if baselines else None
         spec = ExampleSpec.model_validate_json(exec_properties[EXAMPLE])
         test_files = [f"{artifact_utils.get_split_uri([examples], 'test')}/*"]
-        write_predictions(evaluation.uri, test_files, saved_model(input_dict["model"][0]), served, spec)
+        predictions = write_predictions(evaluation.uri, test_files, saved_model(input_dict["model"][0]), served, spec)
+        labels = set(predictions.labels.tolist())
         inputs = {**input_dict, "baseline_model": baselines}
         if GOLDEN in artifact_utils.decode_split_names(examples.split_names):
             inner = {name: [inside(artifact, GOLDEN)] for name, (artifact,) in output_dict.items()}
-            self._evaluate(GOLDEN, inputs, inner, exec_properties)
-            self._evaluate("test", {**inputs, "baseline_model": []}, output_dict, exec_properties)
+            records = read_records([f"{artifact_utils.get_split_uri([examples], GOLDEN)}/*"])
+            golden = {int(parse(record, spec)[1]) for record in records.as_numpy_iterator()}
+            self._evaluate(GOLDEN, golden, inputs, inner, exec_properties)
+            self._evaluate("test", labels, {**inputs, "baseline_model": []}, output_dict, exec_properties)
             if not inner["blessing"][0].get_int_custom_property(ARTIFACT_PROPERTY_BLESSED_KEY):
                 refuse(blessing)
         else:
-            self._evaluate("test", inputs, output_dict, exec_properties)
+            self._evaluate("test", labels, inputs, output_dict, exec_properties)
         for name, value in read_evaluation(evaluation.uri, spec.labels).figures.items():
             if math.isfinite(value):  # ML Metadata takes no other number
                 evaluation.set_float_custom_property(name, value)
@@ -83,14 +86,13 @@ class EvaluatorExecutor(executor.Executor):
     def _evaluate(
         self,
         split: str,
+        labels: set[int],
         inputs: dict[str, list[types.Artifact]],
         outputs: dict[str, list[types.Artifact]],
         exec_properties: dict[str, Any],
     ) -> None:
-        """TFX's evaluation on one split, without gates for the classes that it lacks."""
+        """TFX's evaluation on one split with these labels, without gates for the classes that it lacks."""
         spec = ExampleSpec.model_validate_json(exec_properties[EXAMPLE])
-        records = read_records([f"{artifact_utils.get_split_uri(inputs['examples'], split)}/*"])
-        labels = {int(parse(record, spec)[1]) for record in records.as_numpy_iterator()}
         untested = sorted({*range(spec.classes)} - labels)
         if untested:
             names = ", ".join(spec.labels[label] for label in untested[:_SHOWN])

@@ -12,10 +12,10 @@ import numpy as np
 import tensorflow as tf
 from pydantic import BaseModel
 
-from components.digests import day_digests, days_of_files, read_digests
+from components.digests import day_digests, days_of_files, learned_days, read_digests
 from components.trainer.settings import TrainerSettings
 from components.version_folder import has_weights, model_id, read_provenance, version_folders
-from data.days import in_order, to_text
+from data.days import in_order, span_of, to_text
 from data.errors import UserError
 
 
@@ -65,15 +65,15 @@ def find_start(settings: TrainerSettings, examples: str) -> Start:
             provenance = read_provenance(folder)
         except UserError:
             return Start(reason=f"the provenance of {version} is damaged")
-        known = day_digests((provenance.get("data") or {}).get("files") or {})
+        known = learned_days(provenance)
         if known == days:
             continue
         if problem := _problem(folder, provenance, settings):
             return Start(reason=f"{version} does not fit, {problem}")
         if changed := in_order(day for day in known.keys() & days.keys() if known[day] != days[day]):
             return Start(reason=f"the day {changed[0]} has changed since {version} has learned it")
-        oldest = in_order(days)[0]
-        if gone := [day for day in in_order([*known, oldest]) if day not in days and _is_later(day, oldest)]:
+        oldest = min(map(span_of, days))
+        if gone := [day for day in in_order(known.keys() - days.keys()) if span_of(day) >= oldest]:
             return Start(reason=f"{version} has learned the day {gone[0]}, which is gone or has a new version")
         if not (new_days := in_order(days.keys() - known.keys())):
             return Start(reason=f"no day is new to {version}")
@@ -83,10 +83,6 @@ def find_start(settings: TrainerSettings, examples: str) -> Start:
         base = {"version": Path(folder).name, "model_id": model_id(folder) or "", "days": to_text(known)}
         return Start(folder=folder, bases=[*bases, base], new_days=new_days)
     return Start(reason=f"no model of other days was pushed to {settings.serving_dir}")
-
-
-def _is_later(day: str, other: str) -> bool:
-    return in_order([other, day])[-1] == day and day != other
 
 
 def _problem(folder: str, provenance: dict[str, Any], settings: TrainerSettings) -> str:

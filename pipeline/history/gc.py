@@ -13,7 +13,7 @@ from pathlib import Path
 from rich.console import Console
 from rich.filesize import decimal
 
-from components.digests import day_digests
+from components.digests import learned_days
 from components.version_folder import same_model, version_folders
 from data.errors import UserError, storage_problem
 from pipeline import tables
@@ -129,7 +129,7 @@ def kept_versions(model: Path, runs: Iterable[Run], count: int) -> set[Path]:
 
 def _days(version: str) -> dict[str, str]:
     """What identifies the days of a version; empty for a data folder."""
-    return day_digests((provenance_of(version).get("data") or {}).get("files") or {})
+    return learned_days(provenance_of(version))
 
 
 def _makers(model: Path, runs: Sequence[Run]) -> set[str]:

@@ -81,7 +81,7 @@ def _run(args: argparse.Namespace) -> int:
         if worker:
             return run_worker(worker, args.verbose)
     fill_in(config.notify.url, "notify.url")
-    signer(config.serving.sign_key)
+    args.signer = signer(config.serving.sign_key)
     args.days = check_data(config, args.days)
     if is_asking():
         return describe(config, RunRoot(args.run_root, config))
@@ -127,7 +127,7 @@ def check_data(config: Config, days: str) -> str:
             "beam.engine = dataflow reads and writes buckets only, and a run root is a folder:"
             " use python -m pipeline.run_kubeflow with --pipeline-root gs://…"
         )
-    path, golden = full_path(config.data.path), config.data.golden and full_path(config.data.golden)
+    path, golden = full_path(config.data.path), full_path(config.data.golden)
     for setting, folder in (("data.path", path), ("data.golden", golden)):
         if folder and not has_days(folder) and not Path(folder).is_dir():
             build = ", or build one with python -m data.build" if setting == "data.path" else ", or leave it out"

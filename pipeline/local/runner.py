@@ -16,7 +16,6 @@ from components.version_folder import environment
 from data.errors import UserError, causes, storage_problem
 from data.notify import notify
 from data.process import interruptible, uncollected
-from data.signature import signer
 from pipeline.config import Config, given_way
 from pipeline.definition import STEP_OF_SECTION, STEPS, create_pipeline
 from pipeline.engines.problems import BEAM_STEPS, engine_problem, job_problem
@@ -132,7 +131,7 @@ def _run_steps(args: argparse.Namespace, config: Config, root: RunRoot, reporter
                 metadata=root.metadata(),
                 hardware=describe_hardware(config.training),
                 model_server=describe_server(config.infra),
-                signer=signer(config.serving.sign_key),
+                signer=args.signer,
             )
     with log_to_output():
         aside = root.set_unknown_artifacts_aside(history)

@@ -14,6 +14,7 @@ from typing import Any
 from data.errors import UserError, storage_problem
 from data.files import write_file
 from data.process import screens
+from serving.arguments import parse_share
 from serving.errors import ServingError
 
 AS_TRAINED, FAILED, RETRAIN, INTERRUPTED = 0, 1, 5, 130
@@ -111,7 +112,7 @@ def _parser() -> argparse.ArgumentParser:
     )
     parser.add_argument(
         "--drop",
-        type=_share,
+        type=parse_share,
         default=0.005,
         metavar="SHARE",
         help="of the accuracy, from which on a change is a reason to train again (default %(default)s)",
@@ -132,16 +133,6 @@ def _since(text: str) -> datetime:
     except ValueError:
         raise argparse.ArgumentTypeError(f"{text} is neither an age, such as 24h, nor a time in ISO 8601") from None
     return found if found.tzinfo else found.replace(tzinfo=UTC)
-
-
-def _share(text: str) -> float:
-    try:
-        share = float(text)
-    except ValueError:
-        share = -1.0
-    if not 0 <= share <= 1:
-        raise argparse.ArgumentTypeError(f"{text} must be a share, 0 to 1")
-    return share
 
 
 if __name__ == "__main__":

@@ -8,7 +8,6 @@ and the pipeline follows the pushed model with a warm start. Nothing knows the s
 
 from __future__ import annotations
 
-import argparse
 import json
 import subprocess
 import sys
@@ -21,9 +20,19 @@ from typing import NamedTuple
 from components.version_folder import version_folders
 from serving.client import Client
 from serving.launch import ModelServer, model_server, wait_until_available
-from tests.benchmarks.__main__ import MNIST, ROOT
-from tests.benchmarks.month import FIRST, SETTINGS, cut, run_local, share_of_students, write_day
-from tests.conftest import Images, read_images, write_folder
+from tests.benchmarks.__main__ import ROOT
+from tests.benchmarks.month import (
+    FIRST,
+    SETTINGS,
+    arguments,
+    cut,
+    run_local,
+    shade,
+    share_of_students,
+    write_day,
+    write_golden,
+)
+from tests.conftest import Images
 from tests.serving.request_logs import proxy
 
 WEEK = 7
@@ -62,11 +71,8 @@ def watch(log: Path, base: Path, labels: Path) -> tuple[int, dict]:
 def loop(folder: Path, days: int, first: int, size: int, golden: int, settings: Sequence[str]) -> Iterator[Day]:
     """The days after the `first` ones, which lie there with their labels at the beginning."""
     live, root, digits = folder / "days", folder / "root", cut(days, size)
-    live.mkdir(parents=True)
-    test = read_images(MNIST, "test")
-    write_folder(live / "golden", {"test": test.take(slice(None, None, len(test) // golden))})
-    common = [f"data.path={live}/{{YYYY}}-{{MM}}-{{DD}}", f"data.window={days}", f"data.golden={live}/golden"]
-    common += [*settings, "training.warm_start=true"]
+    _, where = write_golden(live, days, golden)
+    common = [*where, *settings, "training.warm_start=true"]
     names = [(FIRST + timedelta(day)).isoformat() for day in range(days)]
     for day in range(first):
         write_day(live, names[day], digits[day])
@@ -111,12 +117,7 @@ def draw(days: Sequence[Day], count: int, file: Path) -> None:
         nights = [day.day + 1.5 for day in days if day.training == why]
         for index, night in enumerate(nights):
             axes.axvline(night, linestyle=style, color="0.5", label=f"training: {why}" if index == 0 else None)
-    other = axes.twinx()
-    shares = [share_of_students(number - 1, count) for number in numbers]
-    other.fill_between(numbers, shares, color="0.93", zorder=0)
-    other.set_ylabel("share of students (grey)")
-    axes.set_zorder(other.get_zorder() + 1)
-    axes.patch.set_visible(False)
+    shade(axes, [day.day for day in days], count)
     axes.set_xlabel("day")
     axes.set_ylabel("accuracy")
     axes.legend(loc="lower left")
@@ -124,13 +125,7 @@ def draw(days: Sequence[Day], count: int, file: Path) -> None:
 
 
 def main() -> None:
-    parser = argparse.ArgumentParser(prog="python -m tests.benchmarks.loop", description=__doc__.split("\n\n")[1])
-    parser.add_argument("--days", type=int, default=30)
-    parser.add_argument("--first", type=int, default=7, help="days that lie there with labels at the beginning")
-    parser.add_argument("--size", type=int, default=1400, help="digits of a day")
-    parser.add_argument("--golden", type=int, default=2000, help="digits of the golden set")
-    parser.add_argument("--picture", type=Path, help="file for the picture, .svg or .png")
-    args = parser.parse_args()
+    args = arguments("python -m tests.benchmarks.loop", __doc__.split("\n\n")[1])
     print("| day | students | version | estimated | true | monitor | training |")
     print("| --- | --- | --- | --- | --- | --- | --- |")
     days: list[Day] = []

@@ -13,16 +13,19 @@ from __future__ import annotations
 import argparse
 import tempfile
 import time
-from collections.abc import Callable, Iterator, Sequence
+from collections.abc import Callable, Iterable, Iterator, Sequence
 from datetime import date, timedelta
 from pathlib import Path
-from typing import NamedTuple
+from typing import TYPE_CHECKING, NamedTuple
 
 import numpy as np
 
 from components.version_folder import version_folders
 from tests.benchmarks.__main__ import MNIST, run, step_seconds
 from tests.conftest import Images, read_images, write_folder
+
+if TYPE_CHECKING:
+    from matplotlib.axes import Axes
 
 FIRST = date(2026, 11, 1)
 WAYS = {"never": "the first model stays", "warm": "warm start with replay", "scratch": "from scratch every day"}
@@ -72,6 +75,16 @@ def write_day(folder: Path, name: str, images: Images) -> None:
     whole.rename(folder / name)
 
 
+def write_golden(folder: Path, days: int, count: int) -> tuple[Images, list[str]]:
+    """Writes a golden set of `count` test digits beside the days, and returns it and the settings of the data."""
+    folder.mkdir(parents=True)
+    test = read_images(MNIST, "test")
+    chosen = test.take(slice(None, None, len(test) // count))
+    write_folder(folder / "golden", {"test": chosen})
+    path = f"data.path={folder}/{{YYYY}}-{{MM}}-{{DD}}"
+    return chosen, [path, f"data.window={days}", f"data.golden={folder}/golden"]
+
+
 def accuracy(version: str, images: Images) -> float:
     """Of the pushed model in a version folder."""
     import tensorflow as tf
@@ -99,17 +112,9 @@ def month(
         golden: how many of the test digits are the golden set.
         settings: of each run.
     """
-    live, test = folder / "days", read_images(MNIST, "test")
-    chosen = test.take(slice(None, None, len(test) // golden))
-    live.mkdir(parents=True)
-    digits = cut(days, size)
-    write_folder(live / "golden", {"test": chosen})
-    common = [
-        f"data.path={live}/{{YYYY}}-{{MM}}-{{DD}}",
-        f"data.window={days}",
-        f"data.golden={live}/golden",
-        *settings,
-    ]
+    live, digits = folder / "days", cut(days, size)
+    chosen, where = write_golden(live, days, golden)
+    common = [*where, *settings]
     served: dict[str, str] = {}
     for day in range(days):
         before = {way: accuracy(version, digits[day]) for way, version in served.items()}
@@ -137,6 +142,27 @@ def mean(nights: Sequence[Night], way: str, name: str) -> float:
     return float(np.mean([getattr(night, name) for night in nights if night.way == way]))
 
 
+def shade(axes: Axes, shown: Iterable[int], days: int) -> None:
+    """Draws the share of students behind the curves."""
+    shares = {day + 1: share_of_students(day, days) for day in shown}
+    other = axes.twinx()
+    other.fill_between(list(shares), list(shares.values()), color="0.9", zorder=0)
+    other.set_ylabel("share of students (grey)")
+    axes.set_zorder(other.get_zorder() + 1)
+    axes.patch.set_visible(False)
+
+
+def arguments(prog: str, description: str) -> argparse.Namespace:
+    """The arguments of a month."""
+    parser = argparse.ArgumentParser(prog=prog, description=description)
+    parser.add_argument("--days", type=int, default=30)
+    parser.add_argument("--first", type=int, default=7, help="days that lie there with labels at the beginning")
+    parser.add_argument("--size", type=int, default=1400, help="digits of a day")
+    parser.add_argument("--golden", type=int, default=2000, help="digits of the golden set")
+    parser.add_argument("--picture", type=Path, help="file for the picture, .svg or .png")
+    return parser.parse_args()
+
+
 def draw(nights: Sequence[Night], days: int, file: Path) -> None:
     """A picture of the accuracies and of the training times, day by day."""
     from matplotlib.figure import Figure
@@ -149,12 +175,7 @@ def draw(nights: Sequence[Night], days: int, file: Path) -> None:
         (line,) = above.plot(numbers, [night.accuracy for night in mine], marker=".", label=label)
         if way != "never":
             below.plot(numbers, [night.training for night in mine], marker=".", color=line.get_color(), label=label)
-    shares = [share_of_students(day, days) for day in range(days)]
-    other = above.twinx()
-    other.fill_between(range(1, days + 1), shares, color="0.9", zorder=0)
-    other.set_ylabel("share of students (grey)")
-    above.set_zorder(other.get_zorder() + 1)
-    above.patch.set_visible(False)
+    shade(above, range(days), days)
     above.set_ylabel("accuracy of the served model\non the day's digits")
     above.legend(loc="lower left")
     below.set_ylabel("training, seconds")
@@ -164,13 +185,7 @@ def draw(nights: Sequence[Night], days: int, file: Path) -> None:
 
 
 def main() -> None:
-    parser = argparse.ArgumentParser(prog="python -m tests.benchmarks.month", description=__doc__.split("\n\n")[1])
-    parser.add_argument("--days", type=int, default=30)
-    parser.add_argument("--first", type=int, default=7, help="days that lie there at the beginning")
-    parser.add_argument("--size", type=int, default=1400, help="digits of a day")
-    parser.add_argument("--golden", type=int, default=2000, help="digits of the golden set")
-    parser.add_argument("--picture", type=Path, help="file for the picture, .svg or .png")
-    args = parser.parse_args()
+    args = arguments("python -m tests.benchmarks.month", __doc__.split("\n\n")[1])
     print("| day | students | " + " | ".join(f"{way}: day, golden" for way in WAYS) + " | training: warm, scratch |")
     print("| --- " * (len(WAYS) + 3) + "|")
     nights: list[Night] = []
