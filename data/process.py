@@ -37,7 +37,8 @@ class Interruption:
 def interruptible() -> Iterator[Interruption]:
     """Lets SIGINT and SIGTERM raise KeyboardInterrupt, also where the caller ignores SIGINT, as `nohup … &` does.
 
-    An exception that follows from a signal becomes a KeyboardInterrupt.
+    An exception that follows from a signal becomes a KeyboardInterrupt. After a signal the process ends, and ignores
+    further ones until then.
     """
     interruption = Interruption()
     previous = {number: signal.signal(number, interruption.receive) for number in (signal.SIGINT, signal.SIGTERM)}
@@ -50,7 +51,7 @@ def interruptible() -> Iterator[Interruption]:
         raise
     finally:
         for number, handler in previous.items():
-            signal.signal(number, handler)
+            signal.signal(number, signal.SIG_IGN if interruption.arrived else handler)
 
 
 class Screen:
