@@ -54,12 +54,13 @@ def export(
     model = build_model(settings, spec, serving=True)
     model.set_weights(weights)
     module = tf.Module()  # holds the Transform graph's resources and the model's variables
-    module.transform = layer = transform.transform_features_layer()
+    # A layer of its own that Keras never calls: else `save` traces it as a Keras model too, which takes seconds.
+    module.transform = layer = tft.TransformFeaturesLayer(transform)
     module.model_variables = model.variables
     feature_spec = {name: feature for name, feature in transform.raw_feature_spec().items() if name != LABEL}
 
     def predict(features: dict[str, tf.Tensor]) -> tf.Tensor:
-        return tf.nn.softmax(model(layer(features)[SEQUENCE], training=False))
+        return tf.nn.softmax(model(layer.call(features)[SEQUENCE], training=False))
 
     def classify(features: dict[str, tf.Tensor]) -> dict[str, tf.Tensor]:
         probabilities = predict(features)
