@@ -107,10 +107,11 @@ def plain(transform, example_files, tmp_path_factory) -> Trained:
 
 
 @pytest.mark.slow
-def test_the_same_seed_gives_the_same_weights(plain: Trained, transform, example_files, tmp_path) -> None:
-    again = train(training_job(tmp_path, transform, example_files))
-    assert again.history == plain.history and plain.history["val_accuracy"][-1] > 0.5
-    for left, right in zip(again.weights, plain.weights, strict=True):
+def test_the_same_seed_gives_the_same_weights(transform, example_files, tmp_path) -> None:
+    jobs = [training_job(tmp_path / name, transform, example_files, Model(units=16)) for name in ("one", "two")]
+    one, two = map(train, jobs)
+    assert one.history == two.history and one.history["val_accuracy"][-1] > 0.3
+    for left, right in zip(one.weights, two.weights, strict=True):
         np.testing.assert_array_equal(left, right)
 
 

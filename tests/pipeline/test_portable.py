@@ -49,8 +49,10 @@ def small_mnist(few: Prepared) -> Path:
 
 @pytest.fixture(scope="module")
 def site(tmp_path_factory: pytest.TempPathFactory) -> Path:
-    """A folder with the package, installed by pip."""
-    return install_package(tmp_path_factory.mktemp("install"))
+    """A folder with the package, installed by pip. Workers live for seconds, so their garbage is not collected."""
+    folder = install_package(tmp_path_factory.mktemp("install"))
+    (folder / "sitecustomize.py").write_text("import gc\n\ngc.disable()  # it would visit all that TFX loads\n")
+    return folder
 
 
 @pytest.fixture(scope="module")
