@@ -1,8 +1,8 @@
 """Batch prediction: python -m tests.benchmarks.predict [VERSION_FOLDER] [--times N]
 
-All 70,000 digits by `python -m pipeline.predict` and by tfx_bsl's RunInference, which TFX's BulkInferrer runs, to its
-PredictionLogs; then N times as many (default: 20, which is 1,400,000), and 10,000 PNG files. Each in a process of its
-own, with its start; the model is the newest pushed one (default: below runs/serving_models/mnist, after `make run`).
+All 70,000 digits by `python -m pipeline.predict` and by TFX's BulkInferrer; 10,000 PNG files; then N times the digits
+(default: 20, which is 1,400,000). Each in a process of its own, with its start; the model is the newest pushed one
+(default: below runs/serving_models/mnist, after `make run`).
 """
 
 from __future__ import annotations
@@ -22,25 +22,28 @@ from tests.conftest import read_images
 
 
 def peer(folder: str, model: str, out: str) -> None:
-    """BulkInferrer's chain: TFRecords, tfx_bsl's RunInference, TFRecords of PredictionLogs."""
-    import apache_beam as beam
-    from tensorflow_serving.apis import prediction_log_pb2
-    from tfx_bsl.public.beam import run_inference
-    from tfx_bsl.public.proto import model_spec_pb2
+    """TFX's BulkInferrer on the shards in `folder`, with Beam in memory, as ours."""
+    from tfx.components.bulk_inferrer.executor import Executor
+    from tfx.proto import bulk_inferrer_pb2
+    from tfx.types import artifact_utils, standard_artifacts
+    from tfx.utils import path_utils, proto_utils
 
     from pipeline.engines.settings import IN_MEMORY
 
-    spec = model_spec_pb2.InferenceSpecType(saved_model_spec=model_spec_pb2.SavedModelSpec(model_path=model))
-    with beam.Pipeline(argv=[f"--runner={IN_MEMORY}"]) as pipeline:
-        _ = (
-            pipeline
-            | beam.io.ReadFromTFRecord(f"{folder}/*.tfrecord.gz")
-            | run_inference.RunInference(spec)
-            | beam.io.WriteToTFRecord(
-                f"{out}/predictions", file_name_suffix=".gz",
-                coder=beam.coders.ProtoCoder(prediction_log_pb2.PredictionLog),
-            )
-        )  # fmt: skip
+    examples, trained = standard_artifacts.Examples(), standard_artifacts.Model()
+    result = standard_artifacts.InferenceResult()
+    examples.uri, trained.uri, result.uri = (f"{out}/{name}" for name in ("examples", "model", "result"))
+    examples.split_names = artifact_utils.encode_split_names(["all"])
+    for link, target in ((f"{examples.uri}/Split-all", folder), (path_utils.serving_model_dir(trained.uri), model)):
+        Path(link).parent.mkdir(parents=True)
+        Path(link).symlink_to(Path(target).resolve())
+    properties = {
+        "data_spec": proto_utils.proto_to_json(bulk_inferrer_pb2.DataSpec()),
+        "model_spec": proto_utils.proto_to_json(bulk_inferrer_pb2.ModelSpec()),
+    }
+    context = Executor.Context(beam_pipeline_args=[f"--runner={IN_MEMORY}"], tmp_dir=f"{out}/tmp")
+    inputs = {"examples": [examples], "model": [trained]}
+    Executor(context).Do(inputs, {"inference_result": [result]}, properties)
 
 
 def measured(title: str, count: int, *command: str) -> tuple[float, float]:
@@ -84,7 +87,7 @@ def main() -> None:
     with tempfile.TemporaryDirectory() as scratch:
         few = shards(Path(scratch, "few"), 1)
         theirs, _ = measured(
-            "tfx_bsl's RunInference",
+            "TFX's BulkInferrer",
             70_000,
             "-m",
             "tests.benchmarks.predict",
