@@ -89,7 +89,8 @@ def test_beam_knows_every_option_of_every_preset(preset: tuple[str, ...], monkey
     names = [option.partition("=")[0] for option in options]
     assert len(names) == len(set(names))
     setup = PipelineOptions(options).view_as(SetupOptions)
-    assert not setup.save_main_session and not setup.extra_packages and setup.pickle_library == "default"
+    assert not setup.save_main_session and not setup.extra_packages
+    assert setup.pickle_library == ("cloudpickle" if IN_MEMORY in options[1] else "default")
     # Without an image in the options, TFX builds a package of itself for the workers, in every step.
     monkeypatch.setattr(dependency_utils, "build_ephemeral_package", lambda: pytest.fail("TFX packs itself"))
     assert dependency_utils.make_beam_dependency_flags(options) == options
@@ -210,6 +211,7 @@ def test_settings_reach_their_options() -> None:
 
 def test_in_memory_is_the_default_and_user_options_come_last() -> None:
     in_memory = [f"--sdk_container_image={Beam().image}", f"--runner={IN_MEMORY}"]
+    in_memory += ["--no_pipeline_type_check", "--pickle_library=cloudpickle"]
     assert pipeline_args(Beam()) == in_memory == expand("beam.engine=direct")
     config = load("default", [*PRESETS["flink-running-loopback"], 'beam.args=["--a=1"]'], ["--a=2"])
     assert config.beam.engine == "flink" and config.beam.args == ("--a=1", "--a=2")

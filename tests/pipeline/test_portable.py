@@ -49,16 +49,14 @@ def small_mnist(few: Prepared) -> Path:
 
 @pytest.fixture(scope="module")
 def site(tmp_path_factory: pytest.TempPathFactory) -> Path:
-    """A folder with the package, installed by pip. Workers live for seconds, so their garbage is not collected."""
-    folder = install_package(tmp_path_factory.mktemp("install"))
-    (folder / "sitecustomize.py").write_text("import gc\n\ngc.disable()  # it would visit all that TFX loads\n")
-    return folder
+    """A folder with the package, installed by pip."""
+    return install_package(tmp_path_factory.mktemp("install"))
 
 
 @pytest.fixture(scope="module")
 def preset(site: Path, tmp_path_factory: pytest.TempPathFactory) -> Iterator[Engine]:
-    """Prism where it is built, else Beam's own job server; and a worker pool with only the installed package."""
-    with engine(tmp_path_factory.mktemp("engine"), site, prism=bool(PRISM)) as started:
+    """Beam's own job server; and a worker pool, a process with only the installed package."""
+    with engine(tmp_path_factory.mktemp("engine"), site, prism=False) as started:
         yield started
 
 
