@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import argparse
+import os
 import re
 from collections.abc import Sequence
 from pathlib import Path
@@ -81,6 +82,8 @@ def _run(args: argparse.Namespace) -> int:
     for path in map(Path, args.input):
         if path.is_dir() and args.out.resolve().is_relative_to(path.resolve()):
             raise SettingsError(f"-o {args.out} lies in {path}, which is the input: choose a folder outside.")
+    # TensorFlow reads it when it starts. Calls with one thread each keep the cores busier than one call with several.
+    os.environ.setdefault("TF_NUM_INTRAOP_THREADS", "1")
     from pipeline.predict.inputs import find
 
     found = find(args.input)

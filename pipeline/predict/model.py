@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import math
 import os
 from collections.abc import Iterable, Mapping, Sequence
 from concurrent.futures import ThreadPoolExecutor
@@ -20,7 +21,8 @@ from pipeline.predict.folder import Served
 from pipeline.predict.inputs import Batch
 
 _SHOWN = 200
-_PART = 256
+_LEAST, _MOST = 32, 256
+"""How many inputs a call of the model gets."""
 
 
 class Answer(NamedTuple):
@@ -48,7 +50,8 @@ class SavedModel:
             reason = (str(error).strip().splitlines() or [type(error).__name__])[0][:_SHOWN].rstrip(".")
             raise UserError(f"The model in {folder} cannot be loaded: {reason}. Name a version folder.") from None
         self.signatures = self._loaded.signatures
-        self._threads = ThreadPoolExecutor(len(os.sched_getaffinity(0)))
+        self._cores = len(os.sched_getaffinity(0))
+        self._threads = ThreadPoolExecutor(self._cores)
         outputs = getattr(self.signatures.get(SERVING_DEFAULT), "structured_outputs", {})
         if PROBABILITIES not in outputs:
             raise UserError(
@@ -70,11 +73,13 @@ class SavedModel:
         signature = self.signatures[name]
         (argument,) = signature.structured_input_signature[1]
 
+        size = min(max(math.ceil(len(inputs) / self._cores), _LEAST), _MOST)
+
         def call(start: int) -> np.ndarray:
-            part = tf.constant(inputs[start : start + _PART])
+            part = tf.constant(inputs[start : start + size])
             return np.asarray(signature(**{argument: part})[PROBABILITIES].numpy())
 
-        return np.concatenate(list(self._threads.map(call, range(0, len(inputs), _PART))))
+        return np.concatenate(list(self._threads.map(call, range(0, len(inputs), size))))
 
     def accepts(self, record: bytes) -> bool:
         """Whether a record is a tf.Example as the model takes it."""
