@@ -75,7 +75,7 @@ class Training(Section):
         ge=0,
         le=1_000_000,
         description="epochs without a lower validation loss before stopping with the best weights;"
-        " 0, the default with warm_start, trains all epochs and keeps the last weights, or their average",
+        " 0 trains all epochs and keeps the last weights, or their average",
     )
     validation_split: float = Field(
         0.0,
@@ -91,7 +91,6 @@ class Training(Section):
     warm_start: bool = Field(
         False, description="start from the pushed model, and train on the days that are new to it; data.path names days"
     )
-    warm_epochs: int = Field(0, ge=0, le=1_000_000, description="epochs of a warm start; 0: as many as epochs")
     warm_rate: float = Field(0.5, gt=0, le=1, description="learning rate of a warm start, as a share of learning_rate")
     replay: float = Field(
         1.0, ge=0, description="examples of older days in the window that are trained on again, for each new one"
@@ -104,20 +103,11 @@ class Training(Section):
     def _consistent(self) -> Training:
         if self.warm_start and self.validation_split:
             raise ValueError("warm_start validates on the eval split: leave out validation_split")
-        if self.warm_start and "patience" not in self.model_fields_set:
-            # The base has a low validation loss, and the rising rate of the first epochs a higher one.
-            self.__dict__["patience"] = 0
         if self.schedule == "cosine" and self.warmup_epochs >= self.epochs:
             if "warmup_epochs" in self.model_fields_set:
                 raise ValueError(f"warmup_epochs = {self.warmup_epochs} must be smaller than epochs = {self.epochs}")
             self.__dict__["warmup_epochs"] = self.epochs / 2  # frozen, and still not given: a default that gives way
         return self
-
-    def from_base(self) -> Training:
-        """The settings of a training that starts from a pushed model."""
-        epochs = self.warm_epochs or self.epochs
-        rate, warmup = self.learning_rate * self.warm_rate, min(self.warmup_epochs, epochs / 2)
-        return self.model_copy(update={"epochs": epochs, "learning_rate": rate, "warmup_epochs": warmup})
 
 
 class TrainerSettings(Section):

@@ -131,14 +131,6 @@ def test_after_so_many_models_one_is_trained_from_scratch(tmp_path: Path) -> Non
         assert warm or start.reason == "3 models have one start, as training.from_scratch_every says"
 
 
-def test_a_warm_start_has_its_own_epochs_and_rate_and_keeps_the_last_weights() -> None:
-    warm = Training(warm_start=True, epochs=7, warm_epochs=2, warm_rate=0.25, learning_rate=0.01)
-    based = warm.from_base()
-    assert (based.epochs, based.warmup_epochs, based.learning_rate) == (2, 1.0, 0.0025)
-    assert Training(warm_start=True, epochs=7).from_base().epochs == 7
-    assert (Training().patience, warm.patience, Training(warm_start=True, patience=2).patience) == (3, 0, 2)
-
-
 def test_the_weights_are_those_of_the_version(tmp_path: Path) -> None:
     folder = str(push(tmp_path, 5, DAYS))
     assert [array.tolist() for array in read_weights(folder, [(1,)])] == [[5.0]]
