@@ -83,7 +83,7 @@ types: $(READY)  ## check types
 bench: $(READY)  ## measure speed and memory, each with a reference in the same run
 	@$(PY) -m tests.benchmarks $(ARGS)
 
-month: $(READY)  ## serve, watch and follow 30 days of drifting digits on this machine; about half an hour
+month: $(READY)  ## serve, watch and follow 30 days of drifting digits on this machine; about 20 minutes
 	@$(PY) -m tests.benchmarks.loop $(ARGS)
 
 bench-serving: $(READY)  ## measure the client and the stand-in server; needs a pushed model
