@@ -14,6 +14,7 @@ import gc
 import itertools
 import re
 import shutil
+import signal
 import subprocess
 import sys
 import tempfile
@@ -182,6 +183,12 @@ def install_package(folder: Path) -> Path:
     target = ["--ignore-requires-python", "--target", str(folder / "site"), str(folder / "source")]
     subprocess.run([*pip, *target], check=True)
     return folder / "site"
+
+
+def suspend(process: subprocess.Popen) -> None:
+    """Stops a child, and waits until all its threads stand still: on a busy machine they go on for a moment."""
+    process.send_signal(signal.SIGSTOP)
+    os.waitid(os.P_PID, process.pid, os.WSTOPPED)
 
 
 def check_shell(page: str) -> None:

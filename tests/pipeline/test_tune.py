@@ -3,7 +3,6 @@
 from __future__ import annotations
 
 import re
-import signal
 import subprocess
 import sys
 import time
@@ -22,7 +21,7 @@ from pipeline.tune.report import importances, toml
 from pipeline.tune.search import next_trial, work
 from pipeline.tune.study import Search
 from tests import processes
-from tests.conftest import ROOT, last_run
+from tests.conftest import ROOT, last_run, suspend
 from tests.pipeline.few_digits import prepared
 
 RANGES = ("training.learning_rate=1e-3..3e-2", "model.units=8..16", "model.cell=gru,simple_rnn")
@@ -181,7 +180,7 @@ with search.own(0):
     process = subprocess.Popen([sys.executable, "-c", script], cwd=ROOT, stdin=pipe, stdout=pipe, text=True)
     try:
         assert process.stdout and process.stdout.readline() == "has it\n"
-        process.send_signal(signal.SIGSTOP)
+        suspend(process)
         search.retry_lost(study)  # a suspended process keeps its trial
         assert [trial.state.name for trial in study.trials] == ["RUNNING"]
     finally:

@@ -20,6 +20,7 @@ from serving.client import AsyncClient, Client
 from serving.client.channel import BACKOFF
 from serving.client.client import TIMEOUT
 from serving.launch import ModelServer, free_port
+from tests.conftest import suspend
 from tests.serving.clients import Connect, numbered
 from tests.serving.conftest import Fake, by_field, listening, refuse
 
@@ -147,7 +148,7 @@ def test_a_connected_server_that_stands_still_is_a_deadline_error(connect: Conne
     assert server.process is not None
     with connect(server.address, timeout=1.0) as client:
         client.predict(numbered(1), timeout=30)
-        server.process.send_signal(signal.SIGSTOP)
+        suspend(server.process)
         try:
             with pytest.raises(errors.DeadlineError, match="is connected, but slow"):
                 client.predict(numbered(1))

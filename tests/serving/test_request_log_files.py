@@ -24,6 +24,7 @@ from serving.request_log import RequestLog, read
 from serving.request_log.files import Files
 from serving.request_log.record import encode_record
 from serving.tensors import encode
+from tests.conftest import suspend
 from tests.serving.clients import Connect, numbered
 from tests.serving.conftest import Fake, by_content, listening, refuse
 from tests.serving.request_logs import RESPONSE, request
@@ -114,7 +115,7 @@ def test_a_stalled_disk_is_not_waited_for(tmp_path: Path, monkeypatch: pytest.Mo
     with RequestLog(tmp_path / "log") as log:
         add_all(log, 1)
         until(lambda: log.counts.logged == 1)
-        log._process.send_signal(signal.SIGSTOP)
+        suspend(log._process)
         add_all(log, 30, b"x" * 2**17)  # 2 MiB go into the pipe and the memory
         counts = log.counts
         assert counts.logged == 1 and 10 < counts.dropped < 20
