@@ -28,7 +28,7 @@ def peer(folder: str, model: str, out: str) -> None:
     from tfx.types import artifact_utils, standard_artifacts
     from tfx.utils import path_utils, proto_utils
 
-    from pipeline.engines.settings import IN_MEMORY
+    from pipeline.engines.settings import Beam, pipeline_args
 
     examples, trained = standard_artifacts.Examples(), standard_artifacts.Model()
     result = standard_artifacts.InferenceResult()
@@ -41,7 +41,7 @@ def peer(folder: str, model: str, out: str) -> None:
         "data_spec": proto_utils.proto_to_json(bulk_inferrer_pb2.DataSpec()),
         "model_spec": proto_utils.proto_to_json(bulk_inferrer_pb2.ModelSpec()),
     }
-    context = Executor.Context(beam_pipeline_args=[f"--runner={IN_MEMORY}"], tmp_dir=f"{out}/tmp")
+    context = Executor.Context(beam_pipeline_args=pipeline_args(Beam()), tmp_dir=f"{out}/tmp")
     inputs = {"examples": [examples], "model": [trained]}
     Executor(context).Do(inputs, {"inference_result": [result]}, properties)
 

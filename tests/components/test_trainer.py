@@ -108,9 +108,9 @@ def plain(transform, example_files, tmp_path_factory) -> Trained:
 
 @pytest.mark.slow
 def test_the_same_seed_gives_the_same_weights(transform, example_files, tmp_path) -> None:
-    jobs = [training_job(tmp_path / name, transform, example_files, Model(units=16)) for name in ("one", "two")]
+    jobs = [training_job(tmp_path / name, transform, example_files, Model(units=64)) for name in ("one", "two")]
     one, two = map(train, jobs)
-    assert one.history == two.history and one.history["val_accuracy"][-1] > 0.3
+    assert one.history == two.history and one.history["val_accuracy"][-1] > 0.5
     for left, right in zip(one.weights, two.weights, strict=True):
         np.testing.assert_array_equal(left, right)
 
