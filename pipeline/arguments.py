@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import argparse
 import os
+import re
 import shlex
 import sys
 from collections.abc import Callable
@@ -71,6 +72,14 @@ def count(text: str) -> int:
     if not text.isdecimal() or int(text) < 1:
         raise argparse.ArgumentTypeError(f"{text} must be a whole number of at least 1")
     return int(text)
+
+
+def duration(text: str) -> int:
+    """A type of argparse: a time in seconds, minutes or hours, such as 75s; returns seconds."""
+    found = re.fullmatch(r"([1-9]\d*)([smh])", text)
+    if not found:
+        raise argparse.ArgumentTypeError(f"{text} must be a time such as 75s, 20m or 1h")
+    return int(found[1]) * {"s": 1, "m": 60, "h": 3600}[found[2]]
 
 
 def refuse_several_hosts(command: str) -> None:

@@ -6,7 +6,7 @@ from collections.abc import Collection
 
 from tensorflow_model_analysis.proto import config_pb2
 
-from components.evaluator.metrics import ExpectedCalibrationError
+from components.evaluator import metrics
 from components.evaluator.settings import Gates
 from components.trainer.signatures import PROBABILITIES, SERVING_DEFAULT
 from data.example import LABEL
@@ -29,7 +29,8 @@ def eval_config(gates: Gates, classes: int) -> config_pb2.EvalConfig:
     """
     every_class = [config_pb2.SlicingSpec(feature_values={LABEL: str(label)}) for label in range(classes)]
     accuracy = config_pb2.MetricConfig(
-        class_name="SparseCategoricalAccuracy",
+        class_name=metrics.SparseCategoricalAccuracy.__name__,
+        module=metrics.__name__,
         per_slice_thresholds=[
             _threshold([OVERALL], lower_bound=gates.accuracy - _SLACK),
             _threshold(every_class, lower_bound=gates.class_accuracy - _SLACK),
@@ -37,21 +38,18 @@ def eval_config(gates: Gates, classes: int) -> config_pb2.EvalConfig:
     )
     drop = accuracy.per_slice_thresholds[0].threshold.change_threshold
     drop.direction, drop.absolute.value = config_pb2.MetricDirection.HIGHER_IS_BETTER, -gates.max_drop - _SLACK
-    calibration = config_pb2.MetricConfig(
-        class_name=ExpectedCalibrationError.__name__, module=ExpectedCalibrationError.__module__
+    cross_entropy, calibration = (
+        config_pb2.MetricConfig(class_name=metric.__name__, module=metrics.__name__)
+        for metric in (metrics.SparseCategoricalCrossentropy, metrics.ExpectedCalibrationError)
     )
     if gates.max_calibration_error:
         bound = gates.max_calibration_error + _SLACK
         calibration.per_slice_thresholds.append(_threshold([OVERALL], upper_bound=bound))
-    others = ("ExampleCount", "SparseCategoricalCrossentropy", "MultiClassConfusionMatrixPlot")
+    others = (config_pb2.MetricConfig(class_name=name) for name in ("ExampleCount", "MultiClassConfusionMatrixPlot"))
     return config_pb2.EvalConfig(
         model_specs=[_model_spec(CANDIDATE), _model_spec(BASELINE)],
         slicing_specs=[OVERALL, EACH_CLASS],
-        metrics_specs=[
-            config_pb2.MetricsSpec(
-                metrics=[accuracy, *(config_pb2.MetricConfig(class_name=name) for name in others), calibration]
-            )
-        ],
+        metrics_specs=[config_pb2.MetricsSpec(metrics=[accuracy, cross_entropy, *others, calibration])],
     )
 
 

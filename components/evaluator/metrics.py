@@ -1,4 +1,4 @@
-"""The project's own metric."""
+"""The metrics: Keras' own, which AutoGraph leaves alone, and the project's."""
 
 from __future__ import annotations
 
@@ -8,6 +8,24 @@ import tensorflow as tf
 import tf_keras
 
 
+def plain(metric: type[tf_keras.metrics.Metric]) -> type[tf_keras.metrics.Metric]:
+    """A class decorator: AutoGraph does not convert the metric. That would take longer than 2,000 examples."""
+    for name in ("update_state", "result"):
+        setattr(metric, name, tf.autograph.experimental.do_not_convert(getattr(metric, name)))
+    return metric
+
+
+@plain
+class SparseCategoricalAccuracy(tf_keras.metrics.SparseCategoricalAccuracy):
+    """Keras' metric."""
+
+
+@plain
+class SparseCategoricalCrossentropy(tf_keras.metrics.SparseCategoricalCrossentropy):
+    """Keras' metric."""
+
+
+@plain
 class ExpectedCalibrationError(tf_keras.metrics.Metric):
     """How far the winning probability is from the share of correct predictions: the mean gap over equal-width bins.
 

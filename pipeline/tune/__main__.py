@@ -14,7 +14,7 @@ from typing import TYPE_CHECKING
 from components.digests import DIGESTS
 from data.errors import UserError
 from data.process import quiet
-from pipeline.arguments import add_run_root, add_settings, count, refuse_several_hosts, run_command
+from pipeline.arguments import add_run_root, add_settings, count, duration, refuse_several_hosts, run_command
 from pipeline.config import Config, load
 from pipeline.exit_codes import leave
 from pipeline.local import cli
@@ -49,6 +49,13 @@ def main(argv: Sequence[str] | None = None) -> int:
     parser.add_argument(
         "--metric", choices=["val_loss", "val_accuracy"], default="val_loss", help="what judges (default: val_loss)"
     )
+    parser.add_argument(
+        "--budget",
+        type=duration,
+        default=0,
+        metavar="TIME",
+        help="training time of a trial, such as 75s or 20m: it is cut there, and judged as it stands (default: none)",
+    )
     add_run_root(parser)
     args = parser.parse_args(argv)
     return run_command("tune", lambda: _run(args), "Interrupted; the same command goes on with the search.")
@@ -81,6 +88,7 @@ def _search(args: argparse.Namespace, config: Config, ranges: tuple[Range, ...])
         config.model_dump(mode="json", include={"data", *SECTIONS}),
         [asdict(found) for found in ranges],
         args.metric,
+        args.budget,
         (Path(examples.uri) / DIGESTS).read_text(),
         code,
     ]
@@ -94,6 +102,7 @@ def _search(args: argparse.Namespace, config: Config, ranges: tuple[Range, ...])
         trials=args.trials,
         transform_output=transform.uri,
         examples=examples.uri,
+        budget=args.budget,
     )
 
 

@@ -22,7 +22,7 @@ from pipeline.config import with_overrides
 from pipeline.runs.settings import dump
 from pipeline.tables import console, plain, section
 from pipeline.tune.ranges import Range, override
-from pipeline.tune.study import Search
+from pipeline.tune.study import CUT, SPENT, Search
 
 _SHOWN = 10
 _ENOUGH = 10
@@ -40,6 +40,7 @@ def write_report(search: Search, study: optuna.Study) -> None:
     rows = [
         {"trial": trial.number, search.metric: f"{trial.value:.4f}"}
         | {key: plain(value) for key, value in trial.params.items()}
+        | ({"trained": _trained(trial)} if search.budget else {})
         for trial in ranked
     ]
     section(console(), f"The best of {len(trials)} trials", rows[:_SHOWN])
@@ -75,6 +76,10 @@ def profile_text(search: Search, best: FrozenTrial) -> str:
     head = (
         f"# Trial {best.number} of {search.folder.name}: {search.metric} {best.value:.4f} on the validation examples."
     )
+    if search.budget:
+        head += f"\n# It trained {_trained(best)}."
+    if CUT in best.user_attrs:
+        head += " With this profile it trains to the end."
     return "\n".join([head, *toml(dump(config, given=True)), ""])
 
 
@@ -147,6 +152,11 @@ def _plain(axis: Axis) -> None:
     axis.set_major_locator(LogLocator(subs=(1.0, 2.0, 5.0)))
     axis.set_major_formatter(FuncFormatter(lambda value, _: f"{value:g}"))
     axis.set_minor_formatter(NullFormatter())
+
+
+def _trained(trial: FrozenTrial) -> str:
+    cut = f", cut {trial.user_attrs[CUT]}" if CUT in trial.user_attrs else ""
+    return f"{trial.user_attrs[SPENT]:.0f} s{cut}"
 
 
 def _complete(trial: FrozenTrial) -> bool:

@@ -20,7 +20,7 @@ from data.errors import SettingsError, UserError, storage_problem
 from data.process import interruptible, quiet
 from pipeline.exit_codes import FAILED, exit_code
 from pipeline.tables import settings_text
-from pipeline.tune.study import BACKUP, Search, finished, retry
+from pipeline.tune.study import BACKUP, CUT, Search, finished, retry
 
 LOG = "search.log"
 
@@ -104,9 +104,11 @@ def _train(search: Search, study: optuna.Study, trial: optuna.Trial) -> None:
         _say(trial, f"begins  {settings_text(trial.params)}")
         ended = study.tell(trial, train_trial(search, trial, config))
         result = f"{search.metric} {ended.value:.4f}, "
+        if CUT in ended.user_attrs:
+            result += f"cut {ended.user_attrs[CUT]}, "
     except (SettingsError, optuna.TrialPruned) as reason:
         ended = study.tell(trial, state=TrialState.PRUNED)
-        result = f"pruned after {len(ended.intermediate_values)} epochs: {reason}, "
+        result = f"pruned: {reason}, "
     except Exception:
         retry(study, study.trials[trial.number])
         raise

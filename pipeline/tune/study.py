@@ -24,6 +24,8 @@ from pipeline.tune.ranges import Range, override, value_of
 Metric = Literal["val_loss", "val_accuracy"]
 BACKUP = "backup"
 """Where a trial keeps what it continues from, in its folder."""
+SPENT, CUT = "seconds of training", "cut"
+"""User attributes of a trial with a time budget: how long it has trained, and where it was cut."""
 RETRIES = 3
 """How often a trial is tried again. One that takes all memory would end its process each time."""
 
@@ -32,7 +34,8 @@ RETRIES = 3
 class Search:
     """What the processes of one search share: settings, data, and the folder of the study.
 
-    `transform_output` and `examples` are the folders that Transform and ExampleGen wrote.
+    `transform_output` and `examples` are the folders that Transform and ExampleGen wrote. A trial trains for `budget`
+    seconds at most; 0 sets no limit.
     """
 
     folder: Path
@@ -43,6 +46,7 @@ class Search:
     trials: int
     transform_output: str
     examples: str
+    budget: int = 0
 
     def open_study(self) -> optuna.Study:
         """The study, new or as it was left.

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import math
+import time
 from collections.abc import Mapping, Sequence
 from pathlib import Path
 
@@ -15,18 +16,19 @@ from components.trainer.fit import DivergedError
 from components.trainer.run import TrainingJob, learn
 from components.trainer.settings import TrainerSettings
 from pipeline.config import Config
-from pipeline.tune.study import BACKUP, Search
+from pipeline.tune.study import BACKUP, CUT, SPENT, Search
 
 
 def train_trial(search: Search, trial: optuna.Trial, config: Config) -> float:
     """Trains with the settings of `trial`, and returns the metric of the weights that the Trainer would keep.
 
     Raises:
-        optuna.TrialPruned: other trials were better at the same epoch, or the training diverged.
+        optuna.TrialPruned: other trials were better at the same part of their epochs, or the training diverged.
     """
     folder = search.trial_folder(trial.study.trials[trial.number])
+    callbacks = [Pruning(trial, search.metric), *([Budget(trial, search.budget)] if search.budget else [])]
     try:
-        kept = judge(config, search.transform_output, search.examples, folder, [Pruning(trial, search.metric)])
+        kept = judge(config, search.transform_output, search.examples, folder, callbacks)
     except DivergedError:
         kept = {}
     value = kept.get(search.metric, math.nan)
@@ -77,7 +79,10 @@ def judge(
 
 
 class Pruning(tf_keras.callbacks.Callback):
-    """Reports each epoch to Optuna, and stops a trial that is worse than the others were."""
+    """Reports each tenth of the epochs to Optuna, and stops a trial that is worse than the others were there.
+
+    Trials of different lengths are compared at the same part of their schedules, not at the same epoch.
+    """
 
     def __init__(self, trial: optuna.Trial, metric: str) -> None:
         super().__init__()
@@ -85,7 +90,34 @@ class Pruning(tf_keras.callbacks.Callback):
 
     def on_epoch_end(self, epoch: int, logs: Mapping[str, float] | None = None) -> None:
         value = float((logs or {})[self._metric])
-        if math.isfinite(value):
-            self._trial.report(value, epoch)
+        before, now = (10 * done // self.params["epochs"] for done in (epoch, epoch + 1))
+        if now > before and math.isfinite(value):
+            self._trial.report(value, now)
         if self._trial.should_prune():
-            raise optuna.TrialPruned("other trials were better")
+            raise optuna.TrialPruned(f"other trials were better after {epoch + 1} epochs")
+
+
+class Budget(tf_keras.callbacks.Callback):
+    """Cuts a trial that has trained for `seconds`, validation included; what came before an interruption counts."""
+
+    def __init__(self, trial: optuna.Trial, seconds: int) -> None:
+        super().__init__()
+        self._trial, self._seconds = trial, seconds
+
+    def on_train_begin(self, logs: Mapping[str, float] | None = None) -> None:
+        self._began = time.monotonic() - self._trial.user_attrs.get(SPENT, 0.0)
+
+    def on_epoch_begin(self, epoch: int, logs: Mapping[str, float] | None = None) -> None:
+        self._epoch = epoch + 1
+
+    def on_train_batch_end(self, batch: int, logs: Mapping[str, float] | None = None) -> None:
+        finished = self._epoch == self.params["epochs"] and batch + 1 == self.params["steps"]
+        if not finished and self._spent() > self._seconds:
+            self._trial.set_user_attr(CUT, f"in epoch {self._epoch} of {self.params['epochs']}")
+            self.model.stop_training = True
+
+    def on_epoch_end(self, epoch: int, logs: Mapping[str, float] | None = None) -> None:
+        self._trial.set_user_attr(SPENT, self._spent())
+
+    def _spent(self) -> float:
+        return time.monotonic() - self._began

@@ -19,7 +19,7 @@ from pipeline.tune.__main__ import main
 from pipeline.tune.ranges import Range, check_ranges, parse_range, value_of
 from pipeline.tune.report import importances, toml
 from pipeline.tune.search import next_trial, work
-from pipeline.tune.study import Search
+from pipeline.tune.study import SPENT, Search
 from tests import processes
 from tests.conftest import ROOT, last_run, suspend
 from tests.pipeline.few_digits import prepared
@@ -141,6 +141,28 @@ def test_an_interrupted_search_continues_its_trial_and_leaves_a_profile_and_a_pa
     assert main(options) == 0 and len(the_study(root).trials) == 3
 
 
+@pytest.mark.slow
+def test_a_trial_is_cut_where_its_time_is_over_and_judged_as_it_stands(
+    tmp_path_factory: pytest.TempPathFactory, capfd: pytest.CaptureFixture[str]
+) -> None:
+    few = prepared(tmp_path_factory.getbasetemp())
+    options = [*command(few.root, few.data, "--trials", "1", "--budget", "1s"), "--set", "training.epochs=100000"]
+    assert main(options) == 0
+    study = the_study(few.root)
+    (trial,) = study.trials
+    assert trial.state.name == "COMPLETE" and trial.value and 1 < trial.user_attrs[SPENT] < 60
+    text, best = capfd.readouterr().out, (few.root / "tune" / study.study_name / "best.toml").read_text()
+    assert re.search(r"cut in epoch \d+ of 100000", text)
+    assert re.search(r"# It trained \d+ s, cut in epoch \d+ of 100000. With this profile it trains to the end.", best)
+
+
+@pytest.mark.parametrize("text", ["75", "0s", "1.5m", "1d", "soon"])
+def test_a_wrong_budget_is_a_sentence(text: str, capsys: pytest.CaptureFixture[str]) -> None:
+    with pytest.raises(SystemExit):
+        main(["--set-range", RANGES[0], "--budget", text])
+    assert f"{text} must be a time such as 75s, 20m or 1h" in capsys.readouterr().err
+
+
 def test_a_full_disk_is_a_sentence(small_disk: Path) -> None:
     (small_disk / "ballast").write_bytes(bytes(4 * 2**20 - 2**16))
     search = f'Search(Path("{small_disk}/study"), "default", load("default"), (), "val_loss", 1, "", "")'
@@ -149,7 +171,7 @@ import sys
 from pathlib import Path
 from pipeline.config import load
 from pipeline.tune.__main__ import go_on
-from pipeline.tune.study import Search
+from pipeline.tune.study import SPENT, Search
 sys.exit(go_on({search}, jobs=1))
 """
     done = subprocess.run([sys.executable, "-c", script], cwd=ROOT, capture_output=True, text=True, check=False)
@@ -169,7 +191,7 @@ def test_a_running_trial_is_tried_again_when_its_process_ended(tmp_path: Path) -
 from pathlib import Path
 from pipeline.config import load
 from pipeline.tune.ranges import Range
-from pipeline.tune.study import Search
+from pipeline.tune.study import SPENT, Search
 search = Search(Path("{tmp_path}"), "default", load("default"), {search.ranges!r}, "val_loss", 2, "", "")
 with search.own(0):
     search.settings(search.open_study().ask())
@@ -238,11 +260,13 @@ def test_a_trial_that_is_worse_than_the_others_is_pruned() -> None:
     for number in range(6):
         trial = study.ask({"x": optuna.distributions.FloatDistribution(0, 1)})
         good = Pruning(trial, "val_loss")
+        good.set_params({"epochs": 10})
         for epoch in range(5):
             good.on_epoch_end(epoch, {"val_loss": 0.1 - 0.001 * number, "val_accuracy": 0.9})
         study.tell(trial, 0.1 - 0.001 * number)
     bad = Pruning(study.ask({"x": optuna.distributions.FloatDistribution(0, 1)}), "val_loss")
+    bad.set_params({"epochs": 20})  # half of them are compared with half of the others'
     bad.on_epoch_end(0, {"val_loss": float("nan")})
     bad.on_epoch_end(1, {"val_loss": 3.0})
-    with pytest.raises(optuna.TrialPruned):
-        bad.on_epoch_end(3, {"val_loss": 3.0})
+    with pytest.raises(optuna.TrialPruned, match="after 8 epochs"):
+        bad.on_epoch_end(7, {"val_loss": 3.0})
