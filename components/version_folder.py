@@ -15,12 +15,11 @@ from collections.abc import Iterable, Sequence
 from importlib.metadata import distributions
 from typing import TYPE_CHECKING, Any
 
-import numpy as np
-
 from data.errors import UserError
 from data.files import file_system
 
 if TYPE_CHECKING:
+    import numpy as np
     from tfx import types
 
 LABELS, MODEL_ID, PROVENANCE = (f"assets.extra/{name}" for name in ("labels.txt", "model_id.txt", "provenance.json"))

@@ -15,12 +15,12 @@ from __future__ import annotations
 from collections.abc import Iterator
 from typing import TYPE_CHECKING, Literal
 
-import numpy as np
 from pydantic import Field, model_validator
 
 from data.settings import Section
 
 if TYPE_CHECKING:
+    import numpy as np
     import tensorflow as tf
     from tensorflow_metadata.proto.v0 import schema_pb2, statistics_pb2
 
@@ -79,6 +79,7 @@ def serialize(image: np.ndarray, label: int) -> bytes:
 
 def parse(record: bytes, spec: ExampleSpec) -> tuple[np.ndarray, int]:
     """The image, uint8 [rows, columns], and the label of a serialized tf.train.Example."""
+    import numpy as np
     import tensorflow as tf
 
     feature = tf.train.Example.FromString(record).features.feature
@@ -96,6 +97,8 @@ def reading(spec: ExampleSpec, images: np.ndarray) -> dict[str, np.ndarray]:
         `size` int64 [2], `fit` and `background` bytes, `levels` float32 [2], and `ink` float32 [2]: the least and the
         greatest mean level of an image of the training.
     """
+    import numpy as np
+
     means = images.mean(axis=(1, 2))
     return {
         "size": np.array([spec.rows, spec.columns], np.int64),
