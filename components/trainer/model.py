@@ -24,20 +24,23 @@ def build_model(
 ) -> tf_keras.Sequential:
     """The model that trains: float32 [N, steps, features] to logits float32 [N, classes].
 
-    With `serving`, the same model for export, with the same weights. It consists of plain cells, so the graph has no
-    GPU-only kernel. If it is one-directional, it returns logits after every step, [N, steps, classes]; the last of them
+    It consists of plain cells where there is no GPU: Keras' layers would also be traced with the kernel for GPUs, which
+    takes a second, and learn the same. With a GPU they use that kernel.
+
+    With `serving`, the same model for export, with the same weights, always of plain cells. If it is one-directional, it returns logits after every step, [N, steps, classes]; the last of them
     are the trained model's.
 
     `precision` is the Keras policy of all layers but the last. The weights are float32 with any policy.
     """
+    plain = serving or not tf.config.list_physical_devices("GPU")
     layers: list[tf_keras.layers.Layer] = [tf_keras.Input(spec.sequence_shape)]
     for index in range(settings.layers):
         every_step = index < settings.layers - 1 or (serving and not settings.bidirectional)
         layer = LAYERS[settings.cell](
             settings.units, activation=settings.activation, return_sequences=every_step, dtype=precision
         )
-        if serving:
-            layer = tf_keras.layers.RNN(layer.cell, return_sequences=every_step)
+        if plain:
+            layer = tf_keras.layers.RNN(layer.cell, return_sequences=every_step, dtype=precision)
         layers.append(tf_keras.layers.Bidirectional(layer, dtype=precision) if settings.bidirectional else layer)
         if settings.layer_norm:
             layers.append(tf_keras.layers.LayerNormalization(dtype=precision))

@@ -63,7 +63,7 @@ class Search:
                 storage=storage,
                 study_name=self.folder.name,
                 direction="minimize" if self.metric == "val_loss" else "maximize",
-                pruner=optuna.pruners.MedianPruner(n_warmup_steps=2),
+                pruner=optuna.pruners.MedianPruner(n_warmup_steps=3),
                 load_if_exists=True,
             )
             if not study.trials:

@@ -94,7 +94,7 @@ class Pruning(tf_keras.callbacks.Callback):
         if now > before and math.isfinite(value):
             self._trial.report(value, now)
         if self._trial.should_prune():
-            raise optuna.TrialPruned(f"other trials were better after {epoch + 1} epochs")
+            raise optuna.TrialPruned(f"other trials were better in epoch {epoch + 1}")
 
 
 class Budget(tf_keras.callbacks.Callback):
