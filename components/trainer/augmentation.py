@@ -20,6 +20,10 @@ def augment(images: tf.Tensor, seed: tf.Tensor, settings: Augmentation) -> tf.Te
     """
     count, (_, rows, columns) = tf.shape(images)[0], images.shape
     y, x = tf.unstack(_sources(count, rows, columns, seed, settings))
+    if not (settings.rotation or settings.shear or settings.elastic_alpha):
+        # A pixel's row decides its y, and its column its x: a third of the time.
+        y, x = tf.reshape(y, [-1, rows, columns])[:, :, 0], tf.reshape(x, [-1, rows, columns])[:, 0]
+        return tf.matmul(tf.matmul(_blend(y, rows), images), _blend(x, columns), transpose_b=True)
     # A border of zeros takes in what lies outside.
     y, x = tf.clip_by_value(y + 1.0, 0.0, rows + 1.0), tf.clip_by_value(x + 1.0, 0.0, columns + 1.0)
     top, left = tf.minimum(tf.floor(y), float(rows)), tf.minimum(tf.floor(x), float(columns))
@@ -34,6 +38,11 @@ def augment(images: tf.Tensor, seed: tf.Tensor, settings: Augmentation) -> tf.Te
     upper = at(0) + (at(1) - at(0)) * right
     lower = at(width) + (at(width + 1) - at(width)) * right
     return tf.reshape(upper + (lower - upper) * down, [-1, rows, columns])
+
+
+def _blend(sources: tf.Tensor, size: int) -> tf.Tensor:
+    """The share of each of `size` pixels in the values at `sources`, float32 [N, M] to [N, M, size]."""
+    return tf.maximum(0.0, 1.0 - tf.abs(sources[:, :, tf.newaxis] - tf.range(size, dtype=tf.float32)))
 
 
 def _sources(count: tf.Tensor, rows: int, columns: int, seed: tf.Tensor, settings: Augmentation) -> tf.Tensor:

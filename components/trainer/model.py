@@ -24,11 +24,11 @@ def build_model(
 ) -> tf_keras.Sequential:
     """The model that trains: float32 [N, steps, features] to logits float32 [N, classes].
 
-    It consists of plain cells where there is no GPU: Keras' layers would also be traced with the kernel for GPUs, which
-    takes a second, and learn the same. With a GPU they use that kernel.
+    It consists of plain cells where there is no GPU. Keras' own layers learn the same, and take a second longer to
+    trace, because they are also traced with the kernel for GPUs. Where there is one, that kernel trains.
 
-    With `serving`, the same model for export, with the same weights, always of plain cells. If it is one-directional, it returns logits after every step, [N, steps, classes]; the last of them
-    are the trained model's.
+    With `serving`, the same model for export, with the same weights, always of plain cells. If it is one-directional,
+    it returns logits after every step, [N, steps, classes]; the last of them are the trained model's.
 
     `precision` is the Keras policy of all layers but the last. The weights are float32 with any policy.
     """

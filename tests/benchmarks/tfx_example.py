@@ -17,6 +17,7 @@ from tfx.examples.mnist import mnist_utils_native_keras as utils
 
 from data.example import ExampleSpec
 from data.records import read_split
+from pipeline.engines.settings import Beam, pipeline_args
 from tests.benchmarks.__main__ import MNIST
 
 
@@ -43,7 +44,7 @@ def main(folder: Path, how: str) -> None:
         module_file=utils.__file__,
         serving_model_dir=str(folder / "example_serving"),
         metadata_path=str(folder / "metadata.db"),
-        beam_pipeline_args=example._beam_pipeline_args if how == "as_shipped" else [],
+        beam_pipeline_args=example._beam_pipeline_args if how == "as_shipped" else pipeline_args(Beam()),
     )
     tfx.orchestration.LocalDagRunner().run(pipeline)
 

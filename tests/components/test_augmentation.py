@@ -5,6 +5,7 @@ from __future__ import annotations
 from typing import Any
 
 import numpy as np
+import pytest
 import tensorflow as tf
 import tensorflow_transform as tft
 from scipy import ndimage
@@ -25,14 +26,17 @@ def sources(count: int = 200, **settings: Any) -> tuple[np.ndarray, np.ndarray]:
     return y.reshape(-1, 28, 28), x.reshape(-1, 28, 28)
 
 
-def test_the_pixels_are_those_that_scipy_finds_at_the_same_places(digits: dict[str, Images]) -> None:
+@pytest.mark.parametrize("settings", [STRONG, Augmentation(shift=3.0, zoom=0.2)], ids=["all", "separable"])
+def test_the_pixels_are_those_that_scipy_finds_at_the_same_places(
+    digits: dict[str, Images], settings: Augmentation
+) -> None:
     images = digits["train"].pixels[:50].astype(np.float32) / 255
-    y, x = sources(50, **STRONG.model_dump())
+    y, x = sources(50, **settings.model_dump())
     expected = [
         ndimage.map_coordinates(image, [rows + MIDDLE, columns + MIDDLE], order=1, mode="grid-constant")
         for image, rows, columns in zip(images, y, x, strict=True)
     ]
-    found = augment(tf.constant(images), tf.constant(SEED, tf.int64), STRONG).numpy()
+    found = augment(tf.constant(images), tf.constant(SEED, tf.int64), settings).numpy()
     assert found.dtype == np.float32 and found.shape == images.shape
     np.testing.assert_allclose(found, expected, atol=1e-3)
     assert (np.abs(found - images).max(axis=(1, 2)) > 0.2).all(), "every image is distorted"
