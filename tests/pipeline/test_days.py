@@ -17,12 +17,13 @@ from pipeline.exit_codes import DATA_REFUSED, FAILED, PUSHED
 from pipeline.history.__main__ import main as history
 from tests.benchmarks.month import Night, mean, month
 from tests.conftest import MNIST, Images, Outcome, last_run, read_images, run_pipeline, versions, write_folder
+from tests.pipeline.few_digits import SMALL
 
 pytestmark = pytest.mark.slow
 
 COUNTS = {"train": 300, "eval": 60, "test": 100}
 SETTINGS = ("training.epochs=2", "training.warm_start=true", "model.units=16", "gates.accuracy=0", "gates.max_drop=1")
-SETTINGS += ("gates.class_accuracy=0", "validation.min_class_examples=0")
+SETTINGS += ("gates.class_accuracy=0", "validation.min_class_examples=0", SMALL)
 
 
 def digits_of(day: int) -> dict[str, Images]:

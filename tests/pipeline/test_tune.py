@@ -17,7 +17,7 @@ from pipeline.config import load
 from pipeline.exit_codes import FAILED, INTERRUPTED, WRONG_USE
 from pipeline.tune.__main__ import main
 from pipeline.tune.ranges import Range, check_ranges, parse_range, value_of
-from pipeline.tune.report import importances, toml
+from pipeline.tune.report import importances, toml, write_report
 from pipeline.tune.search import next_trial, work
 from pipeline.tune.study import SPENT, Search
 from tests import processes
@@ -143,16 +143,21 @@ def test_an_interrupted_search_continues_its_trial_and_leaves_a_profile_and_a_pa
 
 @pytest.mark.slow
 def test_a_trial_is_cut_where_its_time_is_over_and_judged_as_it_stands(
-    tmp_path_factory: pytest.TempPathFactory, capfd: pytest.CaptureFixture[str]
+    tmp_path: Path, tmp_path_factory: pytest.TempPathFactory, capsys: pytest.CaptureFixture[str]
 ) -> None:
-    few = prepared(tmp_path_factory.getbasetemp())
-    options = [*command(few.root, few.data, "--trials", "1", "--budget", "1s"), "--set", "training.epochs=100000"]
-    assert main(options) == 0
-    study = the_study(few.root)
+    last = last_run(prepared(tmp_path_factory.getbasetemp()).root)
+    config = load("default", ["model.cell=simple_rnn", "model.units=8", "training.epochs=100000"])
+    transform, examples = last.output("Transform", "transform_graph"), last.output("ExampleGen", "examples")
+    assert transform and examples
+    ranges = (parse_range("training.learning_rate=1e-3..3e-2"),)
+    search = Search(tmp_path, "default", config, ranges, "val_loss", 1, transform.uri, examples.uri, budget=1)
+    work(search)
+    study = search.open_study()
     (trial,) = study.trials
     assert trial.state.name == "COMPLETE" and trial.value and 1 < trial.user_attrs[SPENT] < 60
-    text, best = capfd.readouterr().out, (few.root / "tune" / study.study_name / "best.toml").read_text()
-    assert re.search(r"cut in epoch \d+ of 100000", text)
+    write_report(search, study)
+    assert re.search(r"cut in epoch \d+ of 100000", capsys.readouterr().out)
+    best = (tmp_path / "best.toml").read_text()
     assert re.search(r"# It trained \d+ s, cut in epoch \d+ of 100000. With this profile it trains to the end.", best)
 
 
