@@ -17,7 +17,7 @@ EXAMPLE, BASELINE_VERSION = "example", "baseline_version"
 pushed version the baseline is a copy of. The first is an execution property as well."""
 OVERALL = config_pb2.SlicingSpec()
 EACH_CLASS = config_pb2.SlicingSpec(feature_keys=[LABEL])
-# Metrics are float32: 0.95 arrives as 0.949999988. A model that just reaches a threshold passes.
+# A difference of two shares is not exact. A model that just reaches a threshold passes.
 _SLACK = 1e-6
 
 
@@ -28,6 +28,15 @@ def eval_config(gates: Gates, classes: int) -> config_pb2.EvalConfig:
     its own threshold.
     """
     every_class = [config_pb2.SlicingSpec(feature_values={LABEL: str(label)}) for label in range(classes)]
+    count, cross_entropy, plot, calibration = (
+        config_pb2.MetricConfig(class_name=metric.__name__, module=metrics.__name__)
+        for metric in (
+            metrics.Count,
+            metrics.SparseCategoricalCrossentropy,
+            metrics.ConfusionMatrix,
+            metrics.ExpectedCalibrationError,
+        )
+    )
     accuracy = config_pb2.MetricConfig(
         class_name=metrics.SparseCategoricalAccuracy.__name__,
         module=metrics.__name__,
@@ -38,18 +47,13 @@ def eval_config(gates: Gates, classes: int) -> config_pb2.EvalConfig:
     )
     drop = accuracy.per_slice_thresholds[0].threshold.change_threshold
     drop.direction, drop.absolute.value = config_pb2.MetricDirection.HIGHER_IS_BETTER, -gates.max_drop - _SLACK
-    cross_entropy, calibration = (
-        config_pb2.MetricConfig(class_name=metric.__name__, module=metrics.__name__)
-        for metric in (metrics.SparseCategoricalCrossentropy, metrics.ExpectedCalibrationError)
-    )
     if gates.max_calibration_error:
         bound = gates.max_calibration_error + _SLACK
         calibration.per_slice_thresholds.append(_threshold([OVERALL], upper_bound=bound))
-    others = (config_pb2.MetricConfig(class_name=name) for name in ("ExampleCount", "MultiClassConfusionMatrixPlot"))
     return config_pb2.EvalConfig(
         model_specs=[_model_spec(CANDIDATE), _model_spec(BASELINE)],
         slicing_specs=[OVERALL, EACH_CLASS],
-        metrics_specs=[config_pb2.MetricsSpec(metrics=[accuracy, cross_entropy, *others, calibration])],
+        metrics_specs=[config_pb2.MetricsSpec(metrics=[accuracy, count, cross_entropy, plot, calibration])],
     )
 
 

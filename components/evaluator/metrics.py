@@ -1,59 +1,143 @@
-"""The metrics: Keras' own, which AutoGraph leaves alone, and the project's."""
+"""The metrics. They take many examples at once, and share one pass over them.
+
+TFMA gives its own metrics, and Keras', one example at a time: that took most of an evaluation.
+"""
 
 from __future__ import annotations
 
-from typing import Any
+from collections.abc import Callable, Iterable
+from typing import Any, NamedTuple
 
-import tensorflow as tf
-import tf_keras
+import apache_beam as beam
+import numpy as np
+from tensorflow_model_analysis.metrics import metric_types
+from tensorflow_model_analysis.metrics.metric_util import to_label_prediction_example_weight
+from tensorflow_model_analysis.metrics.multi_class_confusion_matrix_metrics import Matrices, MatrixEntryKey
+from tensorflow_model_analysis.proto import config_pb2
 
-
-def plain(metric: type[tf_keras.metrics.Metric]) -> type[tf_keras.metrics.Metric]:
-    """A class decorator: AutoGraph does not convert the metric. That would take longer than 2,000 examples."""
-    for name in ("update_state", "result"):
-        setattr(metric, name, tf.autograph.experimental.do_not_convert(getattr(metric, name)))
-    return metric
-
-
-@plain
-class SparseCategoricalAccuracy(tf_keras.metrics.SparseCategoricalAccuracy):
-    """Keras' metric."""
+_SUMS = "_sums"  # TFMA writes no metric whose name begins so
+_BINS = 10
+_EPSILON = 1e-7
+"""The least probability of which Keras takes the logarithm."""
 
 
-@plain
-class SparseCategoricalCrossentropy(tf_keras.metrics.SparseCategoricalCrossentropy):
-    """Keras' metric."""
+class Sums(NamedTuple):
+    """Of N examples in C classes: what the metrics are made of."""
+
+    examples: int
+    correct: int
+    loss: float
+    """The sum of the cross-entropies, in nats."""
+    gaps: np.ndarray
+    """float64 [bins]: the sum of correct (0 or 1) minus confidence, by the confidence."""
+    confusion: np.ndarray
+    """int64 [C, C], by true and predicted class."""
 
 
-@plain
-class ExpectedCalibrationError(tf_keras.metrics.Metric):
-    """How far the winning probability is from the share of correct predictions: the mean gap over equal-width bins.
+def add_up(labels: np.ndarray, probabilities: np.ndarray) -> Sums:
+    """The sums of the labels [N] and the probabilities [N, C]."""
+    (count, classes), predicted = probabilities.shape, probabilities.argmax(axis=1)
+    confidence, correct = probabilities.max(axis=1), predicted == labels
+    chosen = probabilities[np.arange(count), labels].astype(np.float64)
+    bins = np.minimum((confidence * _BINS).astype(np.int64), _BINS - 1)
+    return Sums(
+        count,
+        int(correct.sum()),
+        float(-np.log(np.clip(chosen, _EPSILON, 1 - _EPSILON)).sum()),
+        np.bincount(bins, correct - confidence.astype(np.float64), minlength=_BINS),
+        np.bincount(labels * classes + predicted, minlength=classes**2).reshape(classes, classes),
+    )
+
+
+class _SumsCombineFn(beam.CombineFn):
+    """Adds up the examples of all extracts of a slice."""
+
+    def __init__(self, key: metric_types.MetricKey, eval_config: config_pb2.EvalConfig) -> None:
+        self._key, self._eval_config = key, eval_config
+
+    def create_accumulator(self) -> Sums | None:
+        return None
+
+    def add_input(self, sums: Sums | None, element: metric_types.StandardMetricInputs) -> Sums | None:
+        labels, probabilities, _ = next(
+            to_label_prediction_example_weight(
+                element, eval_config=self._eval_config, model_name=self._key.model_name, flatten=False, squeeze=False
+            )
+        )
+        labels = labels.reshape(-1)
+        return self.merge_accumulators([sums, add_up(labels, probabilities.reshape(len(labels), -1))])
+
+    def merge_accumulators(self, accumulators: Iterable[Sums | None]) -> Sums | None:
+        found = [sums for sums in accumulators if sums is not None]
+        return Sums(*(sum(values[1:], values[0]) for values in zip(*found, strict=True))) if found else None
+
+    def extract_output(self, sums: Sums | None) -> dict[metric_types.MetricKey, Sums | None]:
+        return {self._key: sums}
+
+
+def _computed(
+    value: Callable[[Sums], Any], key_type: type[metric_types.MetricKey] = metric_types.MetricKey
+) -> Callable[..., metric_types.MetricComputations]:
+    """What a TFMA metric computes: `value` of the sums, for each model."""
+
+    def computations(
+        name: str, eval_config: config_pb2.EvalConfig, model_names: list[str], example_weighted: bool
+    ) -> metric_types.MetricComputations:
+        found = []
+        for model in model_names:
+            sums = metric_types.MetricKey(_SUMS, model_name=model)
+            key = key_type(name=name, model_name=model, example_weighted=example_weighted)
+            found += [
+                metric_types.MetricComputation([sums], None, _SumsCombineFn(sums, eval_config)),
+                metric_types.DerivedMetricComputation(
+                    [key], lambda metrics, key=key, sums=sums: {key: value(metrics[sums])}
+                ),
+            ]
+        return found
+
+    return computations
+
+
+class Count(metric_types.Metric):
+    """How many examples there are."""
+
+    def __init__(self, name: str = "example_count") -> None:
+        super().__init__(_computed(lambda sums: sums.examples), name=name)
+
+
+class SparseCategoricalAccuracy(metric_types.Metric):
+    """The share of examples whose most probable class is the label."""
+
+    def __init__(self, name: str = "sparse_categorical_accuracy") -> None:
+        super().__init__(_computed(lambda sums: sums.correct / sums.examples), name=name)
+
+
+class SparseCategoricalCrossentropy(metric_types.Metric):
+    """The mean of minus the logarithm of the label's probability, in nats."""
+
+    def __init__(self, name: str = "sparse_categorical_crossentropy") -> None:
+        super().__init__(_computed(lambda sums: sums.loss / sums.examples), name=name)
+
+
+class ExpectedCalibrationError(metric_types.Metric):
+    """How far the winning probability is from the share of correct predictions: the mean gap over 10 equal-width bins.
 
     Guo et al., On Calibration of Modern Neural Networks, 2017, equation 3. TFMA's own calibration metrics are
-    for binary models, and its calibration plot takes as long as the rest of the evaluation.
+    for binary models.
     """
 
-    def __init__(self, bins: int = 10, name: str = "expected_calibration_error", dtype: str | None = None) -> None:
-        super().__init__(name=name, dtype=dtype)
-        self.bins = bins
-        # One gap for each bin, then the count. TFMA merges batches by adding up one variable.
-        self.sums = self.add_weight("sums", [bins + 1], initializer="zeros")
+    def __init__(self, name: str = "expected_calibration_error") -> None:
+        super().__init__(_computed(lambda sums: float(np.abs(sums.gaps).sum()) / sums.examples), name=name)
 
-    def update_state(self, y_true: tf.Tensor, y_pred: tf.Tensor, sample_weight: tf.Tensor | None = None) -> None:
-        """Adds a batch: `y_true` labels [N] or [N, 1], `y_pred` probabilities [N, classes]."""
-        labels = tf.reshape(tf.cast(y_true, tf.int64), [-1])
-        confidence = tf.reduce_max(y_pred, axis=-1)
-        correct = tf.cast(tf.argmax(y_pred, axis=-1) == labels, confidence.dtype)
-        weight = tf.ones_like(confidence) if sample_weight is None else tf.reshape(sample_weight, [-1])
-        index = tf.minimum(tf.cast(confidence * self.bins, tf.int32), self.bins - 1)
-        gaps = tf.math.unsorted_segment_sum((correct - confidence) * weight, index, self.bins)
-        self.sums.assign_add(tf.concat([gaps, [tf.reduce_sum(weight)]], axis=0))
 
-    def result(self) -> tf.Tensor:
-        return tf.math.divide_no_nan(tf.reduce_sum(tf.abs(self.sums[:-1])), self.sums[-1])
+class ConfusionMatrix(metric_types.Metric):
+    """How often each class was taken for each other one."""
 
-    def reset_state(self) -> None:
-        self.sums.assign(tf.zeros_like(self.sums))
+    def __init__(self, name: str = "multi_class_confusion_matrix_plot") -> None:
+        super().__init__(_computed(_matrix, metric_types.PlotKey), name=name)
 
-    def get_config(self) -> dict[str, Any]:
-        return {**super().get_config(), "bins": self.bins}
+
+def _matrix(sums: Sums) -> Any:
+    pairs = zip(*np.nonzero(sums.confusion), strict=True)
+    entries = {MatrixEntryKey(int(i), int(j)): float(sums.confusion[i, j]) for i, j in pairs}
+    return Matrices({0.0: entries}).to_proto().multi_class_confusion_matrix_at_thresholds

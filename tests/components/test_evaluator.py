@@ -1,16 +1,19 @@
-"""The calibration error against NumPy, in one batch and in several; the verdict on two sets of examples."""
+"""The metrics against Keras, in several batches; the verdict on two sets of examples."""
 
 from pathlib import Path
 
 import numpy as np
 import pytest
 import tensorflow as tf
+import tf_keras
+from tensorflow_model_analysis.metrics.metric_types import MetricKey
+from tensorflow_model_analysis.proto.config_pb2 import EvalConfig
 from tfx.types import artifact_utils, standard_artifacts
 from tfx.utils import json_utils, proto_utils
 
 from components.evaluator.component import EvaluatorExecutor
 from components.evaluator.config import EXAMPLE, eval_config
-from components.evaluator.metrics import ExpectedCalibrationError
+from components.evaluator.metrics import _SumsCombineFn, add_up
 from components.evaluator.report import read_evaluation
 from components.evaluator.settings import Gates
 from data.example import ExampleSpec
@@ -19,32 +22,30 @@ from tests.components.conftest import Exported
 from tests.conftest import Images
 
 
-def test_it_is_the_mean_gap_between_confidence_and_accuracy() -> None:
+def test_the_sums_are_those_of_keras_and_of_the_mean_gap() -> None:
     generator = np.random.default_rng(3)
-    probabilities = generator.dirichlet(np.full(10, 0.3), 1000).astype(np.float32)
+    probabilities = generator.dirichlet(np.full(10, 0.05), 1000).astype(np.float32)  # many are 0 or 1
     labels = np.where(generator.random(1000) < 0.7, probabilities.argmax(axis=1), generator.integers(0, 10, 1000))
     confidence, right = probabilities.max(axis=1), probabilities.argmax(axis=1) == labels
     bins = np.minimum((confidence * 10).astype(int), 9)
-    expected = sum(abs((right[bins == b] - confidence[bins == b]).sum()) for b in range(10)) / 1000
+    gap = sum(abs((right[bins == b] - confidence[bins == b]).sum()) for b in range(10)) / 1000
+    combine = _SumsCombineFn(MetricKey("_sums"), EvalConfig())
+    parts = [add_up(labels[start : start + 300], probabilities[start : start + 300]) for start in range(0, 1000, 300)]
+    sums = combine.merge_accumulators([None, *parts])
+    assert sums and sums.examples == 1000 and np.abs(sums.gaps).sum() / 1000 == pytest.approx(gap, abs=1e-6)
+    for metric, value in (
+        (tf_keras.metrics.SparseCategoricalAccuracy(), sums.correct / 1000),
+        (tf_keras.metrics.SparseCategoricalCrossentropy(), sums.loss / 1000),
+    ):
+        metric.update_state(labels, probabilities)
+        assert value == pytest.approx(float(metric.result()), rel=1e-5)
+    np.testing.assert_array_equal(sums.confusion, tf.math.confusion_matrix(labels, probabilities.argmax(axis=1), 10))
 
-    whole, parts = ExpectedCalibrationError(), ExpectedCalibrationError()
-    whole.update_state(labels[:, np.newaxis], probabilities)
-    for start in range(0, 1000, 300):
-        parts.update_state(labels[start : start + 300], probabilities[start : start + 300])
-    assert float(whole.result()) == pytest.approx(expected, abs=1e-6)
-    assert float(parts.result()) == pytest.approx(expected, abs=1e-6)
-    assert ExpectedCalibrationError.from_config(whole.get_config()).bins == 10
 
-
-def test_a_sure_and_right_model_has_none_and_a_sure_and_wrong_one_has_all() -> None:
+def test_a_sure_and_right_model_has_no_gap_and_a_sure_and_wrong_one_has_all() -> None:
     sure = np.eye(10, dtype=np.float32)
-    metric = ExpectedCalibrationError()
-    assert float(metric.result()) == 0
-    metric.update_state(np.arange(10), sure)
-    assert float(metric.result()) == 0
-    metric.reset_state()
-    metric.update_state((np.arange(10) + 1) % 10, sure)
-    assert float(metric.result()) == 1
+    assert np.abs(add_up(np.arange(10), sure).gaps).sum() == 0
+    assert np.abs(add_up((np.arange(10) + 1) % 10, sure).gaps).sum() == 10
 
 
 @pytest.mark.slow

@@ -10,10 +10,12 @@ import numpy as np
 import pytest
 import tensorflow as tf
 import tensorflow_model_analysis as tfma
+from tensorflow_model_analysis.extractors.unbatch_extractor import UNBATCH_EXTRACTOR_STAGE_NAME
 
 from components.evaluator.config import BASELINE, CANDIDATE, eval_config
 from components.evaluator.report import Evaluation, read_evaluation
 from components.evaluator.settings import Gates
+from components.evaluator.slices import custom_extractors
 from data.example import serialize
 
 pytestmark = pytest.mark.slow
@@ -57,12 +59,13 @@ def evaluate(models: dict[str, str], tmp_path: Path) -> Evaluate:
         correct: list[bool],
         baseline: list[bool] | None = None,
         confidence: int = 200,
+        by_slice: bool = False,
         **gates: float,
     ) -> Evaluation:
         def predicted(right: list[bool]) -> list[int]:
             return [label if is_right else 1 - label for label, is_right in zip(labels, right, strict=True)]
 
-        data, output = str(tmp_path / "examples.tfrecord"), str(tmp_path / "evaluation")
+        data, output = str(tmp_path / "examples.tfrecord"), str(tmp_path / f"evaluation-{by_slice}")
         with tf.io.TFRecordWriter(data) as writer:
             for row in zip(predicted(correct), predicted(baseline or correct), labels, strict=True):
                 writer.write(serialize(np.array([*row[:2], confidence], np.uint8), row[2]))
@@ -77,12 +80,29 @@ def evaluate(models: dict[str, str], tmp_path: Path) -> Evaluate:
         tfma.run_model_analysis(
             eval_shared_model=shared if baseline else shared[0],
             eval_config=config,
+            extractors=custom_extractors(shared if baseline else shared[0], config, None) if by_slice else None,
             data_location=data,
             output_path=output,
         )
         return read_evaluation(output)
 
     return evaluate
+
+
+def test_extracts_by_slice_give_the_figures_of_single_examples(evaluate: Evaluate) -> None:
+    single, together = (evaluate(LABELS, RIGHT, BETTER, 190, by_slice, **AT_THE_BAR) for by_slice in (False, True))
+    assert (single.examples, single.confusion) == (together.examples, together.confusion) != (0, {})
+    assert list(map(str, single.gates)) == list(map(str, together.gates)) and len(together.gates) == 5
+    assert single.figures == pytest.approx(together.figures) and single.class_accuracy == together.class_accuracy
+
+
+def test_a_metric_that_takes_one_example_at_a_time_gets_single_ones(models: dict[str, str]) -> None:
+    config = eval_config(Gates(), CLASSES)
+    config = tfma.utils.update_eval_config_with_defaults(config, has_baseline=False, rubber_stamp=True)
+    shared = tfma.default_eval_shared_model(models[CANDIDATE], eval_config=config)
+    assert UNBATCH_EXTRACTOR_STAGE_NAME not in [found.stage_name for found in custom_extractors(shared, config, None)]
+    config.metrics_specs[0].metrics.add(class_name="SparseTopKCategoricalAccuracy")
+    assert UNBATCH_EXTRACTOR_STAGE_NAME in [found.stage_name for found in custom_extractors(shared, config, None)]
 
 
 # 18 of 20 are right, and the baseline has one more; the confidence is 0.95.
