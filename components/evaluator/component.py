@@ -7,7 +7,6 @@ import math
 from collections.abc import Sequence
 from typing import Any
 
-from absl import flags
 from tensorflow_model_analysis.proto import config_pb2
 from tfx import types
 from tfx.components.evaluator import component, executor
@@ -33,9 +32,6 @@ from data.records import read_records
 from data.shards import GOLDEN
 
 _SHOWN = 10
-# tfx_bsl's flag: batches of 20 MiB, 8,192 examples at most. For each of TFX's own, which are smaller than 1,000, TFMA
-# spends more time on the text of an error, which it drops, than in the model.
-_BY_BYTES = "tfxio_use_byte_size_batching"
 log = logging.getLogger(__name__)
 
 
@@ -111,9 +107,8 @@ class EvaluatorExecutor(executor.Executor):
             EXAMPLE_SPLITS_KEY: json_utils.dumps([split]),
             MODULE_PATH_KEY: slices.__name__,
         }
-        if _BY_BYTES in flags.FLAGS:
-            flags.FLAGS.set_default(_BY_BYTES, True)
-        super().Do(inputs, outputs, {**exec_properties, **changed})
+        with slices.large_batches():
+            super().Do(inputs, outputs, {**exec_properties, **changed})
 
 
 def inside(artifact: types.Artifact, name: str) -> types.Artifact:

@@ -28,32 +28,23 @@ def eval_config(gates: Gates, classes: int) -> config_pb2.EvalConfig:
     its own threshold.
     """
     every_class = [config_pb2.SlicingSpec(feature_values={LABEL: str(label)}) for label in range(classes)]
-    count, cross_entropy, plot, calibration = (
-        config_pb2.MetricConfig(class_name=metric.__name__, module=metrics.__name__)
-        for metric in (
-            metrics.Count,
-            metrics.SparseCategoricalCrossentropy,
-            metrics.ConfusionMatrix,
-            metrics.ExpectedCalibrationError,
-        )
-    )
-    accuracy = config_pb2.MetricConfig(
-        class_name=metrics.SparseCategoricalAccuracy.__name__,
-        module=metrics.__name__,
-        per_slice_thresholds=[
+    accuracy, calibration = _metric(metrics.SparseCategoricalAccuracy), _metric(metrics.ExpectedCalibrationError)
+    accuracy.per_slice_thresholds.extend(
+        [
             _threshold([OVERALL], lower_bound=gates.accuracy - _SLACK),
             _threshold(every_class, lower_bound=gates.class_accuracy - _SLACK),
-        ],
+        ]
     )
     drop = accuracy.per_slice_thresholds[0].threshold.change_threshold
     drop.direction, drop.absolute.value = config_pb2.MetricDirection.HIGHER_IS_BETTER, -gates.max_drop - _SLACK
     if gates.max_calibration_error:
         bound = gates.max_calibration_error + _SLACK
         calibration.per_slice_thresholds.append(_threshold([OVERALL], upper_bound=bound))
+    others = map(_metric, (metrics.Count, metrics.SparseCategoricalCrossentropy, metrics.ConfusionMatrix))
     return config_pb2.EvalConfig(
         model_specs=[_model_spec(CANDIDATE), _model_spec(BASELINE)],
         slicing_specs=[OVERALL, EACH_CLASS],
-        metrics_specs=[config_pb2.MetricsSpec(metrics=[accuracy, count, cross_entropy, plot, calibration])],
+        metrics_specs=[config_pb2.MetricsSpec(metrics=[accuracy, *others, calibration])],
     )
 
 
@@ -81,6 +72,10 @@ def _model_spec(name: str) -> config_pb2.ModelSpec:
         label_key=LABEL,
         prediction_key=PROBABILITIES,
     )
+
+
+def _metric(metric: type) -> config_pb2.MetricConfig:
+    return config_pb2.MetricConfig(class_name=metric.__name__, module=metric.__module__)
 
 
 def _threshold(slices: list[config_pb2.SlicingSpec], **bound: float) -> config_pb2.PerSliceMetricThreshold:

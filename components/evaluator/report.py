@@ -222,7 +222,7 @@ def _class_name(label: int | float | str, labels: Sequence[str]) -> str:
 def _bound(
     threshold: config_pb2.GenericValueThreshold | config_pb2.GenericChangeThreshold,
 ) -> tuple[Literal["at least", "at most"], float]:
-    """The one bound that config.py gives a threshold, as the settings have it: without the slack for float32."""
+    """The one bound that config.py gives a threshold, as the settings have it: without the slack."""
     if isinstance(threshold, config_pb2.GenericChangeThreshold):
         return "at least", round(threshold.absolute.value, 5) + 0.0
     if threshold.HasField("lower_bound"):

@@ -91,7 +91,9 @@ class Pruning(tf_keras.callbacks.Callback):
     def on_epoch_end(self, epoch: int, logs: Mapping[str, float] | None = None) -> None:
         value = float((logs or {})[self._metric])
         before, now = (10 * done // self.params["epochs"] for done in (epoch, epoch + 1))
-        if now > before and math.isfinite(value):
+        if now == before:
+            return
+        if math.isfinite(value):
             self._trial.report(value, now)
         if self._trial.should_prune():
             raise optuna.TrialPruned(f"other trials were better in epoch {epoch + 1}")

@@ -11,6 +11,7 @@ import pytest
 import tensorflow as tf
 import tensorflow_model_analysis as tfma
 from tensorflow_model_analysis.extractors.unbatch_extractor import UNBATCH_EXTRACTOR_STAGE_NAME
+from tensorflow_model_analysis.proto import config_pb2
 
 from components.evaluator.config import BASELINE, CANDIDATE, eval_config
 from components.evaluator.report import Evaluation, read_evaluation
@@ -96,13 +97,19 @@ def test_extracts_by_slice_give_the_figures_of_single_examples(evaluate: Evaluat
     assert single.figures == pytest.approx(together.figures) and single.class_accuracy == together.class_accuracy
 
 
-def test_a_metric_that_takes_one_example_at_a_time_gets_single_ones(models: dict[str, str]) -> None:
+def test_other_metrics_and_other_slices_get_single_examples(models: dict[str, str]) -> None:
     config = eval_config(Gates(), CLASSES)
     config = tfma.utils.update_eval_config_with_defaults(config, has_baseline=False, rubber_stamp=True)
     shared = tfma.default_eval_shared_model(models[CANDIDATE], eval_config=config)
     assert UNBATCH_EXTRACTOR_STAGE_NAME not in [found.stage_name for found in custom_extractors(shared, config, None)]
-    config.metrics_specs[0].metrics.add(class_name="SparseTopKCategoricalAccuracy")
-    assert UNBATCH_EXTRACTOR_STAGE_NAME in [found.stage_name for found in custom_extractors(shared, config, None)]
+    for change in (
+        lambda other: other.metrics_specs[0].metrics.add(class_name="SparseTopKCategoricalAccuracy"),
+        lambda other: other.slicing_specs.add(feature_keys=["image"]),
+    ):
+        other = config_pb2.EvalConfig()
+        other.CopyFrom(config)
+        change(other)
+        assert UNBATCH_EXTRACTOR_STAGE_NAME in [found.stage_name for found in custom_extractors(shared, other, None)]
 
 
 # 18 of 20 are right, and the baseline has one more; the confidence is 0.95.
