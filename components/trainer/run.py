@@ -133,7 +133,7 @@ def learn(
     training, start = job.settings.training, job.start
     train_files, replayed = job.train_files, list[str]()
     if start.folder:
-        training = training.model_copy(update={"learning_rate": training.learning_rate * training.warm_rate})
+        training = training.for_warm_start()
         train_files, replayed = start.files(job.train_files, job.examples)
     tf_keras.utils.set_random_seed(training.seed)
     data, validation = read_splits(

@@ -91,7 +91,8 @@ class Training(Section):
     warm_start: bool = Field(
         False, description="start from the pushed model, and train on the days that are new to it; data.path names days"
     )
-    warm_rate: float = Field(0.5, gt=0, le=1, description="learning rate of a warm start, as a share of learning_rate")
+    warm_rate: float = Field(0.7, gt=0, le=1, description="learning rate of a warm start, as a share of learning_rate")
+    warm_epochs: int = Field(3, ge=1, le=1_000_000, description="epochs of a warm start")
     replay: float = Field(
         1.0, ge=0, description="examples of older days in the window that are trained on again, for each new one"
     )
@@ -108,6 +109,12 @@ class Training(Section):
                 raise ValueError(f"warmup_epochs = {self.warmup_epochs} must be smaller than epochs = {self.epochs}")
             self.__dict__["warmup_epochs"] = self.epochs / 2  # frozen, and still not given: a default that gives way
         return self
+
+    def for_warm_start(self) -> Training:
+        """These settings with a warm start's learning rate and epochs; its rate rises for half of them at most."""
+        epochs, rate = self.warm_epochs, self.learning_rate * self.warm_rate
+        warmup = min(self.warmup_epochs, epochs / 2)
+        return self.model_copy(update={"epochs": epochs, "learning_rate": rate, "warmup_epochs": warmup})
 
 
 class TrainerSettings(Section):

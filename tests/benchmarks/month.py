@@ -30,7 +30,7 @@ if TYPE_CHECKING:
 FIRST = date(2026, 11, 1)
 WAYS = {"never": "the first model stays", "warm": "warm start with replay", "scratch": "from scratch every day"}
 SETTINGS = ("gates.accuracy=0.9", "gates.class_accuracy=0.8", "gates.max_drop=0.02")
-SETTINGS += ("training.replay=3", "training.from_scratch_every=0")
+SETTINGS += ("training.replay=7", "training.from_scratch_every=0")
 _CALM = 10  # days before the first student
 
 Pipeline = Callable[[Path, Sequence[str]], None]

@@ -63,6 +63,12 @@ def push(base: Path, version: int, days: Mapping[str, str], **changes: Any) -> P
     return folder
 
 
+@pytest.mark.parametrize(("epochs", "warmup"), [(1, 0.5), (3, 1.0)])
+def test_a_warm_start_has_a_schedule_of_its_own(epochs: int, warmup: float) -> None:
+    found = Training(epochs=9, learning_rate=1e-2, warm_rate=0.25, warm_epochs=epochs).for_warm_start()
+    assert (found.epochs, found.learning_rate, found.warmup_epochs) == (epochs, 2.5e-3, warmup)
+
+
 def test_the_newest_model_of_other_days_is_the_base(tmp_path: Path) -> None:
     examples = imported(tmp_path / "examples", {**DAYS, "2026-11-28": "new", "2026-11-29/2": "new, too"})
     assert "no model of other days was pushed to" in find_start(settings(tmp_path), examples).reason

@@ -57,7 +57,7 @@ def small_month(tmp_path_factory: pytest.TempPathFactory) -> tuple[Path, Path, l
     def pipeline(root: Path, settings: Sequence[str]) -> None:
         outcomes.append(run_pipeline(root, folder, *settings))
 
-    settings = (*SETTINGS, "training.epochs=3", "training.warm_rate=0.5", "model.units=32")
+    settings = (*SETTINGS, "training.epochs=3", "model.units=32")
     nights = list(month(folder / "month", 6, 4, 450, 200, ("warm", "never"), settings, pipeline))
     return folder / "month" / "warm", folder / "month" / "days", nights, outcomes
 
@@ -78,7 +78,7 @@ def test_each_night_follows_the_pushed_model(
     assert mean(nights, "warm", "golden") > mean(nights, "never", "golden") + 0.01
     assert mean(nights, "warm", "accuracy") > mean(nights, "never", "accuracy")
     # Nothing new, nothing done.
-    settings = (*SETTINGS, "training.epochs=3", "training.warm_rate=0.5", "model.units=32")
+    settings = (*SETTINGS, "training.epochs=3", "model.units=32")
     again = run(root, days, *settings, f"data.golden={days}/golden", window=6)
     assert again.code == PUSHED
     assert "No day is new since 2026-11-01..2026-11-06: every step came from the cache." in again.text
