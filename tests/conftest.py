@@ -23,8 +23,10 @@ from contextlib import ExitStack, contextmanager, redirect_stderr, redirect_stdo
 from dataclasses import dataclass
 from functools import cache
 from pathlib import Path
+from types import MethodType
 from typing import TYPE_CHECKING, Any, TextIO
 from unittest.mock import patch
+from weakref import WeakKeyDictionary
 
 import numpy as np
 import pytest
@@ -51,16 +53,22 @@ QUICK = (
 )
 
 
-# The run root of these is made once, by tests/pipeline/test_history.py.
-SHARED_ROOT = {f"test_{name}.py" for name in ("end_to_end", "history", "history_rollback", "runs")}
+# Files whose tests use what is made once in a process: the run root of tests/pipeline/test_history.py, the one of
+# tests/pipeline/few_digits.py, the exported model of tests/components/conftest.py.
+TOGETHER = {
+    "shared root": ("end_to_end", "history", "history_rollback", "runs"),
+    "few digits": ("interruptions", "notify", "portable", "seeds", "tune", "workers"),
+    "exported": ("diverged", "evaluator", "export", "infra_validator", "reference", "trainer"),
+}
 
 
 class Scheduler(LoadFileScheduling):
-    """The tests of a file run in one process, and so do those of a shared run root."""
+    """The tests of a file run in one process, and so do the files that share something dear."""
 
     def _split_scope(self, nodeid: str) -> str:
         file = super()._split_scope(nodeid)
-        return "shared root" if Path(file).name in SHARED_ROOT else file
+        name = Path(file).stem.removeprefix("test_")
+        return next((group for group, names in TOGETHER.items() if name in names), file)
 
 
 def pytest_xdist_make_scheduler(config: pytest.Config, log: Any) -> Scheduler:
@@ -152,10 +160,34 @@ def infra_server() -> str:
     return started.enter_context(model_server(flags, folder / "log", real=False)).address
 
 
+@cache
+def inspect_once() -> None:
+    """Makes Beam remember the arguments of a function.
+
+    It inspects all methods of a DoFn each time that it asks whether the DoFn has state. That is a sixth of the time of
+    a run on few digits.
+    """
+    from apache_beam.transforms import core
+
+    inspect = core.get_function_args_defaults
+    known: WeakKeyDictionary[Any, tuple[list, list]] = WeakKeyDictionary()
+
+    def arguments(function: Any) -> tuple[list, list]:
+        if not isinstance(function, MethodType):
+            return inspect(function)
+        if function.__func__ not in known:
+            known[function.__func__] = inspect(function)
+        names, defaults = known[function.__func__]
+        return [*names], [*defaults]
+
+    core.get_function_args_defaults = arguments
+
+
 def run_pipeline(root: Path, folder: Path, *overrides: str, options: tuple[str, ...] = ()) -> Outcome:
     """Runs the pipeline as `python -m pipeline.run_local` does."""
     from pipeline.local.cli import main
 
+    inspect_once()
     server = [] if "--to" in options else [f"infra.server={infra_server()}"]
     arguments = ["--run-root", str(root), *options, "--set", f"data.path={folder}", *QUICK, *server, *overrides]
     # Beam's libraries read the command line too, which is pytest's here.
@@ -170,6 +202,12 @@ def run_pipeline(root: Path, folder: Path, *overrides: str, options: tuple[str, 
 def run() -> Callable[..., Outcome]:
     """run(root, data_folder, *overrides, options=(…)): see `run_pipeline`."""
     return run_pipeline
+
+
+@pytest.fixture(scope="session")
+def installed(tmp_path_factory: pytest.TempPathFactory) -> Path:
+    """A folder with the installed project, to import it from."""
+    return install_package(tmp_path_factory.mktemp("installed"))
 
 
 def install_package(folder: Path) -> Path:

@@ -60,7 +60,7 @@ def evaluate(models: dict[str, str], tmp_path: Path) -> Evaluate:
         correct: list[bool],
         baseline: list[bool] | None = None,
         confidence: int = 200,
-        by_slice: bool = False,
+        by_slice: bool = True,
         **gates: float,
     ) -> Evaluation:
         def predicted(right: list[bool]) -> list[int]:
@@ -90,8 +90,13 @@ def evaluate(models: dict[str, str], tmp_path: Path) -> Evaluate:
     return evaluate
 
 
-def test_extracts_by_slice_give_the_figures_of_single_examples(evaluate: Evaluate) -> None:
+def test_at_every_bar_a_model_passes_with_extracts_by_slice_as_with_single_examples(evaluate: Evaluate) -> None:
     single, together = (evaluate(LABELS, RIGHT, BETTER, 190, by_slice, **AT_THE_BAR) for by_slice in (False, True))
+    assert (together.accuracy, together.baseline_accuracy) == pytest.approx((0.9, 0.95))
+    assert together.class_accuracy == pytest.approx({0: 0.9, 1: 0.9})
+    assert together.calibration_error == pytest.approx(0.05, abs=1e-6)
+    assert together.blessed
+    assert sorted(gate.name for gate in together.gates) == sorted(itertools.chain(*GATES.values()))
     assert (single.examples, single.confusion) == (together.examples, together.confusion) != (0, {})
     assert list(map(str, single.gates)) == list(map(str, together.gates)) and len(together.gates) == 5
     assert single.figures == pytest.approx(together.figures) and single.class_accuracy == together.class_accuracy
@@ -122,15 +127,6 @@ GATES = {
     "max_drop": ["accuracy against the baseline"],
     "max_calibration_error": ["calibration error"],
 }
-
-
-def test_at_every_bar_a_model_passes(evaluate: Evaluate) -> None:
-    evaluation = evaluate(LABELS, RIGHT, BETTER, confidence=190, **AT_THE_BAR)
-    assert (evaluation.accuracy, evaluation.baseline_accuracy) == pytest.approx((0.9, 0.95))
-    assert evaluation.class_accuracy == pytest.approx({0: 0.9, 1: 0.9})
-    assert evaluation.calibration_error == pytest.approx(0.05, abs=1e-6)
-    assert evaluation.blessed
-    assert sorted(gate.name for gate in evaluation.gates) == sorted(itertools.chain(*GATES.values()))
 
 
 @pytest.mark.parametrize("gate", GATES)

@@ -4,7 +4,7 @@ import os
 import shutil
 import stat
 import sys
-from collections.abc import Callable, Iterator
+from collections.abc import Callable
 from pathlib import Path
 
 import numpy as np
@@ -22,9 +22,8 @@ from components.trainer.settings import Model
 from components.trainer.signatures import signature_names
 from data.errors import UserError
 from data.example import ExampleSpec
-from serving.launch import model_server
 from tests.components.conftest import Exported
-from tests.conftest import ROOT
+from tests.conftest import ROOT, infra_server
 
 BROAD = Infra(max_latency_ratio=1000)  # other tests may share the machine
 
@@ -34,12 +33,9 @@ Check = Callable[..., standard_artifacts.InfraBlessing]
 
 
 @pytest.fixture(scope="module")
-def server(tmp_path_factory: pytest.TempPathFactory) -> Iterator[Infra]:
+def server() -> Infra:
     """A model server at a configured address, for checks that need none of their own."""
-    folder = tmp_path_factory.mktemp("served")
-    flags = ["--model_name=other", f"--model_base_path={folder}"]
-    with model_server(flags, folder / "log", real=False) as running:
-        yield Infra(server=running.address, max_latency_ratio=1000)
+    return Infra(server=infra_server(), max_latency_ratio=1000)
 
 
 @pytest.fixture

@@ -54,7 +54,8 @@ def test_a_run_the_cache_and_the_history(
         "gates.class_accuracy=0.0",
     )
     for state in ("COMPLETE", "CACHED"):
-        outcome = run(tmp_path, data, *settings, connection, options=("--to", last))
+        options = () if last == STEPS[-1] else ("--to", last)
+        outcome = run(tmp_path, data, *settings, connection, options=options)
         assert outcome.code == PUSHED, outcome.text
         capfd.readouterr()
         assert history(["show", "last", "--run-root", str(tmp_path), "--set", connection]) == 0

@@ -13,6 +13,7 @@ from pipeline.exit_codes import DATA_REFUSED, FAILED, PUSHED, WRONG_USE
 from pipeline.local.cli import main
 from tests.conftest import Outcome, random_images, write_folder
 from tests.endpoint import listening
+from tests.pipeline.few_digits import prepared
 
 Run = Callable[..., Outcome]
 
@@ -69,25 +70,25 @@ def test_a_wrong_url_is_refused_before_the_run(
 
 @pytest.mark.slow
 def test_a_run_reports_its_end_and_does_not_depend_on_the_endpoint(
-    run: Run, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+    run: Run, tmp_path_factory: pytest.TempPathFactory, monkeypatch: pytest.MonkeyPatch
 ) -> None:
     monkeypatch.setenv("NOTIFY_TOKEN", "s3cret")
-    splits = {split: random_images(30, 28, 28, 10, seed) for seed, split in enumerate(("train", "eval", "test"))}
-    data = write_folder(tmp_path / "data", splits)
+    few = prepared(tmp_path_factory.getbasetemp())
+    root, data = few.root, few.data
     with listening(200) as endpoint:
         setting = f"notify.url={endpoint.url}/T0/hook5ecret"
-        refused = run(tmp_path / "root", data, setting, "validation.min_class_examples=30")
+        refused = run(root, data, setting, "validation.min_class_examples=1000", options=("--to", "DataGate"))
         assert refused.code == DATA_REFUSED, refused.text
-        done = run(tmp_path / "root", data, setting, options=("--to", "CuratedSchema"))
+        done = run(root, data, setting, options=("--to", "CuratedSchema"))
         assert done.code == PUSHED, done.text
     first, second = endpoint.got
     assert first["verdict"] == "data refused" and first["exit_code"] == DATA_REFUSED
     assert first["error"].startswith("The data gate stopped the run") and first["figures"] == {}
     assert first["run"] in first["report"] and Path(first["report"]).is_file() and Path(first["log"]).is_file()
     assert second["verdict"] == "done up to CuratedSchema" and second["error"] == "" and second["version"] is None
-    outcome = run(tmp_path / "root", data, setting, options=("--to", "CuratedSchema"))  # nobody listens any more
+    outcome = run(root, data, setting, options=("--to", "CuratedSchema"))  # nobody listens any more
     assert outcome.code == PUSHED and "The notification was not delivered: ConnectionError." in outcome.text
-    for file in (path for path in (tmp_path / "root").rglob("*") if path.is_file()):
+    for file in (path for path in root.rglob("*") if path.is_file()):
         content = file.read_bytes()
         assert b"s3cret" not in content and b"hook5ecret" not in content, file
 

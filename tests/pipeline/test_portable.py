@@ -27,7 +27,7 @@ from pipeline.definition import create_pipeline
 from pipeline.engines.settings import Beam, pipeline_args
 from pipeline.exit_codes import FAILED, PUSHED
 from pipeline.runs.root import RunRoot
-from tests.conftest import ROOT, Outcome, install_package, run_pipeline, states, versions
+from tests.conftest import ROOT, Outcome, run_pipeline, states, versions
 from tests.pipeline.few_digits import COUNTS, SETTINGS, Prepared, prepared
 from tests.pipeline.portable import BEAM_SERVER, PRISM, Engine, engine, needs_prism
 
@@ -48,15 +48,9 @@ def small_mnist(few: Prepared) -> Path:
 
 
 @pytest.fixture(scope="module")
-def site(tmp_path_factory: pytest.TempPathFactory) -> Path:
-    """A folder with the package, installed by pip."""
-    return install_package(tmp_path_factory.mktemp("install"))
-
-
-@pytest.fixture(scope="module")
-def preset(site: Path, tmp_path_factory: pytest.TempPathFactory) -> Iterator[Engine]:
+def preset(installed: Path, tmp_path_factory: pytest.TempPathFactory) -> Iterator[Engine]:
     """Beam's own job server; and a worker pool, a process with only the installed package."""
-    with engine(tmp_path_factory.mktemp("engine"), site, prism=False) as started:
+    with engine(tmp_path_factory.mktemp("engine"), installed, prism=False) as started:
         yield started
 
 
@@ -121,12 +115,11 @@ def test_the_whole_pipeline_pushes_a_model(portable: Path, in_memory: Path) -> N
 
 
 def test_loopback_workers_give_the_same_records(
-    run: Run, site: Path, in_memory: Path, small_mnist: Path, tmp_path: Path
+    run: Run, preset: Engine, in_memory: Path, small_mnist: Path, tmp_path: Path
 ) -> None:
     """The worker is a thread of this process."""
-    with engine(tmp_path / "engine", site, prism=False) as started:
-        settings = ("beam.engine=flink", f"beam.job_server={started.job_server}")
-        outcome = run(tmp_path / "root", small_mnist, *settings, options=("--to", "Transform"))
+    settings = ("beam.engine=flink", f"beam.job_server={preset.job_server}")
+    outcome = run(tmp_path / "root", small_mnist, *settings, options=("--to", "Transform"))
     assert outcome.code == PUSHED, outcome.text
     check_same(tmp_path / "root", in_memory)
 
@@ -161,7 +154,7 @@ def plain(metrics: dict[str, Any]) -> dict[str, float]:
     return {name: value["doubleValue"] for name, value in metrics[""][""].items() if "doubleValue" in value}
 
 
-def test_every_step_and_module_comes_from_the_installed_package_in_a_worker(site: Path, tmp_path: Path) -> None:
+def test_every_step_and_module_comes_from_the_installed_package_in_a_worker(installed: Path, tmp_path: Path) -> None:
     chain = create_pipeline(Config(), pipeline_root=str(tmp_path), serving_dir=str(tmp_path / "serving"))
     steps = {node.executor_spec.class_path for node in chain.components}
     functions = {
@@ -178,22 +171,22 @@ def test_every_step_and_module_comes_from_the_installed_package_in_a_worker(site
     # Only builtins and text, because the workers do not have this test module.
     questions = [f"__import__('inspect').getfile(__import__('pydoc').locate({name!r}))" for name in named]
     # Prism's workers import in many threads at once, which Python may refuse as a deadlock.
-    with engine(tmp_path / "engine", site, prism=False, processes=True) as started:
+    with engine(tmp_path / "engine", installed, prism=False, processes=True) as started:
         options = PipelineOptions(pipeline_args(Beam.model_validate(started.settings)))
         with beam.Pipeline(options=options) as pipeline:
             answers = pipeline | beam.Create(questions) | beam.Map(eval)
             answers | beam.io.WriteToText(str(tmp_path / "files"))
     found = [Path(line) for file in tmp_path.glob("files*") for line in file.read_text().splitlines()]
     assert len(found) == len(named)
-    assert {path.relative_to(site) for path in found if path.is_relative_to(site)} == files
-    theirs = {path for path in found if not path.is_relative_to(site)}
+    assert {path.relative_to(installed) for path in found if path.is_relative_to(installed)} == files
+    theirs = {path for path in found if not path.is_relative_to(installed)}
     assert theirs and all(path.is_relative_to(Path(tfdv.__file__).parents[1] / "tfx") for path in theirs)
 
 
 @pytest.fixture
-def own_engine(site: Path, tmp_path: Path) -> Iterator[Engine]:
+def own_engine(installed: Path, tmp_path: Path) -> Iterator[Engine]:
     """An engine that the test may kill."""
-    with engine(tmp_path / "engine", site, prism=True) as started:
+    with engine(tmp_path / "engine", installed, prism=True) as started:
         yield started
 
 

@@ -27,7 +27,7 @@ from data.pictures import Reading, read
 from data.readers import Images
 from pipeline.exit_codes import FAILED, INTERRUPTED, PUSHED, WRONG_USE
 from pipeline.predict.__main__ import main
-from tests.conftest import MNIST, ROOT, Outcome, captured, install_package, read_images, write_folder
+from tests.conftest import MNIST, ROOT, Outcome, captured, read_images, write_folder
 from tests.pipeline.portable import engine, needs_prism
 from tests.serving.models import LABELS, save_digits, serialize
 
@@ -350,11 +350,11 @@ def test_the_newest_version_or_the_one_that_is_named(model: Path, digits: Images
 @pytest.mark.slow
 @needs_prism
 def test_workers_that_have_only_the_installed_package_write_the_same(
-    digits: Images, expected: np.ndarray, predict: Callable[..., Outcome], tmp_path: Path
+    digits: Images, expected: np.ndarray, predict: Callable[..., Outcome], installed: Path, tmp_path: Path
 ) -> None:
     """They open the input themselves."""
     np.savez(tmp_path / "scans.npz", x_test=digits.pixels)
-    with engine(tmp_path / "engine", install_package(tmp_path / "installed"), prism=True) as running:
+    with engine(tmp_path / "engine", installed, prism=True) as running:
         outcome = predict(tmp_path / "scans.npz", "--set", *running.overrides)
     assert outcome.code == PUSHED, outcome.text
     check(tmp_path / "out", expected, [str(number) for number in range(DIGITS)])

@@ -26,7 +26,7 @@ from tensorflow_serving.apis.prediction_service_pb2_grpc import (
 
 from serving.client import Client
 from serving.launch import ModelServer, model_server
-from tests.conftest import MNIST, install_package, read_images
+from tests.conftest import MNIST, read_images
 from tests.serving.clients import BlockingAsyncClient, Connect
 from tests.serving.models import save_digits, save_half_plus_two, save_odd
 from tests.serving.rpc import Rpc, config_of, fill, model_of
@@ -136,12 +136,6 @@ def rpc(changing_rpc: Rpc) -> Rpc:
     """The stubs of `changing_server`. It serves nothing: each test reloads its own config."""
     changing_rpc.reload("model_config_list {}")
     return changing_rpc
-
-
-@pytest.fixture(scope="session")
-def installed(tmp_path_factory: pytest.TempPathFactory) -> Path:
-    """A folder with the installed project, to import it from."""
-    return install_package(tmp_path_factory.mktemp("installed"))
 
 
 @pytest.fixture
