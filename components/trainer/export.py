@@ -59,8 +59,13 @@ def export(
     module.model_variables = model.variables
     feature_spec = {name: feature for name, feature in transform.raw_feature_spec().items() if name != LABEL}
 
+    # One function in all signatures: TensorFlow traces the network once, and loads it once.
+    @tf.function(input_signature=[tf.TensorSpec([None, *spec.sequence_shape], tf.float32)], autograph=False)
+    def network(sequences: tf.Tensor) -> tf.Tensor:
+        return tf.nn.softmax(model(sequences, training=False))
+
     def predict(features: dict[str, tf.Tensor]) -> tf.Tensor:
-        return tf.nn.softmax(model(layer.call(features)[SEQUENCE], training=False))
+        return network(layer.call(features)[SEQUENCE])
 
     def classify(features: dict[str, tf.Tensor]) -> dict[str, tf.Tensor]:
         probabilities = predict(features)
