@@ -14,6 +14,8 @@ from data.example import ExampleSpec, parse, problems, serialize
 from data.shards import Shard
 from data.splits import shard_name, shard_names
 
+_BATCH = 256
+
 
 def write_split(
     folder: Path,
@@ -49,7 +51,14 @@ def read_serialized(path: Path | str) -> Iterator[bytes]:
         tf.errors.DataLossError: a damaged or cut-off record, after the good ones before it were yielded.
     """
     compression = "GZIP" if str(path).endswith(".gz") else ""
-    yield from tf.data.TFRecordDataset(str(path), compression_type=compression).as_numpy_iterator()
+    records = tf.data.TFRecordDataset(str(path), compression_type=compression)
+    count = 0
+    try:
+        for batch in records.batch(_BATCH).as_numpy_iterator():  # one by one takes five times as long
+            yield from batch
+            count += len(batch)
+    except tf.errors.DataLossError:
+        yield from records.skip(count).as_numpy_iterator()  # the good ones of the damaged batch
 
 
 def read_records(patterns: Sequence[str]) -> tf.data.Dataset:

@@ -142,7 +142,8 @@ def graph_text(folder: str) -> str:
 
 def describe_inputs(spec: ExampleSpec, files: Sequence[str]) -> dict[str, np.ndarray]:
     """What the signature `describe` answers: the names of the classes, and the reading of the first 4,096 inputs."""
-    inputs = [parse(record, spec)[0] for record in read_records(files).take(4096).as_numpy_iterator()]
+    records = next(iter(read_records(files).batch(4096))).numpy()
+    inputs = [parse(record, spec)[0] for record in records]
     return {
         "class_names": np.array([label.encode() for label in spec.labels], object),
         **reading(spec, np.stack(inputs)),
