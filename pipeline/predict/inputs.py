@@ -157,24 +157,14 @@ def _chunks(path: str) -> Iterator[list[bytes] | None]:
     """The records of a TFRecord file, at most BATCH at a time; None where it is damaged."""
     import tensorflow as tf
 
+    from data.records import read_batches
+
     with open(path, "rb") as file:
         packing = "GZIP" if file.read(2) == b"\x1f\x8b" else ""
-    records = tf.data.TFRecordDataset(path, packing, buffer_size=1 << 20)
-    read_ = 0
     try:
-        for chunk in records.batch(BATCH).prefetch(2).as_numpy_iterator():
-            read_ += len(chunk)
-            yield chunk.tolist()
-    except tf.errors.OpError:  # it takes the good records of its batch with it
-        rest: list[bytes] = []
-        damaged = False
-        try:
-            rest.extend(records.skip(read_).as_numpy_iterator())
-        except tf.errors.OpError:
-            damaged = True
-        yield rest
-        if damaged:
-            yield None
+        yield from read_batches(tf.data.TFRecordDataset(path, packing, buffer_size=1 << 20), BATCH)
+    except tf.errors.OpError:
+        yield None
 
 
 def _with_last(chunks: Iterator[list[bytes] | None]) -> Iterator[tuple[list[bytes] | None, bool]]:
