@@ -19,7 +19,14 @@ import subprocess
 import sys
 import tempfile
 from collections.abc import Callable, Iterator
-from contextlib import ExitStack, contextmanager, redirect_stderr, redirect_stdout
+from contextlib import (
+    AbstractContextManager,
+    ExitStack,
+    contextmanager,
+    nullcontext,
+    redirect_stderr,
+    redirect_stdout,
+)
 from dataclasses import dataclass
 from functools import cache
 from pathlib import Path
@@ -183,15 +190,24 @@ def inspect_once() -> None:
     core.get_function_args_defaults = arguments
 
 
-def run_pipeline(root: Path, folder: Path, *overrides: str, options: tuple[str, ...] = ()) -> Outcome:
-    """Runs the pipeline as `python -m pipeline.run_local` does."""
+def without_reports() -> AbstractContextManager[Any]:
+    """Runs write no report: to draw one takes a second, which is as long as most steps take on few digits."""
+    from pipeline.local import runner
+
+    return patch.object(runner, "_write_report", lambda root, run: None)
+
+
+def run_pipeline(
+    root: Path, folder: Path, *overrides: str, options: tuple[str, ...] = (), report: bool = False
+) -> Outcome:
+    """Runs the pipeline as `python -m pipeline.run_local` does; without a report, unless it is asked for."""
     from pipeline.local.cli import main
 
     inspect_once()
     server = [] if "--to" in options else [f"infra.server={infra_server()}"]
     arguments = ["--run-root", str(root), *options, "--set", f"data.path={folder}", *QUICK, *server, *overrides]
     # Beam's libraries read the command line too, which is pytest's here.
-    with captured() as file, patch.object(sys, "argv", ["run_local"]):
+    with captured() as file, patch.object(sys, "argv", ["run_local"]), nullcontext() if report else without_reports():
         code = main(arguments)
         file.flush()
         file.seek(0)

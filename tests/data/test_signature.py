@@ -190,8 +190,9 @@ def test_model_signing_accepts_ours_and_ours_accepts_theirs(
 ) -> None:
     """PyPI's model-signing in an environment of its own; it needs OpenSSL's package and does not declare it."""
     environment = tmp_path / "venv"
-    venv.create(environment, with_pip=True)
-    install = [environment / "bin" / "pip", "install", "--quiet", "--no-compile", "model-signing==1.1.1", "pyOpenSSL"]
+    venv.create(environment)
+    pip = [sys.executable, "-m", "pip", "--python", environment, "install", "--quiet", "--no-compile"]
+    install = [*pip, "model-signing==1.1.1", "pyOpenSSL"]
     done = subprocess.run(install, capture_output=True, text=True, check=False)
     if done.returncode:
         pytest.skip(f"model-signing cannot be installed: {done.stderr.strip().splitlines()[-1]}")

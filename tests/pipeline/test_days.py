@@ -54,7 +54,7 @@ def small_month(tmp_path_factory: pytest.TempPathFactory) -> tuple[Path, Path, l
     outcomes = []
 
     def pipeline(root: Path, settings: Sequence[str]) -> None:
-        outcomes.append(run_pipeline(root, folder, *settings))
+        outcomes.append(run_pipeline(root, folder, *settings, report=len(outcomes) == 2))
 
     settings = (*SETTINGS, "training.epochs=3", "model.units=32")
     nights = list(month(folder / "month", 6, 4, 450, 200, ("warm", "never"), settings, pipeline))

@@ -53,9 +53,8 @@ def runs(tmp_path_factory: pytest.TempPathFactory) -> Runs:
     folder = tmp_path_factory.mktemp("report")
     root, data = folder / "root", few_mnist(folder)
     outcomes = [
-        run_pipeline(root, data, *SETTINGS, NAMES),
-        run_pipeline(root, data, *SETTINGS, NAMES, WORSE),
-        run_pipeline(root, data, "data.classes=7"),
+        run_pipeline(root, data, *settings, report=True)
+        for settings in ((*SETTINGS, NAMES), (*SETTINGS, NAMES, WORSE), ("data.classes=7",))
     ]
     history = RunRoot(root, Config()).history()
     return Runs(root, data, *(history.run(run_id) for run_id in history.ids()), outcomes)

@@ -19,7 +19,7 @@ from pipeline.exit_codes import FAILED, PUSHED, WRONG_USE
 from pipeline.runs.records import Run, Step
 from pipeline.runs.root import RunRoot
 from pipeline.seeds import main, row, summarize
-from tests.conftest import QUICK, Outcome, captured, last_run, states, write_folder
+from tests.conftest import QUICK, Outcome, captured, last_run, states, without_reports, write_folder
 from tests.pipeline.few_digits import SETTINGS, few_digits, prepared
 
 
@@ -76,7 +76,7 @@ def seeds(tmp_path_factory: pytest.TempPathFactory) -> Seeds:
     root, data = few.root, few.data
     options = ["--run-root", str(root), "--n", "2", "--set", f"data.path={data}", *QUICK, *SETTINGS]
     options.append("gates.accuracy=0.999")
-    with captured() as file:
+    with captured() as file, without_reports():
         assert main(options) == 0  # a gate that refuses stops nothing
         file.flush()
         file.seek(0)
@@ -109,7 +109,8 @@ def test_two_seeds_are_trained_stored_and_not_trained_again(seeds: Seeds, capsys
 
     # Again: all comes from the cache, and the times are those of the trainings.
     file.unlink()
-    assert main(seeds.options) == 0
+    with without_reports():
+        assert main(seeds.options) == 0
     assert json.loads(file.read_text()) == stored and states(root)["Trainer"] == "CACHED"
 
     file.unlink()
