@@ -6,6 +6,7 @@ A single host is also a Cluster, so the Trainer needs only one code path.
 from __future__ import annotations
 
 import logging
+import os
 import re
 import time
 from collections.abc import Callable, Iterator
@@ -95,7 +96,7 @@ def prepare_devices(replicas: int) -> None:
 
 
 def reserve_devices(replicas: int) -> None:
-    """Splits the CPU into `replicas` logical devices where there is no GPU.
+    """Splits the CPU into `replicas` logical devices where there is no GPU; each computes with its share of the cores.
 
     TensorFlow allows this only before its first operation, so a process that runs the pipeline calls it first.
 
@@ -105,7 +106,9 @@ def reserve_devices(replicas: int) -> None:
     if replicas == 1 or tf.config.list_physical_devices("GPU"):
         return
     cpu = tf.config.list_physical_devices("CPU")[0]
+    cores = int(os.environ.get("TF_NUM_INTRAOP_THREADS") or len(os.sched_getaffinity(0)))
     try:
+        tf.config.threading.set_intra_op_parallelism_threads(max(1, cores // replicas))
         tf.config.set_logical_device_configuration(cpu, [tf.config.LogicalDeviceConfiguration()] * replicas)
     except RuntimeError:
         if len(tf.config.list_logical_devices("CPU")) < replicas:

@@ -47,10 +47,13 @@ class SplitDataset(NamedTuple):
 
         A training that continues with `first_epoch`, counted from 0, sees the batches that it would have seen then.
         """
-        # One replica reads its pipeline directly: faster than one that hands its batches to several. Several would
-        # shuffle in different orders.
-        alone = isinstance(strategy, tf.distribute.MirroredStrategy) and strategy.num_replicas_in_sync == 1
-        options = _DIRECT if alone else None
+        # On CPUs, and where it is alone, a replica reads a pipeline of its own. That is faster than one which hands its
+        # batches to several, and TensorFlow may wait for seconds until the threads of such a one end.
+        devices = strategy.extended.worker_devices
+        direct = isinstance(strategy, tf.distribute.MirroredStrategy) and (
+            len(devices) == 1 or all("CPU" in device for device in devices)
+        )
+        options = _DIRECT if direct else None
         return strategy.distribute_datasets_from_function(lambda context: self.input_fn(context, first_epoch), options)
 
 
@@ -86,9 +89,8 @@ def read_splits(
     for count, split in ((train_count, "train"), (validation_count, "validation")):
         if not count:
             raise UserError(f"The {split} split holds no examples: give it some, or change training.validation_split.")
-    shuffled = train.shuffle(training.shuffle_buffer, seed=training.seed, reshuffle_each_iteration=True)
     return (
-        _split(shuffled, train_count, transform, batch_size, augmentation, training.seed),
+        _split(train, train_count, transform, batch_size, training, augmentation),
         _split(validation, validation_count, transform, batch_size),
     )
 
@@ -108,13 +110,13 @@ def _split(
     count: int,
     transform: tft.TFTransformOutput,
     batch_size: int,
+    training: Training | None = None,
     augmentation: Augmentation | None = None,
-    seed: int = 0,
 ) -> SplitDataset:
-    """Every host reads and shuffles all records, in the same order, and parses only its own part of each batch.
+    """Every host reads all records, in the same order, and parses only its own part of each batch.
 
-    A part's distortions depend on the seed and on the part's number since the first epoch, so neither the number of
-    hosts nor an interruption changes them.
+    With `training` it shuffles them. A part's distortions depend on the seed and on the part's number since the first
+    epoch, so neither the number of hosts nor an interruption changes them.
     """
     feature_spec, layer = transform.raw_feature_spec(), transform.transform_features_layer()
     options = tf.data.Options()
@@ -128,12 +130,15 @@ def _split(
         return features[SEQUENCE], tf.squeeze(features[LABEL], axis=1)
 
     def input_fn(context: tf.distribute.InputContext, first_epoch: int | None) -> tf.data.Dataset:
-        batches = records.batch(batch_size)
+        ordered = records
+        if training:  # pipelines that shared this dataset would take its orders by turns
+            ordered = records.shuffle(training.shuffle_buffer, seed=training.seed, reshuffle_each_iteration=True)
+        batches = ordered.batch(batch_size)
         if first_epoch is not None:
             batches = batches.repeat().skip(first_epoch * steps)
         parsed = split_batches(batches, context).map(parse, num_parallel_calls=tf.data.AUTOTUNE)
-        if augmentation and augmentation.active:
-            local = local_replicas(context)
+        if training and augmentation and augmentation.active:
+            seed, local = training.seed, local_replicas(context)
 
             @tf.autograph.experimental.do_not_convert
             def distort(number: tf.Tensor, example: tuple[tf.Tensor, tf.Tensor]) -> tuple[tf.Tensor, tf.Tensor]:

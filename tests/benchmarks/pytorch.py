@@ -20,6 +20,7 @@ import numpy as np
 from tests.benchmarks.__main__ import MNIST, run
 
 TORCH = "torch==2.9.1"
+TWO = ("training.replicas=2", "training.batch_size=128")
 NETWORKS = {
     "default": ("LSTM(128)", ["--layers=1"]),
     "best": ("2 × bidirectional LSTM(128)", ["--layers=2", "--bidirectional", "--dropout=0.2"]),
@@ -39,6 +40,8 @@ def main() -> None:
             for name, overrides in {
                 "ours, float32": ["training.precision=float32"],
                 "ours, auto": ["training.precision=auto"],
+                "ours, float32, two replicas": ["training.precision=float32", *TWO],
+                "ours, auto, two replicas": ["training.precision=auto", *TWO],
             }.items():
                 _, output = run("-m", "tests.benchmarks.throughput", "ours", profile, *overrides, "augmentation={}")
                 measured[name] = float(output.split()[-1])

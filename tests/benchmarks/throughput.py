@@ -52,13 +52,15 @@ def ours(profile: str, *overrides: str, same_batch: bool = False) -> float:
     config, clock = load(profile, overrides), Clock()
     training = with_precision(config.training)
     with tempfile.TemporaryDirectory() as root:
-        assert main(["--profile", profile, "--run-root", root, "--to", "Transform"]) == 0
+        given = ["--set", *overrides] if overrides else []
+        assert main(["--profile", profile, "--run-root", root, "--to", "Transform", *given]) == 0
         artifacts = Path(root, "artifacts")
         examples = next((artifacts / "ExampleGen" / "examples").iterdir())
         transform = tft.TFTransformOutput(str(next((artifacts / "Transform" / "transform_graph").iterdir())))
         files = [[f"{examples}/Split-{split}/*"] for split in ("train", "eval")]
         strategy = connect(training.replicas).strategy
-        train, _ = read_splits(*files, transform, training, training.batch_size, config.augmentation)
+        batch = training.batch_size * training.replicas
+        train, _ = read_splits(*files, transform, training, batch, config.augmentation)
         with strategy.scope():
             network = build_model(config.model, config.data.example, training.precision)
             compile_model(network, training, train.steps)

@@ -91,6 +91,21 @@ def test_a_last_batch_smaller_than_the_replicas_spoils_nothing(
         assert all(np.isfinite(array).all() for array in network.get_weights())
 
 
+def test_replicas_share_the_cores() -> None:
+    """A thread too many for each of them costs a fifth of the speed."""
+    code = (
+        "import tensorflow as tf\nfrom components.trainer.cluster import connect, reserve_devices\nreserve_devices(2)\n"
+        "assert len(connect(2).strategy.extended.worker_devices) == 2\n"
+        "print(tf.config.threading.get_intra_op_parallelism_threads())"
+    )
+    cores = len(os.sched_getaffinity(0))
+    for given, expected in ((None, max(1, cores // 2)), ("6", 3), ("1", 1)):
+        environment = {name: value for name, value in os.environ.items() if name != "TF_NUM_INTRAOP_THREADS"}
+        environment |= {"TF_NUM_INTRAOP_THREADS": given} if given else {}
+        ended, printed = processes.run(processes.python, ["-c", code], str(ROOT), environment=environment)
+        assert (ended, printed.splitlines()[-1]) == (0, str(expected)), printed
+
+
 def test_who_this_host_is(monkeypatch: pytest.MonkeyPatch) -> None:
     monkeypatch.delenv("TF_CONFIG", raising=False)
     assert this_host() is None
