@@ -84,7 +84,10 @@ class Training(Section):
         description="share of the train and eval records, from the end, for validation; 0: the eval split is used",
     )
     shuffle_buffer: int = Field(
-        20_000, ge=1, le=10**9, description="records held in memory to draw the next batch from"
+        20_000,
+        ge=1,
+        le=10**9,
+        description="records held in memory to draw the next batch from; on CPUs, by each replica",
     )
     steps_per_execution: int = Field(25, ge=1, le=1_000_000, description="training steps per call into TensorFlow")
     seed: int = Field(17, ge=0, lt=2**32)
