@@ -66,9 +66,10 @@ def make_runs(base: Path, folder: Path) -> Roots:
     root, one, three = (base / "history" / name for name in ("root", "one", "three"))
     first = run_pipeline(root, folder, *FIRST)
     shutil.copytree(root, one)
-    later = [run_pipeline(root, folder, *settings) for settings in (SECOND, (*SECOND, "gates.accuracy=0.999"))]
+    second = run_pipeline(root, folder, *SECOND)
+    third = run_pipeline(root, folder, *SECOND, "gates.accuracy=0.999", report=True)
     shutil.copytree(root, three)
-    return Roots(root, one, three, (first, *later))
+    return Roots(root, one, three, (first, second, third))
 
 
 @pytest.fixture

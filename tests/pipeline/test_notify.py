@@ -77,7 +77,8 @@ def test_a_run_reports_its_end_and_does_not_depend_on_the_endpoint(
     root, data = few.root, few.data
     with listening(200) as endpoint:
         setting = f"notify.url={endpoint.url}/T0/hook5ecret"
-        refused = run(root, data, setting, "validation.min_class_examples=1000", options=("--to", "DataGate"))
+        gate = "validation.min_class_examples=1000"
+        refused = run(root, data, setting, gate, options=("--to", "DataGate"), report=True)
         assert refused.code == DATA_REFUSED, refused.text
         done = run(root, data, setting, options=("--to", "CuratedSchema"))
         assert done.code == PUSHED, done.text
