@@ -2,7 +2,7 @@
 
 PyTorch is installed into an environment of its own, in a temporary folder or in the folder of --environment. Its
 network is nn.LSTM with the same sizes, batch, optimizer and clipping; its digits are in memory. Ours reads and parses
-TFRecords as the Trainer does.
+TFRecords as the Trainer does, with one replica and with two that share each batch.
 """
 
 from __future__ import annotations

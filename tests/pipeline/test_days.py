@@ -54,6 +54,7 @@ def small_month(tmp_path_factory: pytest.TempPathFactory) -> tuple[Path, Path, l
     outcomes = []
 
     def pipeline(root: Path, settings: Sequence[str]) -> None:
+        # Of the three nights, the report of the last is read.
         outcomes.append(run_pipeline(root, folder, *settings, report=len(outcomes) == 2))
 
     settings = (*SETTINGS, "training.epochs=3", "model.units=32")
