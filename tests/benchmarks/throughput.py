@@ -59,7 +59,7 @@ def ours(profile: str, *overrides: str, same_batch: bool = False) -> float:
         transform = tft.TFTransformOutput(str(next((artifacts / "Transform" / "transform_graph").iterdir())))
         files = [[f"{examples}/Split-{split}/*"] for split in ("train", "eval")]
         strategy = connect(training.replicas).strategy
-        batch = training.batch_size * training.replicas
+        batch = training.batch_size * strategy.num_replicas_in_sync
         train, _ = read_splits(*files, transform, training, batch, config.augmentation)
         with strategy.scope():
             network = build_model(config.model, config.data.example, training.precision)
